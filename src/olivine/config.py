@@ -1,0 +1,138 @@
+"""Typed configuration: a YAML recipe plus `key=value` overrides become one validated, frozen object.
+
+Every component owns its configuration class (a `Config`), and the configuration builds the component. There is no
+registry: a choice between components is a union of their classes, told apart by the field `name`. An override of a
+`name` (say `method.name=slidr`) drops the rest of that subtree, so that the other component starts from its own
+defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from olivine.errors import UserError
+
+
+class Config(BaseModel):
+    """Base of every configuration class: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+C = TypeVar("C", bound=Config)
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that ship with the package, sorted."""
+    folder = resources.files("olivine") / "recipes"
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def load_recipe(model: type[C], recipe: str | Path, overrides: Sequence[str] = ()) -> C:
+    """Read a recipe, apply overrides, validate.
+
+    Args:
+        model: the configuration class the recipe must fit.
+        recipe: name of a shipped recipe, or path of a YAML file (recognised by its `.yaml`/`.yml` ending).
+        overrides: dotted `key=value` settings, later ones win; values are read as YAML.
+
+    Returns:
+        The frozen configuration.
+
+    Raises:
+        UserError: unknown recipe, invalid YAML, malformed override, or a key or value the model refuses; the message
+            names the dotted key, the value and what is allowed.
+    """
+    tree = _merge(_read(recipe), overrides, str(recipe))
+    return validate(model, tree, str(recipe))
+
+
+def validate(model: type[C], tree: Any, source: str) -> C:
+    """Validate a plain tree of mappings against `model`; `source` is named in the error."""
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        raise UserError(f"{source}: " + "; ".join(_describe(entry) for entry in error.errors())) from error
+
+
+def dump(config: Config) -> str:
+    """The fully resolved configuration as YAML text that `load_recipe` reads back to an equal object."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(recipe: str | Path) -> dict[str, Any]:
+    if str(recipe).endswith((".yaml", ".yml")):
+        path = Path(recipe)
+        if not path.is_file():
+            raise UserError(f"{path}: no such recipe file")
+        text = path.read_text(encoding="utf-8")
+    else:
+        file = resources.files("olivine") / "recipes" / f"{recipe}.yaml"
+        if not file.is_file():
+            raise UserError(
+                f"no recipe named {str(recipe)!r}; shipped are {', '.join(shipped_recipes())}; "
+                "a recipe of your own is given by its path, ending in .yaml"
+            )
+        text = file.read_text(encoding="utf-8")
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{recipe}: not valid YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{recipe}: a recipe is a mapping of keys, this is {type(tree).__name__}")
+    return tree
+
+
+def _merge(tree: dict[str, Any], overrides: Sequence[str], source: str) -> dict[str, Any]:
+    """Apply dotted overrides; the ones that set a `name` first, since they replace their subtree."""
+    split = [_split(override) for override in overrides]
+    for key, value in split:
+        if key.rpartition(".")[2] == "name":
+            parent = _parent(tree, key)
+            if parent is not None and parent.get("name") != value:
+                parent.clear()
+    try:
+        merged = OmegaConf.create(tree)
+        for key, value in split:
+            OmegaConf.update(merged, key, value, merge=isinstance(value, dict), force_add=True)
+        content = OmegaConf.to_container(merged, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{source}: {str(error).splitlines()[0]}") from error
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def _split(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"{override!r} is not an override; write key=value, e.g. optimizer.lr=0.1")
+    try:
+        return key, yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{override!r}: the value is not valid YAML") from error
+
+
+def _parent(tree: dict[str, Any], key: str) -> dict[str, Any] | None:
+    node: Any = tree
+    for part in key.split(".")[:-1]:
+        node = node.get(part) if isinstance(node, dict) else None
+    return node if isinstance(node, dict) and node is not tree else None
+
+
+def _describe(entry: Any) -> str:
+    """One pydantic error as `dotted.key: what is wrong (got value)`."""
+    key = ".".join(str(part) for part in entry["loc"]) or "recipe"
+    if entry["type"] == "extra_forbidden":
+        return f"unknown key {key}"
+    if entry["type"] == "missing":
+        return f"key {key} is required; set it with {key}=..."
+    message = entry["msg"].removeprefix("Value error, ")
+    return f"{key}: {message} (got {entry['input']!r})"

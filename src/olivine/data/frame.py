@@ -1,0 +1,233 @@
+"""What a dataset yields: `Frame`, with its `Camera`s, and the `Pairs` that join points to pixels.
+
+Every dataset file ends in these types, and nothing after this module knows which dataset a frame came from.
+Frames are immutable; images and masks are decoded only when asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from olivine.data.labels import ClassSet
+from olivine.data.masks import UNKNOWN, MaskManifest, read_mask
+from olivine.errors import UserError
+from olivine.geometry import project, transform_points
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera image of a frame and how points reach it.
+
+    Attributes:
+        name: channel, e.g. `"CAM_FRONT"` or `"image_2"`.
+        image_path: the image file, decoded by `image()`.
+        size: (width, height) in pixels, as the dataset states it.
+        intrinsics: [3, 3] float64 camera matrix, pixels.
+        camera_from_lidar: [4, 4] float64, through the ego poses of both timestamps.
+        timestamp_us: exposure time, microseconds.
+        mask_path: weak-label mask of this image, or None where the dataset has none.
+    """
+
+    name: str
+    image_path: Path
+    size: tuple[int, int]
+    intrinsics: NDArray[np.float64]
+    camera_from_lidar: NDArray[np.float64]
+    timestamp_us: int
+    mask_path: Path | None = None
+
+    def image(self) -> NDArray[np.uint8]:
+        """Decode the image.
+
+        Returns:
+            [H, W, 3] uint8 RGB.
+
+        Raises:
+            UserError: the file is missing, unreadable, or not of the stated size.
+        """
+        try:
+            with Image.open(self.image_path) as file:
+                pixels = np.asarray(file.convert("RGB"))
+        except (OSError, SyntaxError) as error:
+            raise UserError(f"{self.image_path}: cannot read this image ({error})") from error
+        height, width = pixels.shape[:2]
+        if (width, height) != self.size:
+            raise UserError(
+                f"{self.image_path}: image is {width}×{height} but the dataset says {self.size[0]}×{self.size[1]}"
+            )
+        return pixels
+
+    def mask(self) -> NDArray[np.uint8] | None:
+        """Weak labels of the image, [H, W] uint8 class index with 255 unknown, or None where there are none.
+
+        Raises:
+            UserError: the mask is missing, unreadable, or not of the image's size.
+        """
+        return None if self.mask_path is None else read_mask(self.mask_path, self.size)
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Annotated 3-D boxes of a frame, in the LiDAR frame.
+
+    Attributes:
+        boxes: [M, 7] float64 (x, y, z, dx, dy, dz, yaw), metres and radians, centre at the geometric centre, dx
+            along the heading.
+        names: [M] category names, as the dataset writes them.
+    """
+
+    boxes: NDArray[np.float64]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One moment: a LiDAR cloud, the cameras around it, and what is known about them.
+
+    Attributes:
+        token: the dataset's unique name for this moment.
+        scene: the recording it belongs to (nuScenes scene name, SemanticKITTI sequence).
+        points_lidar_m: [N, 3] float32, metres, in file order.
+        intensity: [N] float32, in the format's own range 0…`intensity_max`.
+        intensity_max: the top of that range (nuScenes 255, KITTI 1).
+        timestamp_us: LiDAR time, microseconds.
+        cameras: the cameras, in the dataset's fixed order; empty where it has none.
+        labels: [N] uint8 training class (0 = ignored), or None where unlabelled.
+        boxes: annotated boxes, or None where there are none.
+        global_from_lidar: [4, 4] float64 pose of the LiDAR, or None where unknown.
+    """
+
+    token: str
+    scene: str
+    points_lidar_m: NDArray[np.float32]
+    intensity: NDArray[np.float32]
+    intensity_max: float
+    timestamp_us: int
+    cameras: tuple[Camera, ...] = ()
+    labels: NDArray[np.uint8] | None = None
+    boxes: Boxes | None = None
+    global_from_lidar: NDArray[np.float64] | None = None
+
+
+class Dataset(Protocol):
+    """A sequence of frames.
+
+    Attributes:
+        name: the dataset's name, as in recipes.
+        classes: the classes that `Frame.labels` index.
+        manifest: what the weak-label masks mean, or None where the dataset has none.
+    """
+
+    name: str
+    classes: ClassSet
+    manifest: MaskManifest | None
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        ...
+
+    def __getitem__(self, index: int) -> Frame:
+        """The frame at `index`, read from disk; raises `UserError` on a file that is missing or damaged."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which pixel each point falls on, over all cameras of a frame. P pairs, ordered by camera, then by point.
+
+    Attributes:
+        point: [P] int64 row of the point in the cloud.
+        camera: [P] int64 index of the camera in `Frame.cameras`.
+        uv: [P, 2] float32 pixel (column, row), pixel centres at integers.
+        label: [P] uint8 weak label at the nearest pixel, 255 unknown (all 255 where there are no masks).
+    """
+
+    point: NDArray[np.int64]
+    camera: NDArray[np.int64]
+    uv: NDArray[np.float32]
+    label: NDArray[np.uint8] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.point)
+
+    def select(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> Pairs:
+        """The pairs that a boolean mask [P] or an index array keeps, in order."""
+        return Pairs(self.point[keep], self.camera[keep], self.uv[keep], self.label[keep])
+
+    def per_camera(self, cameras: int) -> NDArray[np.int64]:
+        """[cameras] number of pairs in each camera."""
+        return np.bincount(self.camera, minlength=cameras)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Pairs]) -> Pairs:
+        """All pairs of `parts`, in order; an empty sequence gives no pairs."""
+        if not parts:
+            empty = np.zeros(0, np.int64)
+            return Pairs(empty, empty, np.zeros((0, 2), np.float32), np.zeros(0, np.uint8))
+        return Pairs(
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("point", "camera", "uv", "label"))
+        )
+
+
+def find_pairs(
+    frame: Frame,
+    *,
+    labels: bool = True,
+    min_depth_m: float = 1.0,
+    border_px: float = 1.0,
+    occlusion_m: float | None = None,
+) -> Pairs:
+    """Project the cloud into every camera and keep the points that land inside.
+
+    Args:
+        frame: the frame.
+        labels: read the masks and look up each pair's weak label; otherwise every label is 255.
+        min_depth_m: pairs must be deeper than this.
+        border_px: pairs must lie strictly inside the image by this much on every side: `border < u < width - border`.
+        occlusion_m: where given, drop points that lie this much behind the nearest point in their image
+            neighbourhood (see `olivine.data.occlusion`); None keeps all, as in the published recipe.
+
+    Returns:
+        The pairs of all cameras.
+
+    Raises:
+        UserError: a mask is missing, unreadable or of the wrong size.
+    """
+    parts = []
+    for index, camera in enumerate(frame.cameras):
+        points_camera_m = transform_points(camera.camera_from_lidar, frame.points_lidar_m)
+        uv, depth_m = project(points_camera_m, camera.intrinsics)
+        width, height = camera.size
+        with np.errstate(invalid="ignore"):
+            inside = (depth_m > min_depth_m) & (uv > border_px).all(1)
+            inside &= (uv[:, 0] < width - border_px) & (uv[:, 1] < height - border_px)
+        point = np.flatnonzero(inside)
+        if occlusion_m is not None:
+            from olivine.data.occlusion import visible
+
+            point = point[visible(uv[point], depth_m[point], camera.size, occlusion_m)]
+        mask = camera.mask() if labels else None
+        parts.append(
+            Pairs(
+                point,
+                np.full(len(point), index, np.int64),
+                uv[point].astype(np.float32),
+                _labels_at(mask, uv[point]),
+            )
+        )
+    return Pairs.concatenate(parts)
+
+
+def _labels_at(mask: NDArray[np.uint8] | None, uv: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Label of the pixel nearest to each [P, 2] position."""
+    if mask is None:
+        return np.full(len(uv), UNKNOWN, np.uint8)
+    column, row = np.rint(uv).astype(np.int64).T
+    return mask[np.minimum(row, mask.shape[0] - 1), np.minimum(column, mask.shape[1] - 1)]

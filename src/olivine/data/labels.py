@@ -1,0 +1,73 @@
+"""Class sets: the names of a dataset's training classes and how its raw labels map to them.
+
+They live in data files (`data/classes/<name>.yaml`), one per dataset, each with its source named. Training class 0
+is always "ignored": it is neither learned, predicted nor counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib import resources
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from olivine.errors import UserError
+
+IGNORED = 0
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """The training classes of a dataset.
+
+    Attributes:
+        name: file stem of the class set, e.g. `"nuscenes"`.
+        names: [C] names of classes 1…C (class 0 is ignored and has no name here).
+        colors: [C + 1, 3] uint8 RGB, row 0 for ignored.
+        raw_to_train: [65536] uint8 training class of every raw label.
+        train_to_raw: [C + 1] uint16 the raw label written for each training class in prediction files.
+        source: where the map was published.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    colors: NDArray[np.uint8] = field(repr=False)
+    raw_to_train: NDArray[np.uint8] = field(repr=False)
+    train_to_raw: NDArray[np.uint16] = field(repr=False)
+    source: str = ""
+
+    @property
+    def count(self) -> int:
+        """Number of classes that are learned and scored (class 0 not included)."""
+        return len(self.names)
+
+    def learn(self, raw: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Training classes of raw labels, any shape; raw labels no map names become 0 (ignored)."""
+        return self.raw_to_train[raw]
+
+
+def load_class_set(name: str) -> ClassSet:
+    """Load a shipped class set.
+
+    Args:
+        name: file stem, e.g. `"nuscenes"` or `"semantickitti"`.
+
+    Raises:
+        UserError: no such class set is shipped.
+    """
+    folder = resources.files("olivine.data") / "classes"
+    file = folder / f"{name}.yaml"
+    if not file.is_file():
+        known = sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+        raise UserError(f"no class set named {name!r}; shipped are {', '.join(known)}")
+    content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    classes = content["classes"]
+    raw_to_train = np.zeros(65536, np.uint8)
+    for train, entry in enumerate(classes, start=1):
+        raw_to_train[entry["raw"]] = train
+    colors = np.array([[0, 0, 0], *(entry["color"] for entry in classes)], np.uint8)
+    train_to_raw = np.array([0, *(entry["raw"][0] for entry in classes)], np.uint16)
+    names = tuple(entry["name"] for entry in classes)
+    return ClassSet(name, names, colors, raw_to_train, train_to_raw, content["source"])

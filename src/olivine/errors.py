@@ -1,0 +1,27 @@
+"""The two kinds of trouble the package reports: a user's mistake and a warning worth reading.
+
+Everything a user can get wrong (a path, a recipe key, a truncated file) is raised as `UserError` with one clear
+line; the command line prints that line and exits with status 2. Anything else is a defect and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake the user can mend. The message is one line: what is wrong, where, and what to do."""
+
+
+class MissingExtraError(UserError):
+    """An optional library is not installed.
+
+    Args:
+        library: the import name that is missing, e.g. `"embreex"`.
+        extra: the extra of this package that installs it, e.g. `"sim"`.
+    """
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(f"{library} is not installed: pip install 'olivine[{extra}]'")
+
+
+class OlivineWarning(UserWarning):
+    """Something works, but not as well or not on as much as the user may think."""

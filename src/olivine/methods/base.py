@@ -1,0 +1,53 @@
+"""The seam between a pretraining method and everything else.
+
+A method is a module that owns its backbone, heads and state, takes a `Batch` and returns losses. The loop knows
+nothing more of it; the loader prepares just what `views` asks for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from olivine.data.batch import Batch
+
+
+@dataclass(frozen=True)
+class Views:
+    """What the loader must prepare for a method.
+
+    Attributes:
+        images: camera images and point-pixel pairs.
+        weak_labels: the weak label of every pair (reads the masks); otherwise all are 255.
+    """
+
+    images: bool = True
+    weak_labels: bool = False
+
+
+class Method(nn.Module, ABC):
+    """A pretraining method.
+
+    Parameters that need a gradient are trained; everything in `state_dict()` (heads, queues, class statistics) is
+    saved and restored with a run. Random choices are drawn from `batch.generator()` alone.
+
+    Attributes:
+        backbone: what is exported after pretraining.
+        views: what the loader must prepare.
+    """
+
+    backbone: nn.Module
+    views: Views
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch.
+
+        Returns:
+            Scalars by name; `"loss"` is the one that is minimised, the others are logged (detached or not).
+        """
+
+    def set_progress(self, step: int, total_steps: int) -> None:
+        """Told by the loop before each optimizer step: `step` steps are done of `total_steps`."""
