@@ -1,0 +1,64 @@
+"""Which part of a dataset is read: the split, and how it is thinned out for experiments with few labels.
+
+`SplitConfig` stands in recipes; the datasets interpret it. The nuScenes scene lists are data files, `splits/*.txt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from typing import Literal, TypeVar
+
+from pydantic import Field, field_validator
+
+from olivine.config import Config
+from olivine.errors import UserError
+
+T = TypeVar("T")
+
+NUSCENES_SPLITS = ("train", "val", "test", "mini_train", "mini_val", "parametrize", "verify", "all")
+
+
+class SplitConfig(Config):
+    """Which frames of a dataset are used."""
+
+    split: str | list[str] = "train"
+    """Name of a split of the dataset, or a list of scenes (nuScenes) or sequences (SemanticKITTI)."""
+
+    every: int = Field(default=1, ge=1)
+    """Keep the n-th, 2n-th, … (counted from 1) scene or scan; 100 keeps 1 %."""
+
+    unit: Literal["scene", "scan"] | None = None
+    """What `every` counts; None is the dataset's published rule (nuScenes: scenes, SemanticKITTI: scans)."""
+
+    @field_validator("split")
+    @classmethod
+    def _not_empty(cls, value: str | list[str]) -> str | list[str]:
+        if not value:
+            raise ValueError("name a split or at least one scene")
+        return value
+
+
+def every_nth(items: Sequence[T], every: int) -> list[T]:
+    """The n-th, 2n-th, … of `items` (counted from 1), in order; `every` = 1 keeps all."""
+    return list(items[every - 1 :: every])
+
+
+def nuscenes_scenes(split: str) -> tuple[str, ...]:
+    """Scene names of a nuScenes split, sorted.
+
+    Args:
+        split: an official list (`train`, `val`, `test`, `mini_train`, `mini_val`), or `verify` (100 scenes held out of
+            `train` for choosing hyper-parameters) or `parametrize` (the other 600 scenes of `train`).
+
+    Raises:
+        UserError: no such split.
+    """
+    if split == "parametrize":
+        held_out = set(nuscenes_scenes("verify"))
+        return tuple(scene for scene in nuscenes_scenes("train") if scene not in held_out)
+    stem = "nuscenes_verify_scenes" if split == "verify" else f"nuscenes_{split}"
+    file = resources.files("olivine") / "data" / "splits" / f"{stem}.txt"
+    if split not in NUSCENES_SPLITS or not file.is_file():
+        raise UserError(f"no nuScenes split named {split!r}; known are {', '.join(NUSCENES_SPLITS)}, or list scenes")
+    return tuple(sorted(file.read_text(encoding="utf-8").split()))
