@@ -1,0 +1,1 @@
+"""Semantic segmentation downstream of pretraining: fine-tuning, linear probing, scoring per point."""
