@@ -12,7 +12,8 @@ Frames
            │                                    ▼
            ▼ y (down)                           v
 
-Transforms are 4×4, float64, named `target_from_source` and read right to left: `x_camera = camera_from_lidar @ x_lidar`.
+Transforms are 4×4, float64, named `target_from_source` and read right to left:
+`x_camera = camera_from_lidar @ x_lidar`.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def transform_points(target_from_source: Float, points_source_m: Float) -> NDArr
         [N, 3] float64 points in the target frame, metres.
     """
     transform = np.asarray(target_from_source, dtype=np.float64)
-    return np.asarray(points_source_m, dtype=np.float64) @ transform[:3, :3].T + transform[:3, 3]
+    return np.asarray(np.asarray(points_source_m, dtype=np.float64) @ transform[:3, :3].T + transform[:3, 3])
 
 
 def project(points_camera_m: Float, intrinsics: Float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

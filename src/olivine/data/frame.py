@@ -17,6 +17,7 @@ from PIL import Image
 
 from olivine.data.labels import ClassSet
 from olivine.data.masks import UNKNOWN, MaskManifest, read_mask
+from olivine.data.occlusion import visible
 from olivine.errors import UserError
 from olivine.geometry import project, transform_points
 
@@ -210,8 +211,6 @@ def find_pairs(
             inside &= (uv[:, 0] < width - border_px) & (uv[:, 1] < height - border_px)
         point = np.flatnonzero(inside)
         if occlusion_m is not None:
-            from olivine.data.occlusion import visible
-
             point = point[visible(uv[point], depth_m[point], camera.size, occlusion_m)]
         mask = camera.mask() if labels else None
         parts.append(
@@ -230,4 +229,4 @@ def _labels_at(mask: NDArray[np.uint8] | None, uv: NDArray[np.float64]) -> NDArr
     if mask is None:
         return np.full(len(uv), UNKNOWN, np.uint8)
     column, row = np.rint(uv).astype(np.int64).T
-    return mask[np.minimum(row, mask.shape[0] - 1), np.minimum(column, mask.shape[1] - 1)]
+    return np.asarray(mask[np.minimum(row, mask.shape[0] - 1), np.minimum(column, mask.shape[1] - 1)])

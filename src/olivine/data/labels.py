@@ -45,7 +45,7 @@ class ClassSet:
 
     def learn(self, raw: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Training classes of raw labels, any shape; raw labels no map names become 0 (ignored)."""
-        return self.raw_to_train[raw]
+        return np.asarray(self.raw_to_train[raw])
 
 
 def load_class_set(name: str) -> ClassSet:

@@ -1,0 +1,177 @@
+"""Augmentation: what is done to a cloud alone, and what is done to a cloud and its images together.
+
+The order is fixed: drop a cuboid of points, crop and flip the images, then rotate and flip the cloud. Pairs follow
+every step. All random choices come from the generator that is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from olivine.config import Config
+from olivine.data.frame import Pairs
+
+
+class CloudAugment(Config):
+    """Augmentation of a cloud."""
+
+    rotate: bool = True
+    """Rotate about z by an angle uniform in [0, 2π)."""
+
+    flip: bool = True
+    """Mirror x and mirror y, each with probability 0.5."""
+
+    scale: float = Field(default=0.0, ge=0, lt=1)
+    """Scale by a factor uniform in 1 ± this; 0 in the published recipes."""
+
+
+class ImageAugment(Config):
+    """Augmentation of the images and of the cloud with them."""
+
+    size: tuple[int, int] = (416, 224)
+    """(width, height) every image is resized to, pixels."""
+
+    crop: bool = True
+    """Cut a random part out of every image before resizing; off: the whole image is resized."""
+
+    crop_area: tuple[float, float] = (0.3, 1.0)
+    """Area of the cut as a share of the image, uniform in this interval."""
+
+    crop_ratio: tuple[float, float] = (14 / 9, 17 / 9)
+    """Width over height of the cut, log-uniform in this interval."""
+
+    flip: float = Field(default=0.5, ge=0, le=1)
+    """Probability of mirroring an image."""
+
+    drop_cuboid: float = Field(default=0.2, ge=0, lt=1)
+    """Drop the points in a random cuboid of up to this share of the cloud's extent per axis; 0 drops none."""
+
+    min_pairs: int = Field(default=1024, ge=0)
+    """A cuboid must leave every camera this many pairs; a cut must leave more than this, or more than `min_share`."""
+
+    min_share: float = Field(default=0.75, ge=0, le=1)
+    """See `min_pairs`."""
+
+    tries: int = Field(default=10, ge=1)
+    """Attempts at a cuboid or a cut; after them no cuboid is dropped and the whole image is used, so that a camera
+    with few or no pairs cannot hold a run up."""
+
+
+def cloud_transform(rng: np.random.Generator, config: CloudAugment) -> NDArray[np.float32]:
+    """Draw a random linear map of the cloud.
+
+    Returns:
+        [3, 3] float32 `augmented_from_lidar`; the same number of draws whatever is switched on.
+    """
+    angle_rad, mirror_x, mirror_y, scale = rng.random(4) * (2 * np.pi, 1, 1, 2)
+    matrix = np.eye(3)
+    if config.rotate:
+        cos, sin = np.cos(angle_rad), np.sin(angle_rad)
+        matrix[:2, :2] = [[cos, -sin], [sin, cos]]
+    if config.flip:
+        matrix = np.diag([-1 if mirror_x < 0.5 else 1, -1 if mirror_y < 0.5 else 1, 1]) @ matrix
+    return np.asarray(matrix * (1 + config.scale * (scale - 1)), np.float32)
+
+
+def cuboid_keep(
+    points_m: NDArray[np.float32], pairs: Pairs, cameras: int, rng: np.random.Generator, config: ImageAugment
+) -> NDArray[np.bool_]:
+    """Draw a random cuboid and say which points lie outside it.
+
+    Args:
+        points_m: [N, 3] float32 points, metres.
+        pairs: the pairs of all cameras.
+        cameras: number of cameras.
+        rng: the sample's generator.
+        config: size and conditions.
+
+    Returns:
+        [N] bool, true for points that stay; all true when no cuboid met the conditions or none was asked for.
+    """
+    everything = np.ones(len(points_m), np.bool_)
+    if config.drop_cuboid == 0 or len(points_m) == 0:
+        return everything
+    extent = np.ptp(points_m, axis=0)
+    for _ in range(config.tries):
+        center = points_m[rng.integers(len(points_m))]
+        half = extent * rng.random(3) * config.drop_cuboid / 2
+        keep: NDArray[np.bool_] = (np.abs(points_m - center) > half).any(axis=1)
+        left = np.bincount(pairs.camera[keep[pairs.point]], minlength=cameras)
+        if (left >= config.min_pairs).all():
+            return keep
+    return everything
+
+
+def drop_points(keep: NDArray[np.bool_], pairs: Pairs) -> Pairs:
+    """Pairs after the points with `keep` [N] false are removed from the cloud, re-pointed to the rows that remain."""
+    row = np.cumsum(keep) - 1
+    remaining = pairs.select(keep[pairs.point])
+    return Pairs(row[remaining.point], remaining.camera, remaining.uv, remaining.label)
+
+
+def augment_images(
+    images: Sequence[NDArray[np.uint8]], pairs: Pairs, rng: np.random.Generator, config: ImageAugment
+) -> tuple[NDArray[np.uint8], Pairs]:
+    """Cut, resize and mirror every image; pairs follow, and those outside the cut are dropped.
+
+    Args:
+        images: one [H, W, 3] uint8 RGB image per camera, sizes may differ.
+        pairs: the pairs of all cameras.
+        rng: the sample's generator.
+        config: what to draw.
+
+    Returns:
+        `(images, pairs)`: [cameras, height, width, 3] uint8 and the pairs that remain, their `uv` in the new images.
+    """
+    width, height = config.size
+    resized = np.empty((len(images), height, width, 3), np.uint8)
+    parts = []
+    for camera, image in enumerate(images):
+        own = pairs.select(pairs.camera == camera)
+        box = _draw_cut(image.shape[1], image.shape[0], own.uv, rng, config) if config.crop else None
+        left, top, right, bottom = box or (0, 0, image.shape[1], image.shape[0])
+        cut = Image.fromarray(image).resize(config.size, Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+        mirrored = rng.random() < config.flip
+        resized[camera] = np.asarray(cut)[:, ::-1] if mirrored else np.asarray(cut)
+        parts.append(_follow(own, (left, top, right, bottom), config.size, mirrored))
+    return resized, Pairs.concatenate(parts)
+
+
+def _draw_cut(
+    width: int, height: int, uv: NDArray[np.float32], rng: np.random.Generator, config: ImageAugment
+) -> tuple[int, int, int, int] | None:
+    """A cut (left, top, right, bottom) that keeps enough pairs, or None when every try failed."""
+    for _ in range(config.tries):
+        area = width * height * rng.uniform(*config.crop_area)
+        ratio = np.exp(rng.uniform(*np.log(config.crop_ratio)))
+        cut_width, cut_height = round(float(np.sqrt(area * ratio))), round(float(np.sqrt(area / ratio)))
+        if not (0 < cut_width <= width and 0 < cut_height <= height):
+            continue
+        left = int(rng.integers(width - cut_width + 1))
+        top = int(rng.integers(height - cut_height + 1))
+        box = (left, top, left + cut_width, top + cut_height)
+        kept = int(_within(uv, box).sum())
+        if kept > config.min_pairs or kept > config.min_share * len(uv):
+            return box
+    return None
+
+
+def _within(uv: NDArray[np.float32], box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """[P] bool: pixel centres sit at integers, so a cut from column `left` starts at `left - 0.5`."""
+    return np.asarray(((uv >= np.array(box[:2]) - 0.5) & (uv < np.array(box[2:]) - 0.5)).all(axis=1))
+
+
+def _follow(pairs: Pairs, box: tuple[int, int, int, int], size: tuple[int, int], mirrored: bool) -> Pairs:
+    """Carry one camera's pairs through the cut, the resize and the mirror."""
+    pairs = pairs.select(_within(pairs.uv, box))
+    corner, extent = np.array(box[:2]), np.array([box[2] - box[0], box[3] - box[1]])
+    uv = (pairs.uv + 0.5 - corner) * (np.array(size) / extent) - 0.5
+    if mirrored:
+        uv[:, 0] = size[0] - 1 - uv[:, 0]
+    uv = np.clip(uv, 0, np.array(size) - 1)
+    return Pairs(pairs.point, pairs.camera, uv.astype(np.float32), pairs.label)

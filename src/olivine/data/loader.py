@@ -1,0 +1,138 @@
+"""Batches in a reproducible order.
+
+Every random choice about a sample comes from a generator keyed by (seed, epoch, sample index), so what a sample looks
+like does not depend on the number of workers or processes, nor on where a run was resumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils import data as torch_data
+
+from olivine.data.batch import Batch
+from olivine.data.frame import Dataset, Frame
+from olivine.data.prepare import Prepared, collate
+from olivine.errors import UserError
+
+
+class _Key(NamedTuple):
+    """Where in a run a sample stands."""
+
+    seed: int
+    epoch: int
+    step: int
+    rank: int
+    sample: int
+
+
+class Loader:
+    """Deliver a dataset as batches, epoch by epoch.
+
+    Args:
+        dataset: the frames.
+        prepare: makes a sample of a frame, with the sample's own generator.
+        batch_size: samples per batch **of this process**.
+        seed: keys every random choice.
+        shuffle: a new order each epoch and an incomplete last batch dropped (training); otherwise file order and all
+            samples (evaluation).
+        workers: loader processes; 0 prepares samples in this one. The batches are the same.
+        rank: this process.
+        world: number of processes; together they see each sample once an epoch.
+
+    Attributes:
+        steps: batches per epoch of this process.
+
+    Raises:
+        UserError: shuffled, but there are fewer frames than one batch over all processes.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        prepare: Callable[[Frame, np.random.Generator], Prepared],
+        *,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if shuffle and len(dataset) < batch_size * world:
+            raise UserError(
+                f"batch_size: one step takes {batch_size * world} frames but the split holds {len(dataset)}; "
+                "lower batch_size or choose a larger split"
+            )
+        self._order = _Order(len(dataset), batch_size, seed, shuffle, rank, world)
+        self._loader = torch_data.DataLoader(
+            _Samples(dataset, prepare),
+            batch_sampler=self._order,
+            collate_fn=_collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            multiprocessing_context="spawn" if workers > 0 else None,
+            # The loader draws a base seed for its workers; an own generator leaves the global one alone.
+            generator=torch.Generator(),
+        )
+        self.steps = self._order.steps
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch.
+
+        Args:
+            epoch: which epoch, from 0; chooses the order and the augmentation.
+            start: batches of this epoch to leave out, without reading them (resume).
+        """
+        self._order.epoch, self._order.start = epoch, start
+        yield from self._loader
+
+
+class _Order(torch_data.Sampler[list[_Key]]):
+    """The keys of each batch of the current epoch."""
+
+    def __init__(self, frames: int, batch_size: int, seed: int, shuffle: bool, rank: int, world: int) -> None:
+        self._frames, self._batch_size, self._seed = frames, batch_size, seed
+        self._shuffle, self._rank, self._world = shuffle, rank, world
+        self.epoch = 0
+        self.start = 0
+        own = frames // (batch_size * world) if shuffle else -(-len(range(rank, frames, world)) // batch_size)
+        self.steps = own
+
+    def __iter__(self) -> Iterator[list[_Key]]:
+        indices = self._indices()
+        for step in range(self.start, self.steps):
+            chosen = indices[step * self._batch_size : (step + 1) * self._batch_size]
+            yield [_Key(self._seed, self.epoch, step, self._rank, int(sample)) for sample in chosen]
+
+    def __len__(self) -> int:
+        return self.steps - self.start
+
+    def _indices(self) -> Sequence[int] | NDArray[np.int64]:
+        """This process's frames in order; a step of all processes together takes consecutive ones."""
+        if not self._shuffle:
+            return range(self._rank, self._frames, self._world)
+        order = np.random.default_rng((self._seed, self.epoch)).permutation(self._frames)
+        whole = order[: self.steps * self._batch_size * self._world]
+        return np.asarray(whole.reshape(self.steps, self._world, self._batch_size)[:, self._rank].reshape(-1))
+
+
+class _Samples(torch_data.Dataset[tuple[_Key, Prepared]]):
+    """Frames read and prepared by key."""
+
+    def __init__(self, dataset: Dataset, prepare: Callable[[Frame, np.random.Generator], Prepared]) -> None:
+        self._dataset, self._prepare = dataset, prepare
+
+    def __getitem__(self, key: _Key) -> tuple[_Key, Prepared]:
+        rng = np.random.default_rng((key.seed, key.epoch, key.sample))
+        return key, self._prepare(self._dataset[key.sample], rng)
+
+
+def _collate(items: list[tuple[_Key, Prepared]]) -> Batch:
+    key = items[0][0]
+    seed = np.random.SeedSequence((key.seed, key.epoch, key.step, key.rank)).generate_state(1, np.uint64)[0]
+    return collate([sample for _, sample in items], int(seed >> 1))

@@ -1,0 +1,166 @@
+"""From points to voxels: the grids, and which point speaks for a voxel.
+
+Coordinates are floored in float32 and cast to int32; of several points in a voxel the first (lowest row) is kept.
+Voxels stand in the order of their first point. Both follow the quantisation that published checkpoints were trained
+with (MinkowskiEngine's `sparse_quantize`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from olivine.config import Config
+from olivine.data.frame import Frame
+
+Feature = Literal["intensity", "x", "y", "z", "range"]
+
+
+class _Features(Config):
+    """What a voxel shows the network of the point that speaks for it."""
+
+    features: tuple[Feature, ...] = Field(default=("intensity",), min_length=1)
+    """Input features in order: intensity, x, y, z (metres) and range √(x² + y²) (metres) of the voxel's first point,
+    after augmentation. The published networks see intensity alone."""
+
+    intensity: Literal["unit", "raw"] = "unit"
+    """`unit` divides by the format's range, so that data sets agree; `raw` is the files' own number, as published
+    checkpoints expect."""
+
+    @property
+    def channels(self) -> int:
+        """Number of input features."""
+        return len(self.features)
+
+
+class CylindricalVoxels(_Features):
+    """Cylindrical grid (ρ, φ, z) about the LiDAR, as MinkUNet is pretrained with."""
+
+    name: Literal["cylindrical"] = "cylindrical"
+
+    rho_m: float = Field(default=0.1, gt=0)
+    """Radial size, metres."""
+
+    phi_deg: float = Field(default=1.0, gt=0)
+    """Angular size, degrees. Angles run from -180 to 180 and do not wrap, as in the published code."""
+
+    z_m: float = Field(default=0.1, gt=0)
+    """Vertical size, metres."""
+
+    def grid(self, points_m: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[N, 3] float32 continuous grid coordinates (ρ, φ, z) of points [N, 3] in the LiDAR frame."""
+        x, y, z = points_m.T
+        rho = np.sqrt(x * x + y * y) / np.float32(self.rho_m)
+        phi = np.arctan2(y, x) * np.float32(180 / np.pi) / np.float32(self.phi_deg)
+        return np.stack((rho, phi, z / np.float32(self.z_m)), axis=1)
+
+    def inside(self, points_m: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """[N] bool, all true: this grid has no bounds."""
+        return np.ones(len(points_m), np.bool_)
+
+
+class CartesianVoxels(_Features):
+    """Cartesian grid, as VoxelNet and most segmentation networks use."""
+
+    name: Literal["cartesian"] = "cartesian"
+
+    size_m: tuple[float, float, float] = (0.1, 0.1, 0.1)
+    """Voxel size along x, y, z, metres."""
+
+    bounds_m: tuple[float, float, float, float, float, float] | None = None
+    """x_min, y_min, z_min, x_max, y_max, z_max, metres; points outside belong to no voxel. None: unbounded."""
+
+    def grid(self, points_m: NDArray[np.float32]) -> NDArray[np.float32]:
+        """[N, 3] float32 continuous grid coordinates of points [N, 3], from the lower bounds where there are any."""
+        origin = np.array(self.bounds_m[:3] if self.bounds_m else (0, 0, 0), np.float32)
+        return np.asarray((points_m - origin) / np.array(self.size_m, np.float32), np.float32)
+
+    def inside(self, points_m: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """[N] bool: which points lie within the bounds (lower ones included, upper ones not)."""
+        if self.bounds_m is None:
+            return np.ones(len(points_m), np.bool_)
+        low, high = np.array(self.bounds_m, np.float32).reshape(2, 3)
+        return np.asarray(((points_m >= low) & (points_m < high)).all(axis=1))
+
+
+VoxelConfig = Annotated[CylindricalVoxels | CartesianVoxels, Field(discriminator="name")]
+
+
+@dataclass(frozen=True)
+class Voxels:
+    """A voxelised cloud of N points and V voxels.
+
+    Attributes:
+        coordinates: [V, 3] int32 distinct grid cells, in the order of their first point.
+        first_point: [V] int64 the point that speaks for each voxel.
+        point_voxel: [N] int64 the voxel of each point, -1 outside the grid's bounds.
+    """
+
+    coordinates: NDArray[np.int32]
+    first_point: NDArray[np.int64]
+    point_voxel: NDArray[np.int64]
+
+
+def voxelize(points_m: NDArray[np.float32], config: CylindricalVoxels | CartesianVoxels) -> Voxels:
+    """Put points into voxels.
+
+    Args:
+        points_m: [N, 3] float32 points in the LiDAR frame, metres, finite.
+        config: the grid.
+
+    Returns:
+        The voxels; none for an empty cloud.
+    """
+    inside = np.flatnonzero(config.inside(points_m))
+    cells = np.floor(config.grid(points_m[inside])).astype(np.int32)
+    point_voxel = np.full(len(points_m), -1, np.int64)
+    if len(inside) == 0:
+        return Voxels(cells, inside, point_voxel)
+    _, first, inverse = np.unique(_pack(cells), return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    point_voxel[inside] = rank[inverse]
+    first = first[order]
+    return Voxels(cells[first], inside[first], point_voxel)
+
+
+def _pack(cells: NDArray[np.int32]) -> NDArray[np.int64]:
+    """One int64 key per cell; 3 × 21 bits hold any cloud whose extent is under two million cells an axis."""
+    offset = cells.astype(np.int64) - cells.min(axis=0)
+    return np.asarray((offset[:, 0] << 42) | (offset[:, 1] << 21) | offset[:, 2])
+
+
+def voxel_features(
+    frame: Frame, points_m: NDArray[np.float32], voxels: Voxels, config: CylindricalVoxels | CartesianVoxels
+) -> NDArray[np.float32]:
+    """Input features of each voxel.
+
+    Args:
+        frame: the frame, for its intensities.
+        points_m: [N, 3] float32 the cloud as augmented, metres.
+        voxels: its voxels.
+        config: names the features and how intensity is scaled.
+
+    Returns:
+        [V, channels] float32.
+    """
+    points = points_m[voxels.first_point]
+    intensity = frame.intensity if config.intensity == "raw" else normalized_intensity(frame)
+    columns = {
+        "intensity": intensity[voxels.first_point],
+        "x": points[:, 0],
+        "y": points[:, 1],
+        "z": points[:, 2],
+        "range": np.hypot(points[:, 0], points[:, 1]),
+    }
+    return np.stack([columns[name] for name in config.features], axis=1).astype(np.float32)
+
+
+def normalized_intensity(frame: Frame) -> NDArray[np.float32]:
+    """[N] float32 intensity in 0…1, whatever the format's own range; the one place where it is scaled."""
+    return np.asarray(np.clip(frame.intensity / np.float32(frame.intensity_max), 0, 1))

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from builders.frames import make_frame
+from olivine.data.augment import CloudAugment, ImageAugment, augment_images, cloud_transform, cuboid_keep, drop_points
+from olivine.data.frame import Pairs, find_pairs
+
+
+def ramp(width, height):
+    """An image whose red channel is the column and whose green channel is the row."""
+    column, row = np.meshgrid(np.arange(width), np.arange(height))
+    return np.stack((column, row, 0 * row), axis=2).astype(np.uint8)
+
+
+def grid_pairs(width, height, step=3):
+    column, row = (a.reshape(-1) for a in np.meshgrid(np.arange(2, width - 2, step), np.arange(2, height - 2, step)))
+    count = len(column)
+    uv = np.stack((column, row), axis=1).astype(np.float32)
+    return Pairs(np.arange(count), np.zeros(count, np.int64), uv, (np.arange(count) % 200).astype(np.uint8))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pairs_keep_pointing_at_the_same_content_through_cut_resize_and_mirror(seed):
+    width, height = 240, 140
+    pairs = grid_pairs(width, height)
+    config = ImageAugment(size=(120, 70), min_pairs=10)
+    images, moved = augment_images([ramp(width, height)], pairs, np.random.default_rng(seed), config)
+    assert images.shape == (1, 70, 120, 3)
+    assert 10 < len(moved) <= len(pairs)
+    column, row = np.rint(moved.uv).astype(int).T
+    seen = images[0, row, column, :2].astype(float)
+    original = pairs.uv[moved.point]
+    # Rounding to a pixel of the smaller image costs at most one of its pixels, which is two of the original.
+    interior = (column > 0) & (column < 119) & (row > 0) & (row < 69)
+    assert np.abs(seen - original)[interior].max() <= 2.5
+    np.testing.assert_array_equal(moved.label, pairs.label[moved.point])
+
+
+def test_without_cut_and_mirror_a_corner_keeps_its_place():
+    pairs = Pairs(np.arange(2), np.zeros(2, np.int64), np.array([[0, 0], [199, 99]], np.float32), np.zeros(2, np.uint8))
+    config = ImageAugment(size=(100, 50), crop=False, flip=0)
+    _, moved = augment_images([ramp(200, 100)], pairs, np.random.default_rng(0), config)
+    np.testing.assert_allclose(moved.uv, [[0, 0], [99, 49]], atol=0.3)
+
+
+def test_a_camera_without_pairs_uses_the_whole_image_and_does_not_loop():
+    images, moved = augment_images(
+        [ramp(64, 48)], Pairs.concatenate([]), np.random.default_rng(0), ImageAugment(size=(32, 24), flip=0)
+    )
+    assert images.shape == (1, 24, 32, 3)
+    assert len(moved) == 0
+    assert images[0, 0, 0, 0] <= 1
+    assert images[0, 0, -1, 0] >= 62
+
+
+def test_images_of_different_sizes_come_out_alike(tmp_path):
+    frame = make_frame(tmp_path, sizes=((96, 64), (80, 60)))
+    images, pairs = augment_images(
+        [camera.image() for camera in frame.cameras], find_pairs(frame), np.random.default_rng(0), ImageAugment()
+    )
+    assert images.shape == (2, 224, 416, 3)
+    assert (pairs.uv >= 0).all()
+    assert (pairs.uv <= [415, 223]).all()
+
+
+def test_cloud_transform_turns_about_z_and_keeps_lengths():
+    draws = [cloud_transform(np.random.default_rng(seed), CloudAugment()) for seed in range(200)]
+    for matrix in draws:
+        np.testing.assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-6)
+        np.testing.assert_array_equal(matrix[2], [0, 0, 1])
+    flipped = np.mean([np.linalg.det(matrix) < 0 for matrix in draws])
+    assert 0.35 < flipped < 0.65
+    angles = np.arctan2([m[1, 0] for m in draws], [m[0, 0] for m in draws])
+    assert np.histogram(angles, 4, (-np.pi, np.pi))[0].min() > 25
+
+
+def test_cloud_transform_switched_off_is_the_identity():
+    config = CloudAugment(rotate=False, flip=False)
+    np.testing.assert_array_equal(cloud_transform(np.random.default_rng(3), config), np.eye(3))
+
+
+def test_scale_stays_within_its_range():
+    scales = [
+        np.abs(np.linalg.det(cloud_transform(np.random.default_rng(s), CloudAugment(scale=0.1)))) for s in range(99)
+    ]
+    assert 0.9**3 - 1e-6 <= min(scales) < 0.8
+    assert 1.25 < max(scales) <= 1.1**3 + 1e-6
+
+
+def test_cuboid_drops_one_compact_block_only(tmp_path):
+    frame = make_frame(tmp_path)
+    pairs = find_pairs(frame)
+    config = ImageAugment(min_pairs=5)
+    keep = cuboid_keep(frame.points_lidar_m, pairs, 2, np.random.default_rng(1), config)
+    dropped = frame.points_lidar_m[~keep]
+    assert 0 < len(dropped) < len(keep) / 5
+    low, high = dropped.min(0), dropped.max(0)
+    assert (high - low <= 0.2 * np.ptp(frame.points_lidar_m, axis=0) + 1e-4).all()
+    inside = ((frame.points_lidar_m >= low) & (frame.points_lidar_m <= high)).all(1)
+    np.testing.assert_array_equal(inside, ~keep)
+
+
+def test_no_cuboid_when_a_camera_would_keep_too_few_pairs(tmp_path):
+    frame = make_frame(tmp_path)
+    keep = cuboid_keep(
+        frame.points_lidar_m, find_pairs(frame), 2, np.random.default_rng(1), ImageAugment(min_pairs=10**6)
+    )
+    assert keep.all()
+
+
+def test_dropping_points_re_points_the_pairs(tmp_path):
+    frame = make_frame(tmp_path)
+    pairs = find_pairs(frame)
+    keep = np.random.default_rng(2).random(len(frame.points_lidar_m)) < 0.7
+    after = drop_points(keep, pairs)
+    survivors = pairs.select(keep[pairs.point])
+    np.testing.assert_array_equal(frame.points_lidar_m[keep][after.point], frame.points_lidar_m[survivors.point])

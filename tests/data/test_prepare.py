@@ -1,0 +1,108 @@
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from builders.frames import make_frame
+from olivine.data.augment import CloudAugment, ImageAugment
+from olivine.data.frame import find_pairs
+from olivine.data.prepare import PairConfig, Prepare, collate
+from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels
+
+IMAGES = ImageAugment(size=(48, 32), min_pairs=5)
+
+
+def prepare_all(tmp_path, seeds=(0, 1, 2), **changes):
+    settings = {
+        "voxels": CylindricalVoxels(),
+        "cloud": CloudAugment(),
+        "images": IMAGES,
+        "weak_labels": True,
+        **changes,
+    }
+    prepare = Prepare(**settings)
+    return [prepare(make_frame(tmp_path, seed=seed), np.random.default_rng(seed)) for seed in seeds]
+
+
+def test_pairs_of_a_batch_point_at_the_voxel_of_their_point(tmp_path):
+    samples = prepare_all(tmp_path)
+    batch = collate(samples, seed=5)
+    pairs, cloud = batch.pairs, batch.cloud
+    assert batch.images.shape == (6, 3, 32, 48)
+    assert len(pairs.point) > 100
+    torch.testing.assert_close(pairs.voxel, cloud.point_voxel[pairs.point])
+    frame_of_point = torch.searchsorted(cloud.point_offsets, pairs.point, right=True) - 1
+    torch.testing.assert_close(frame_of_point, pairs.image // 2)
+    torch.testing.assert_close(cloud.coordinates[pairs.voxel, 0].long(), frame_of_point)
+
+
+def test_coordinates_of_a_batch_are_those_of_its_points(tmp_path):
+    batch = collate(prepare_all(tmp_path, images=None, voxels=CartesianVoxels(size_m=(0.5, 0.5, 0.5))), seed=0)
+    expected = torch.floor(batch.cloud.points_m / 0.5).int()
+    assert torch.equal(batch.cloud.coordinates[batch.cloud.point_voxel, 1:], expected)
+    assert len(torch.unique(batch.cloud.coordinates, dim=0)) == len(batch.cloud.coordinates)
+
+
+def test_weak_labels_are_the_mask_pixel_under_the_original_point(tmp_path):
+    frame = make_frame(tmp_path)
+    config = ImageAugment(size=(48, 32), min_pairs=5, drop_cuboid=0)
+    sample = Prepare(CylindricalVoxels(), None, config, weak_labels=True)(frame, np.random.default_rng(0))
+    original = find_pairs(frame)
+    by_pair = dict(zip(zip(original.point, original.camera, strict=True), original.label, strict=True))
+    assert all(
+        by_pair[point, camera] == label
+        for point, camera, label in zip(sample.pairs.point, sample.pairs.camera, sample.pairs.label, strict=True)
+    )
+    assert {0, 1, 2, 255} == set(np.unique(sample.pairs.label))
+
+
+def test_range_is_measured_before_augmentation(tmp_path):
+    samples = prepare_all(tmp_path, seeds=(0,), cloud=CloudAugment(scale=0.3))
+    points = make_frame(tmp_path).points_lidar_m
+    ranges = np.sort(np.hypot(points[:, 0], points[:, 1]))
+    nearest = ranges[np.clip(np.searchsorted(ranges, samples[0].range_m), 0, len(ranges) - 1)]
+    np.testing.assert_allclose(samples[0].range_m, nearest, rtol=1e-4)
+
+
+def test_three_d_labels_are_carried_only_when_asked_for(tmp_path):
+    hidden = collate(prepare_all(tmp_path), seed=0)
+    assert hidden.cloud.voxel_labels is None
+    assert hidden.cloud.point_labels is None
+    shown = collate(prepare_all(tmp_path, images=None, labels=True), seed=0)
+    frames = [make_frame(tmp_path, seed=seed) for seed in range(3)]
+    assert torch.equal(shown.cloud.point_labels, torch.from_numpy(np.concatenate([f.labels for f in frames])).long())
+    first = torch.full((len(shown.cloud.coordinates),), -1)
+    for point in reversed(range(len(shown.cloud.point_voxel))):
+        first[shown.cloud.point_voxel[point]] = shown.cloud.point_labels[point]
+    assert torch.equal(first, shown.cloud.voxel_labels)
+
+
+def test_points_outside_the_grid_have_no_voxel_and_no_pairs(tmp_path):
+    grid = CartesianVoxels(size_m=(1, 1, 1), bounds_m=(0, -10, -5, 20, 10, 5))
+    batch = collate(prepare_all(tmp_path, voxels=grid), seed=0)
+    outside = batch.cloud.point_voxel < 0
+    assert 0.5 < outside.float().mean() < 1
+    assert (batch.pairs.voxel >= 0).all()
+
+
+def test_the_same_key_gives_the_same_sample_and_another_key_another(tmp_path):
+    one, again = prepare_all(tmp_path, (3,))[0], prepare_all(tmp_path, (3,))[0]
+    np.testing.assert_array_equal(one.points_m, again.points_m)
+    np.testing.assert_array_equal(one.images, again.images)
+    other = Prepare(CylindricalVoxels(), CloudAugment(), IMAGES)(make_frame(tmp_path, seed=3), np.random.default_rng(4))
+    assert not np.array_equal(one.images, other.images)
+
+
+def test_the_occlusion_filter_drops_pairs_behind_a_wall(tmp_path):
+    frame = make_frame(tmp_path, sizes=((96, 64),))
+    wall = frame.points_lidar_m.copy()
+    y, z = np.meshgrid(np.linspace(-4, 4, 50), np.linspace(-2, 2, 30))
+    wall[:1500] = np.stack((np.full(1500, 5.0), y.reshape(-1), z.reshape(-1)), 1)
+    wall[1500:] = [20, 0.3, 0.2]
+    frame = replace(frame, points_lidar_m=wall)
+    everything = find_pairs(frame)
+    seen = find_pairs(frame, occlusion_m=0.5)
+    assert (everything.point >= 1500).sum() == 1500
+    assert (seen.point >= 1500).sum() == 0
+    assert (seen.point < 1500).sum() == (everything.point < 1500).sum() > 500
+    assert PairConfig().occlusion_m is None

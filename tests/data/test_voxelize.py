@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from builders.frames import make_frame
+from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, normalized_intensity, voxel_features, voxelize
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def test_cylindrical_voxels_reproduce_the_reference_quantisation_row_for_row():
+    golden = np.load(GOLDEN / "sweep_voxels_small.npz")
+    voxels = voxelize(golden["points"], CylindricalVoxels())
+    np.testing.assert_array_equal(voxels.coordinates, golden["coordinates"])
+    np.testing.assert_array_equal(voxels.first_point, golden["unique_map"])
+    np.testing.assert_array_equal(voxels.point_voxel, golden["inverse_map"])
+
+
+def test_cartesian_voxels_agree_with_a_dictionary_of_cells():
+    points = np.random.default_rng(0).normal(0, 3, (500, 3)).astype(np.float32)
+    config = CartesianVoxels(size_m=(0.5, 1.0, 0.25))
+    first: dict[tuple[int, ...], int] = {}
+    expected = []
+    for row, point in enumerate(points):
+        cell = tuple(int(np.floor(np.float32(v) / np.float32(s))) for v, s in zip(point, config.size_m, strict=True))
+        first.setdefault(cell, row)
+        expected.append(cell)
+    voxels = voxelize(points, config)
+    assert [tuple(c) for c in voxels.coordinates.tolist()] == list(first)
+    assert voxels.first_point.tolist() == list(first.values())
+    assert [tuple(c) for c in voxels.coordinates[voxels.point_voxel].tolist()] == expected
+
+
+def test_points_outside_the_bounds_belong_to_no_voxel():
+    points = np.array([[0, 0, 0], [1.0, 0, 0], [-0.1, 0, 0], [0.99, 0.5, 0.5]], np.float32)
+    voxels = voxelize(points, CartesianVoxels(size_m=(1, 1, 1), bounds_m=(0, 0, 0, 1, 1, 1)))
+    assert voxels.point_voxel.tolist() == [0, -1, -1, 0]
+    assert voxels.first_point.tolist() == [0]
+
+
+@pytest.mark.parametrize("config", [CylindricalVoxels(), CartesianVoxels(bounds_m=(5, 5, 5, 6, 6, 6))])
+def test_a_cloud_without_points_in_the_grid_has_no_voxels(config):
+    for points in (np.zeros((0, 3), np.float32), -np.ones((2, 3), np.float32)):
+        if len(points) and isinstance(config, CylindricalVoxels):
+            continue
+        voxels = voxelize(points, config)
+        assert voxels.coordinates.shape == (0, 3)
+        assert (voxels.point_voxel == -1).all()
+
+
+def test_features_are_those_of_the_first_point_in_the_order_asked_for(tmp_path):
+    frame = make_frame(tmp_path, sizes=())
+    config = CartesianVoxels(size_m=(2, 2, 2), features=("z", "intensity", "range"))
+    voxels = voxelize(frame.points_lidar_m, config)
+    features = voxel_features(frame, frame.points_lidar_m, voxels, config)
+    for row in (0, 7, len(features) - 1):
+        x, y, z = frame.points_lidar_m[voxels.first_point[row]]
+        intensity = frame.intensity[voxels.first_point[row]] / 255
+        np.testing.assert_allclose(features[row], [z, intensity, np.sqrt(x * x + y * y)], rtol=1e-6)
+    raw = voxel_features(frame, frame.points_lidar_m, voxels, CartesianVoxels(size_m=(2, 2, 2), intensity="raw"))
+    np.testing.assert_array_equal(raw[:, 0], frame.intensity[voxels.first_point])
+
+
+def test_normalised_intensity_lies_between_zero_and_one(tmp_path):
+    frame = make_frame(tmp_path, sizes=())
+    assert 0 <= normalized_intensity(frame).min() < 0.01
+    assert 0.99 < normalized_intensity(frame).max() <= 1
