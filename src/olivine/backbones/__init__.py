@@ -1,0 +1,20 @@
+"""Sparse 3-D networks: a `SparseTensor` in, features on the same voxels out."""
+
+from olivine.backbones.config import BackboneConfig, MinkUNetConfig
+from olivine.backbones.minkunet import (
+    DOWNSTREAM_MOMENTUM,
+    PRETRAINING_MOMENTUM,
+    MinkUNet,
+    MinkUNet34C,
+    set_batch_norm_momentum,
+)
+
+__all__ = [
+    "DOWNSTREAM_MOMENTUM",
+    "PRETRAINING_MOMENTUM",
+    "BackboneConfig",
+    "MinkUNet",
+    "MinkUNet34C",
+    "MinkUNetConfig",
+    "set_batch_norm_momentum",
+]

@@ -1,0 +1,220 @@
+"""MinkUNet: the sparse residual U-Net that most image-to-LiDAR work trains (Choy et al., CVPR 2019, arXiv 1904.08755).
+
+A stem at full resolution, four downsamplings by 2, four upsamplings by 2 with skip connections, residual blocks at
+each scale, and one or two pointwise heads. Modules carry the names of the published MinkowskiEngine code
+(`conv1p1s2` goes from stride 1 by a factor 2, and so on), so that published checkpoints load with a strict load.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from olivine.sparse import BatchNorm, Convolution, ConvolutionTranspose, ReLU, SparseTensor, cat
+
+PRETRAINING_MOMENTUM = 0.05
+"""Batch-norm momentum of the published pretraining."""
+DOWNSTREAM_MOMENTUM = 0.02
+"""Batch-norm momentum of the published fine-tuning."""
+BLOCK_MOMENTUM = 0.1
+"""Batch-norm momentum inside residual blocks, which the published code leaves at PyTorch's default in both."""
+
+STEM = 32
+PLANES_C = (32, 64, 128, 256, 256, 128, 96, 96)
+PLANES_A = (32, 64, 128, 256, 128, 128, 96, 96)
+LAYERS_34 = (2, 3, 4, 6, 2, 2, 2, 2)
+LAYERS_18 = (2, 2, 2, 2, 2, 2, 2, 2)
+LAYERS_14 = (1, 1, 1, 1, 1, 1, 1, 1)
+
+
+class BasicBlock(nn.Module):
+    """Residual block: two 3×3×3 convolutions with batch norm, and a shortcut (projected where channels change).
+
+    Args:
+        in_channels: channels of the input.
+        channels: channels of the output.
+        momentum: batch-norm momentum of the projected shortcut.
+    """
+
+    def __init__(self, in_channels: int, channels: int, momentum: float) -> None:
+        super().__init__()
+        self.conv1 = Convolution(in_channels, channels, 3)
+        self.norm1 = BatchNorm(channels, momentum=BLOCK_MOMENTUM)
+        self.conv2 = Convolution(channels, channels, 3)
+        self.norm2 = BatchNorm(channels, momentum=BLOCK_MOMENTUM)
+        self.relu = ReLU()
+        self.downsample = (
+            None
+            if in_channels == channels
+            else nn.Sequential(Convolution(in_channels, channels, 1), BatchNorm(channels, momentum=momentum))
+        )
+
+    def forward(self, tensor: SparseTensor) -> SparseTensor:
+        """[N, in_channels] → [N, channels] on the same voxels."""
+        shortcut = tensor if self.downsample is None else self.downsample(tensor)
+        out = self.relu(self.norm1(self.conv1(tensor)))
+        return self.relu(self.norm2(self.conv2(out)) + shortcut)
+
+
+class MinkUNet(nn.Module):
+    """Sparse residual U-Net with one or two pointwise heads.
+
+    Args:
+        in_channels: channels of the input voxels.
+        out_channels: channels of each head.
+        planes: channels of the eight stages, four down and four up.
+        layers: residual blocks of the eight stages.
+        width: factor on all planes and on the stem (rounded, at least 1).
+        class_head: whether to add the second, class-level head.
+        normalize: whether heads end in L2-normalised rows. As in the published network there is no epsilon: a zero row
+            becomes NaN.
+        momentum: batch-norm momentum outside the residual blocks.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        planes: Sequence[int] = PLANES_C,
+        layers: Sequence[int] = LAYERS_34,
+        width: float = 1.0,
+        class_head: bool = False,
+        normalize: bool = False,
+        momentum: float = PRETRAINING_MOMENTUM,
+    ) -> None:
+        super().__init__()
+        if len(planes) != 8 or len(layers) != 8:
+            raise ValueError(f"planes and layers are eight numbers each, got {len(planes)} and {len(layers)}")
+        self.in_channels, self.out_channels, self.normalize = in_channels, out_channels, normalize
+        stem, *p = (max(1, round(plane * width)) for plane in (STEM, *planes))
+        self.conv0p1s1, self.bn0 = Convolution(in_channels, stem, 3), BatchNorm(stem, momentum=momentum)
+        self.conv1p1s2, self.bn1 = _down(stem, momentum)
+        self.block1 = _blocks(stem, p[0], layers[0], momentum)
+        self.conv2p2s2, self.bn2 = _down(p[0], momentum)
+        self.block2 = _blocks(p[0], p[1], layers[1], momentum)
+        self.conv3p4s2, self.bn3 = _down(p[1], momentum)
+        self.block3 = _blocks(p[1], p[2], layers[2], momentum)
+        self.conv4p8s2, self.bn4 = _down(p[2], momentum)
+        self.block4 = _blocks(p[2], p[3], layers[3], momentum)
+        self.convtr4p16s2, self.bntr4 = _up(p[3], p[4], momentum)
+        self.block5 = _blocks(p[4] + p[2], p[4], layers[4], momentum)
+        self.convtr5p8s2, self.bntr5 = _up(p[4], p[5], momentum)
+        self.block6 = _blocks(p[5] + p[1], p[5], layers[5], momentum)
+        self.convtr6p4s2, self.bntr6 = _up(p[5], p[6], momentum)
+        self.block7 = _blocks(p[6] + p[0], p[6], layers[6], momentum)
+        self.convtr7p2s2, self.bntr7 = _up(p[6], p[7], momentum)
+        self.block8 = _blocks(p[7] + stem, p[7], layers[7], momentum)
+        self.relu = ReLU()
+        self.feature_channels = p[7]
+        self.final = Convolution(p[7], out_channels, 1, bias=True)
+        self.final_class_level = Convolution(p[7], out_channels, 1, bias=True) if class_head else None
+
+    def forward_features(self, tensor: SparseTensor) -> SparseTensor:
+        """Features before the heads.
+
+        Args:
+            tensor: [N, in_channels] at stride 1.
+
+        Returns:
+            [N, feature_channels] on the same voxels in the same order.
+        """
+        relu = self.relu
+        p1 = relu(self.bn0(self.conv0p1s1(tensor)))
+        p2 = self.block1(relu(self.bn1(self.conv1p1s2(p1))))
+        p4 = self.block2(relu(self.bn2(self.conv2p2s2(p2))))
+        p8 = self.block3(relu(self.bn3(self.conv3p4s2(p4))))
+        out = self.block4(relu(self.bn4(self.conv4p8s2(p8))))
+        out = self.block5(cat([relu(self.bntr4(self.convtr4p16s2(out))), p8]))
+        out = self.block6(cat([relu(self.bntr5(self.convtr5p8s2(out))), p4]))
+        out = self.block7(cat([relu(self.bntr6(self.convtr6p4s2(out))), p2]))
+        result: SparseTensor = self.block8(cat([relu(self.bntr7(self.convtr7p2s2(out))), p1]))
+        return result
+
+    def forward(self, tensor: SparseTensor) -> SparseTensor | tuple[SparseTensor, SparseTensor]:
+        """Run the network.
+
+        Args:
+            tensor: [N, in_channels] at stride 1.
+
+        Returns:
+            [N, out_channels] on the same voxels in the same order, or a pair (point level, class level) of them with a
+            class head.
+        """
+        features = self.forward_features(tensor)
+        point_level = self._head(self.final, features)
+        if self.final_class_level is None:
+            return point_level
+        return point_level, self._head(self.final_class_level, features)
+
+    def _head(self, head: Convolution, features: SparseTensor) -> SparseTensor:
+        out: SparseTensor = head(features)
+        return out.replace(_unit_rows(out.features)) if self.normalize else out
+
+
+class MinkUNet34C(MinkUNet):
+    """The published MinkUNet34C: `MinkUNet` with its own planes and layers.
+
+    Args:
+        in_channels: channels of the input voxels.
+        out_channels: channels of each head.
+        width: factor on all planes and on the stem.
+        class_head: whether to add the class-level head.
+        normalize: whether heads end in L2-normalised rows.
+        momentum: batch-norm momentum outside the residual blocks.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: float = 1.0,
+        class_head: bool = False,
+        normalize: bool = False,
+        momentum: float = PRETRAINING_MOMENTUM,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            planes=PLANES_C,
+            layers=LAYERS_34,
+            width=width,
+            class_head=class_head,
+            normalize=normalize,
+            momentum=momentum,
+        )
+
+
+def set_batch_norm_momentum(network: nn.Module, momentum: float) -> None:
+    """Change the batch-norm momentum of a MinkUNet as the published code does: everywhere but inside the blocks.
+
+    Args:
+        network: the network, or a module that contains one; changed in place.
+        momentum: `PRETRAINING_MOMENTUM`, `DOWNSTREAM_MOMENTUM` or your own.
+    """
+    inside = {
+        norm for block in network.modules() if isinstance(block, BasicBlock) for norm in (block.norm1, block.norm2)
+    }
+    for module in network.modules():
+        if isinstance(module, BatchNorm) and module not in inside:
+            module.bn.momentum = momentum
+
+
+def _down(channels: int, momentum: float) -> tuple[Convolution, BatchNorm]:
+    return Convolution(channels, channels, 2, stride=2), BatchNorm(channels, momentum=momentum)
+
+
+def _up(in_channels: int, channels: int, momentum: float) -> tuple[ConvolutionTranspose, BatchNorm]:
+    return ConvolutionTranspose(in_channels, channels, 2, stride=2), BatchNorm(channels, momentum=momentum)
+
+
+def _blocks(in_channels: int, channels: int, count: int, momentum: float) -> nn.Sequential:
+    sizes = [in_channels] + [channels] * (count - 1)
+    return nn.Sequential(*(BasicBlock(size, channels, momentum) for size in sizes))
+
+
+def _unit_rows(features: Tensor) -> Tensor:
+    return features / torch.linalg.vector_norm(features, dim=1, keepdim=True)

@@ -1,0 +1,161 @@
+"""Voxel coordinates as integer keys: uniqueness, strides, and looking one set of voxels up in another.
+
+Coordinates are int32 [N, 4] rows (batch, x, y, z) in units of the finest grid, at every stride. A row becomes one int64
+key whose order is the lexicographic order of the rows, so that set operations are sorts and binary searches, which
+run on every device and give the same result every time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Triple = tuple[int, int, int]
+
+_INT32 = torch.iinfo(torch.int32)
+_KEY_LIMIT = 2**63
+
+
+def triple(value: int | Sequence[int], name: str) -> Triple:
+    """One positive integer per axis from an integer or three of them.
+
+    Args:
+        value: an integer for all axes, or (x, y, z).
+        name: what the value is, for the error message.
+
+    Returns:
+        The three integers.
+
+    Raises:
+        ValueError: not three integers, or one of them is below 1.
+    """
+    values = (value,) * 3 if isinstance(value, int) else tuple(int(v) for v in value)
+    if len(values) != 3 or min(values) < 1:
+        raise ValueError(f"{name} must be a positive integer or three of them, got {value}")
+    return values[0], values[1], values[2]
+
+
+def pack(sets: Sequence[Tensor], reach: Triple = (0, 0, 0)) -> tuple[list[Tensor], tuple[int, int, int]]:
+    """Keys of several coordinate sets, comparable with each other and under small shifts.
+
+    Args:
+        sets: coordinate sets, integer [N_i, 4].
+        reach: the largest absolute shift per axis that keys must survive: for every |d| ≤ reach,
+            key(row) + d·steps is the key of the shifted row and of no other.
+
+    Returns:
+        `(keys, steps)`: one int64 [N_i] tensor per set, and how far a key moves per unit of x, y and z.
+
+    Raises:
+        ValueError: the voxels are so many and so far apart that no 63-bit key holds them.
+    """
+    columns = [[rows[:, axis].long() for rows in sets] for axis in range(4)]
+    margins = (0, *reach)
+    spans = [_span(column, margin) for column, margin in zip(columns, margins, strict=True)]
+    if math.prod(extent for _, extent in spans) >= _KEY_LIMIT:
+        columns = [_close_gaps(column, margin) for column, margin in zip(columns, margins, strict=True)]
+        spans = [_span(column, margin) for column, margin in zip(columns, margins, strict=True)]
+        if math.prod(extent for _, extent in spans) >= _KEY_LIMIT:
+            raise ValueError(
+                f"{sum(len(rows) for rows in sets)} voxels are spread too widely for 63-bit keys; use a coarser grid"
+            )
+    keys = [torch.zeros(len(rows), dtype=torch.int64, device=rows.device) for rows in sets]
+    steps = [math.prod(extent for _, extent in spans[axis + 1 :]) for axis in range(4)]
+    for column, (origin, _), step in zip(columns, spans, steps, strict=True):
+        keys = [key.add_(values - origin, alpha=step) for key, values in zip(keys, column, strict=True)]
+    return keys, (steps[1], steps[2], steps[3])
+
+
+def _span(column: Sequence[Tensor], margin: int) -> tuple[int, int]:
+    """Origin and extent of one axis over all sets, with a margin on both sides."""
+    bounds = [[int(bound) for bound in torch.aminmax(values)] for values in column if len(values)]
+    if not bounds:
+        return 0, 1
+    low, high = min(bound[0] for bound in bounds), max(bound[1] for bound in bounds)
+    return low - margin, high - low + 1 + 2 * margin
+
+
+def _close_gaps(column: Sequence[Tensor], margin: int) -> list[Tensor]:
+    """Move the values of one axis together, keeping their order and every difference of at most `margin`.
+
+    Differences above `margin` stay above it, so that neighbours within the margin are the same as before.
+    """
+    values, position = torch.unique(torch.cat(list(column)), return_inverse=True)
+    gaps = torch.diff(values, prepend=values[:1]).clamp(max=margin + 1)
+    return list(gaps.cumsum(0)[position].split([len(part) for part in column]))
+
+
+def lexicographic_order(coordinates: Tensor) -> Tensor:
+    """The int64 [N] permutation that sorts integer rows [N, 4]."""
+    (keys,), _ = pack([coordinates])
+    return torch.argsort(keys)
+
+
+def has_duplicates(coordinates: Tensor, order: Tensor) -> bool:
+    """Whether two rows of integer [N, 4] `coordinates` are equal; `order` [N] sorts them."""
+    rows = coordinates[order]
+    return bool((rows[1:] == rows[:-1]).all(dim=1).any())
+
+
+def unique_rows(coordinates: Tensor) -> Tensor:
+    """The distinct rows of integer [N, 4] `coordinates` in lexicographic order, int32.
+
+    Raises:
+        ValueError: a coordinate lies outside the int32 range.
+    """
+    rows = coordinates[lexicographic_order(coordinates)]
+    first = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    first[1:] = (rows[1:] != rows[:-1]).any(dim=1)
+    return to_int32(rows[first])
+
+
+def to_int32(coordinates: Tensor) -> Tensor:
+    """Integer [N, 4] coordinates as int32.
+
+    Raises:
+        ValueError: a coordinate lies outside the int32 range.
+    """
+    if coordinates.numel() and (int(coordinates.min()) < _INT32.min or int(coordinates.max()) > _INT32.max):
+        raise ValueError("a voxel coordinate overflows int32; shift the cloud towards the origin")
+    return coordinates.int()
+
+
+def floor_to_stride(coordinates: Tensor, stride: Triple) -> Tensor:
+    """Distinct voxels of a coarser grid: ⌊c / stride⌋ · stride on each axis, towards −∞ for negatives too.
+
+    Args:
+        coordinates: int32 [N, 4].
+        stride: (x, y, z) stride of the coarser grid.
+
+    Returns:
+        int32 [M, 4] in lexicographic order.
+
+    Raises:
+        ValueError: a coarser coordinate lies outside the int32 range.
+    """
+    steps = torch.tensor((1, *stride), device=coordinates.device)
+    return unique_rows(coordinates.long().div(steps, rounding_mode="floor") * steps)
+
+
+def kernel_offsets(kernel_size: Triple, unit: Triple, device: torch.device) -> Tensor:
+    """Offsets of a kernel's cells, in the order of the weights.
+
+    The first axis varies fastest. An odd size is centred (−⌊k/2⌋ … ⌊k/2⌋), an even one starts at 0 (0 … k − 1).
+
+    Args:
+        kernel_size: (x, y, z) cells.
+        unit: length of one step per axis, that is the tensor stride times the dilation.
+        device: where the offsets live.
+
+    Returns:
+        int64 [K, 3] with K = k_x·k_y·k_z.
+    """
+    axes = [
+        (torch.arange(size, device=device) - (size // 2 if size % 2 else 0)) * step
+        for size, step in zip(kernel_size, unit, strict=True)
+    ]
+    z, y, x = torch.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
+    return torch.stack((x.flatten(), y.flatten(), z.flatten()), dim=1)
