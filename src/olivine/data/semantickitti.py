@@ -1,0 +1,332 @@
+"""SemanticKITTI: Velodyne scans, their labels and poses, and the two colour cameras, as frames.
+
+Read from the folders as they are downloaded (KITTI odometry: `velodyne`, `image_2`, `image_3`; SemanticKITTI: `labels`,
+`poses.txt`, `calib.txt`). A sequence without image folders gives frames without cameras, which is all that
+fine-tuning needs.
+
+    <root>/[dataset/]sequences/<sequence>/velodyne/<frame>.bin   float32 × 4: x, y, z (metres), intensity 0…1
+                                         /labels/<frame>.label   uint32: class in the low 16 bits
+                                         /image_2/<frame>.png    left colour camera (image_3: right)
+                                         /calib.txt poses.txt times.txt
+    <root>/camseg/<sequence>/image_2/<frame>.png                 weak labels, with <root>/camseg/manifest.json
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from olivine.config import Config
+from olivine.data.frame import Camera, Frame
+from olivine.data.labels import load_class_set
+from olivine.data.masks import MaskManifest, read_manifest
+from olivine.data.splits import SplitConfig, every_nth
+from olivine.errors import UserError
+from olivine.geometry import invert, rigid_transform
+
+SPLITS: dict[str, tuple[str, ...]] = {
+    "train": ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10"),
+    "val": ("08",),
+    "trainval": tuple(f"{number:02d}" for number in range(11)),
+    "test": tuple(f"{number:02d}" for number in range(11, 22)),
+}
+"""The official splits: sequences of each. `all` is also known: whatever sequences are there."""
+
+FRAME_PERIOD_US = 100_000
+"""The Velodyne turns at 10 Hz; used where a sequence has no `times.txt`."""
+
+
+class SemanticKittiConfig(Config):
+    """SemanticKITTI, or any dataset in its layout."""
+
+    name: Literal["semantickitti"] = "semantickitti"
+    """Which dataset this is."""
+
+    root: Path
+    """Folder that contains `sequences/` or `dataset/sequences/`."""
+
+    masks: Path | None = None
+    """Folder of weak-label masks with their `manifest.json`; None is `<root>/camseg` where that exists."""
+
+    cameras: tuple[Literal["image_2", "image_3"], ...] = ("image_2",)
+    """The colour cameras to read, left and right; one without a folder in a sequence is left out there."""
+
+    def open(self, split: SplitConfig) -> SemanticKitti:
+        """The frames of a split.
+
+        Raises:
+            UserError: no such folder, split or sequence, a damaged calibration, or nothing selected.
+        """
+        return SemanticKitti(self, split)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calib.txt` says, for the cameras asked for.
+
+    Attributes:
+        camera0_from_lidar: [4, 4] float64, `Tr`.
+        intrinsics: [3, 3] float64 of each camera.
+        camera_from_lidar: [4, 4] float64 of each camera, its offset from camera 0 included.
+    """
+
+    camera0_from_lidar: NDArray[np.float64]
+    intrinsics: dict[str, NDArray[np.float64]]
+    camera_from_lidar: dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class _Sequence:
+    """One sequence: where its files are and everything of it that is read once."""
+
+    folder: Path
+    frames: tuple[str, ...]
+    labelled: bool
+    calibration: Calibration | None
+    poses: NDArray[np.float64] | None
+    times_s: NDArray[np.float64] | None
+
+
+class SemanticKitti:
+    """The frames of a SemanticKITTI split, in the order of the split's sequences, scans sorted within each.
+
+    `timestamp_us` is the line of `times.txt` that the frame number names, counted from the start of the sequence, or
+    100 ms per frame number where there is no such file; images share the time of their scan. `global_from_lidar`
+    has the LiDAR of frame 0 as its global frame; it is None in a sequence without `poses.txt`. Tokens are
+    `<sequence>/<frame>`.
+
+    `SplitConfig.every = n` keeps the 1st, (n+1)-th, (2n+1)-th, … of all sorted scans: the published subsets (n = 100
+    gives 192 of the 19 130 training scans). With `unit="scene"` it keeps every n-th sequence instead.
+
+    Args:
+        config: where the dataset lies.
+        split: `train`, `val`, `trainval`, `test`, `all` (what is there), or a list of sequences.
+
+    Raises:
+        UserError: no such folder, split or sequence, a damaged calibration, or nothing selected.
+    """
+
+    name = "semantickitti"
+
+    def __init__(self, config: SemanticKittiConfig, split: SplitConfig) -> None:
+        sequences = _sequences_folder(config.root)
+        chosen = _choose(sequences, split)
+        self.classes = load_class_set(self.name)
+        self._masks = config.masks or _default_masks(config.root)
+        self.manifest: MaskManifest | None = read_manifest(self._masks) if self._masks else None
+        opened = [_open_sequence(sequences / sequence, config.cameras) for sequence in chosen]
+        self._scans = [(sequence, frame) for sequence in opened for frame in sequence.frames]
+        if split.unit != "scene":
+            self._scans = self._scans[:: split.every]
+        if not self._scans:
+            raise UserError(f"{sequences}: no scans in split {split.split!r} with every={split.every}")
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    def __getitem__(self, index: int) -> Frame:
+        """Read one frame.
+
+        Raises:
+            UserError: a scan, label file or image is missing or damaged; the message names the file.
+        """
+        sequence, stem = self._scans[index]
+        scan = read_scan(sequence.folder / "velodyne" / f"{stem}.bin")
+        label_path = sequence.folder / "labels" / f"{stem}.label"
+        number, timestamp_us = int(stem), _timestamp_us(sequence, int(stem))
+        return Frame(
+            token=f"{sequence.folder.name}/{stem}",
+            scene=sequence.folder.name,
+            points_lidar_m=np.ascontiguousarray(scan[:, :3]),
+            intensity=np.ascontiguousarray(scan[:, 3]),
+            intensity_max=1.0,
+            timestamp_us=timestamp_us,
+            cameras=self._cameras(sequence, stem, timestamp_us),
+            labels=self.classes.learn(read_labels(label_path, len(scan))) if sequence.labelled else None,
+            global_from_lidar=None if sequence.poses is None else sequence.poses[number],
+        )
+
+    def _cameras(self, sequence: _Sequence, stem: str, timestamp_us: int) -> tuple[Camera, ...]:
+        if sequence.calibration is None:
+            return ()
+        cameras = []
+        for name, intrinsics in sequence.calibration.intrinsics.items():
+            path = sequence.folder / name / f"{stem}.png"
+            cameras.append(
+                Camera(
+                    name=name,
+                    image_path=path,
+                    size=_image_size(path),
+                    intrinsics=intrinsics,
+                    camera_from_lidar=sequence.calibration.camera_from_lidar[name],
+                    timestamp_us=timestamp_us,
+                    mask_path=self._masks / sequence.folder.name / name / f"{stem}.png" if self._masks else None,
+                )
+            )
+        return tuple(cameras)
+
+
+def read_scan(path: Path) -> NDArray[np.float32]:
+    """Read a Velodyne scan, [N, 4] float32: x, y, z in metres, intensity 0…1.
+
+    Raises:
+        UserError: missing, empty, or not a whole number of points.
+    """
+    content = _read_bytes(path)
+    if not content or len(content) % 16:
+        raise UserError(f"{path}: truncated scan, {len(content)} bytes is not a whole number of 16-byte points")
+    return np.frombuffer(content, "<f4").reshape(-1, 4).astype(np.float32)
+
+
+def read_labels(path: Path, points: int) -> NDArray[np.uint32]:
+    """Read the raw class of every point of a scan, [N] uint32 in 0…65535 (the instance number is dropped).
+
+    Raises:
+        UserError: missing, or not of the scan's length.
+    """
+    content = _read_bytes(path)
+    if len(content) != 4 * points:
+        raise UserError(f"{path}: {len(content)} bytes of labels for a scan of {points} points; expected {4 * points}")
+    raw: NDArray[np.uint32] = np.frombuffer(content, np.dtype("<u4")) & np.uint32(0xFFFF)
+    return raw
+
+
+def read_calibration(path: Path, cameras: tuple[str, ...]) -> Calibration:
+    """Read `calib.txt`.
+
+    The projection of camera n is `P_n = K [I | t]` with t the position of camera 0 seen from camera n, so that
+    `camera_from_lidar = [I | K⁻¹ P_n[:, 3]] Tr`.
+
+    Args:
+        path: the file; rows `P0` … `P3` and `Tr` (LiDAR → camera 0), 12 numbers each.
+        cameras: the cameras wanted, e.g. `("image_2",)`.
+
+    Raises:
+        UserError: missing, or a row is missing or malformed.
+    """
+    rows = dict(line.partition(":")[::2] for line in _read_text(path).splitlines() if ":" in line)
+    tr = _matrix(rows, "Tr", path)
+    camera0_from_lidar = rigid_transform(tr[:, :3], tr[:, 3])
+    intrinsics, camera_from_lidar = {}, {}
+    for camera in cameras:
+        projection = _matrix(rows, f"P{camera[-1]}", path)
+        offset_m = np.linalg.solve(projection[:, :3], projection[:, 3])
+        intrinsics[camera] = projection[:, :3]
+        camera_from_lidar[camera] = rigid_transform(np.eye(3), offset_m) @ camera0_from_lidar
+    return Calibration(camera0_from_lidar, intrinsics, camera_from_lidar)
+
+
+def _matrix(rows: dict[str, str], key: str, path: Path) -> NDArray[np.float64]:
+    """Row `key` of a calibration file as [3, 4]."""
+    if key not in rows:
+        raise UserError(f"{path}: no row {key!r}; use the calib.txt that comes with SemanticKITTI")
+    try:
+        matrix = np.array(rows[key].split(), dtype=np.float64).reshape(3, 4)
+        usable = bool(np.isfinite(matrix).all()) and abs(np.linalg.det(matrix[:, :3])) > 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UserError(f"{path}: row {key!r} must be 12 numbers that form a regular 3×4 matrix")
+    return matrix
+
+
+def _sequences_folder(root: Path) -> Path:
+    for folder in (root / "sequences", root / "dataset" / "sequences"):
+        if folder.is_dir():
+            return folder
+    raise UserError(f"{root}: no SemanticKITTI here, it must contain sequences/ or dataset/sequences/")
+
+
+def _default_masks(root: Path) -> Path | None:
+    folder = root / "camseg"
+    return folder if folder.is_dir() else None
+
+
+def _choose(sequences: Path, split: SplitConfig) -> list[str]:
+    """Names of the sequences of a split, each checked to be there."""
+    present = sorted(folder.name for folder in sequences.iterdir() if (folder / "velodyne").is_dir())
+    if split.split == "all":
+        chosen = present
+    elif isinstance(split.split, list):
+        chosen = split.split
+    elif split.split in SPLITS:
+        chosen = list(SPLITS[split.split])
+    else:
+        raise UserError(
+            f"no SemanticKITTI split named {split.split!r}; known are {', '.join([*SPLITS, 'all'])}, or list sequences"
+        )
+    missing = [sequence for sequence in chosen if sequence not in present]
+    if missing:
+        raise UserError(
+            f"{sequences}: no scans of sequence {', '.join(missing)} (split {split.split!r}); "
+            "list the sequences you have, or use split 'all'"
+        )
+    return every_nth(chosen, split.every) if split.unit == "scene" else chosen
+
+
+def _open_sequence(folder: Path, cameras: tuple[str, ...]) -> _Sequence:
+    """Read what a sequence has once: the scan list, calibration, poses and times."""
+    frames = tuple(sorted(path.stem for path in (folder / "velodyne").glob("*.bin")))
+    odd = [frame for frame in frames if not frame.isdecimal()]
+    if odd:
+        raise UserError(f"{folder / 'velodyne' / odd[0]}.bin: a scan is named by its frame number, as in 000000.bin")
+    present = tuple(camera for camera in cameras if (folder / camera).is_dir())
+    poses_path, times_path = folder / "poses.txt", folder / "times.txt"
+    needs_calibration = present or poses_path.exists()
+    calibration = read_calibration(folder / "calib.txt", present) if needs_calibration else None
+    lines = int(frames[-1]) + 1 if frames else 0
+    poses = None
+    if calibration is not None and poses_path.exists():
+        poses = _global_from_lidar(_table(poses_path, 12, lines), calibration.camera0_from_lidar)
+    times_s = _table(times_path, 1, lines)[:, 0] if times_path.exists() else None
+    return _Sequence(folder, frames, (folder / "labels").is_dir(), calibration, poses, times_s)
+
+
+def _global_from_lidar(rows: NDArray[np.float64], camera0_from_lidar: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[F, 12] poses of camera 0 → [F, 4, 4] poses of the LiDAR, relative to its own at frame 0."""
+    poses = np.tile(np.eye(4), (len(rows), 1, 1))
+    poses[:, :3] = rows.reshape(-1, 3, 4)
+    return invert(camera0_from_lidar) @ poses @ camera0_from_lidar
+
+
+def _table(path: Path, columns: int, lines: int) -> NDArray[np.float64]:
+    """A text file of numbers whose line n belongs to frame n, [F, columns]."""
+    try:
+        table = np.array(_read_text(path).split(), dtype=np.float64).reshape(-1, columns)
+    except ValueError as error:
+        raise UserError(f"{path}: expected {columns} numbers a line") from error
+    if len(table) < lines:
+        raise UserError(f"{path}: {len(table)} lines, but line n belongs to frame n and the last frame is {lines - 1}")
+    return table
+
+
+def _timestamp_us(sequence: _Sequence, number: int) -> int:
+    if sequence.times_s is None:
+        return number * FRAME_PERIOD_US
+    return round(float(sequence.times_s[number]) * 1e6)
+
+
+def _image_size(path: Path) -> tuple[int, int]:
+    """(width, height) from the file's header, without decoding it."""
+    try:
+        with Image.open(path) as file:
+            width, height = file.size
+            return width, height
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"{path}: cannot read this image ({error})") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this file ({error.strerror})") from error
+
+
+def _read_text(path: Path) -> str:
+    return _read_bytes(path).decode("utf-8", errors="replace")
