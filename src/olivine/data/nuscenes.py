@@ -1,0 +1,267 @@
+"""nuScenes: keyframes of the official v1.0 tables, with six cameras, lidarseg labels, boxes and weak-label masks.
+
+`NuScenesConfig(...).open(split)` resolves the tables through `nuscenes_index` and gives a `NuScenes`, whose frames go
+on to `find_pairs`. Anything written in the nuScenes format is read alike, whatever its version folder is called.
+
+Points are in the frame of `LIDAR_TOP` (x right, y forward, z up); intensity is 0…255. Every camera's
+`camera_from_lidar` goes lidar → ego at the LiDAR's time → global → ego at the camera's time → camera, in float64.
+
+Format: https://github.com/nutonomy/nuscenes-devkit/blob/master/docs/schema_nuscenes.md
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olivine.config import Config
+from olivine.data.frame import Boxes, Camera, Frame
+from olivine.data.labels import load_class_set
+from olivine.data.masks import MaskManifest, read_manifest
+from olivine.data.nuscenes_index import CAMERAS, CHANNELS, BoxIndex, NuScenesIndex, load_boxes, load_index
+from olivine.data.splits import SplitConfig, every_nth, nuscenes_scenes
+from olivine.errors import UserError
+from olivine.geometry import invert, rigid_transform, rotation_from_quaternion, transform_points
+
+__all__ = ["CAMERAS", "NuScenes", "NuScenesConfig"]
+
+INTENSITY_MAX = 255.0
+
+_POINT_COLUMNS = 5  # x, y, z, intensity, ring
+
+
+class NuScenesConfig(Config):
+    """A folder in the nuScenes v1.0 format."""
+
+    name: Literal["nuscenes"] = "nuscenes"
+    """Which dataset this is."""
+
+    root: Path
+    """The folder that holds `samples/` and the version folder."""
+
+    version: str = "v1.0-trainval"
+    """Name of the folder of tables below `root`."""
+
+    masks: Path | None = None
+    """Folder of weak-label masks; by default `<root>/camseg` where it exists."""
+
+    boxes: bool = True
+    """Read the annotated boxes (the table `sample_annotation`)."""
+
+    def open(self, split: SplitConfig) -> NuScenes:
+        """Resolve the tables and choose the frames of a split.
+
+        Args:
+            split: an official split, `verify`, `parametrize`, `all` (every scene of the tables), or scene names. An
+                official split means those of its scenes that the tables hold. `every` counts scenes in the order of
+                the scene table, or keyframes with `unit="scan"`.
+
+        Raises:
+            UserError: the folder, a table or the mask manifest is missing or damaged, the split is unknown, a named
+                scene is not in the tables, or nothing is selected.
+        """
+        tables = self._tables()
+        index = load_index(tables)
+        rows = _select(index, split, tables)
+        boxes = load_boxes(tables, index.sample) if self.boxes else None
+        masks = self.masks if self.masks is not None else self.root / "camseg"
+        has_masks = self.masks is not None or masks.is_dir()
+        return NuScenes(self.root, index, rows, boxes, masks if has_masks else None)
+
+    def _tables(self) -> Path:
+        tables = self.root / self.version
+        if tables.is_dir():
+            return tables
+        if not self.root.is_dir():
+            raise UserError(f"{self.root}: no such folder; root is the folder that holds samples/ and the tables")
+        present = sorted(entry.parent.name for entry in self.root.glob("*/scene.json"))
+        hint = f"set version to one of {', '.join(present)}" if present else "no folder in the root holds a scene.json"
+        raise UserError(f"{tables}: no such version folder; {hint}")
+
+
+class NuScenes:
+    """The chosen keyframes of a nuScenes folder, by scene and time (see `olivine.data.frame.Dataset`).
+
+    Args:
+        root: the dataset's folder.
+        index: the resolved tables.
+        rows: [n] rows of the index that are chosen, in order.
+        boxes: the resolved annotations, or None to leave boxes out.
+        masks: folder of weak-label masks, or None where there are none.
+
+    Attributes:
+        name: `"nuscenes"`.
+        classes: the 16 lidarseg challenge classes.
+        manifest: what the masks mean, or None where there are none.
+        scenes: the chosen scenes, in scene-table order.
+    """
+
+    name = "nuscenes"
+
+    def __init__(
+        self, root: Path, index: NuScenesIndex, rows: NDArray[np.int64], boxes: BoxIndex | None, masks: Path | None
+    ) -> None:
+        self.classes = load_class_set("nuscenes")
+        self.manifest: MaskManifest | None = None if masks is None else read_manifest(masks)
+        self.scenes: tuple[str, ...] = tuple(index.scenes[np.unique(index.scene[rows])].tolist())
+        self._root, self._index, self._rows, self._boxes, self._masks = root, index, rows, boxes, masks
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Frame:
+        """The keyframe at `index`, read from disk.
+
+        Raises:
+            UserError: the sweep or its label file is missing, or its size is wrong.
+        """
+        row = int(self._rows[index])
+        points = _read_sweep(self.sweep_path(index))
+        label_path = self.label_path(index)
+        return Frame(
+            token=self.token(index),
+            scene=self.scene(index),
+            points_lidar_m=np.ascontiguousarray(points[:, :3]),
+            intensity=np.ascontiguousarray(points[:, 3]),
+            intensity_max=INTENSITY_MAX,
+            timestamp_us=int(self._index.timestamp_us[row, 0]),
+            cameras=self.cameras(index),
+            labels=None if label_path is None else self.classes.learn(_read_labels(label_path, len(points))),
+            boxes=self.boxes(index),
+            global_from_lidar=self._global_from_sensor(row, 0),
+        )
+
+    def token(self, index: int) -> str:
+        """Token of the keyframe (of its row in the `sample` table)."""
+        return bytes(self._index.sample[self._rows[index]]).decode()
+
+    def scene(self, index: int) -> str:
+        """Name of the scene the keyframe belongs to."""
+        return str(self._index.scenes[self._index.scene[self._rows[index]]])
+
+    def sweep_path(self, index: int) -> Path:
+        """File of the keyframe's LiDAR sweep."""
+        return self._root / bytes(self._index.files[self._rows[index], 0]).decode()
+
+    def label_path(self, index: int) -> Path | None:
+        """File of the keyframe's point labels, or None where the tables name none."""
+        file = bytes(self._index.labels[self._rows[index]]).decode()
+        return self._root / file if file else None
+
+    def cameras(self, index: int) -> tuple[Camera, ...]:
+        """The keyframe's cameras in the order of `CAMERAS`, without reading anything from disk.
+
+        A camera that the tables do not have at this keyframe is left out.
+        """
+        row = int(self._rows[index])
+        global_from_lidar = self._global_from_sensor(row, 0)
+        return tuple(
+            self._camera(row, column, global_from_lidar)
+            for column in range(1, len(CHANNELS))
+            if self._index.files[row, column]
+        )
+
+    def boxes(self, index: int) -> Boxes | None:
+        """The keyframe's annotated boxes in the LiDAR frame; None without annotations in the tables."""
+        if self._boxes is None or not len(self._boxes.boxes):
+            return None
+        row = int(self._rows[index])
+        own = slice(*self._boxes.offsets[row : row + 2])
+        lidar_from_global = invert(self._global_from_sensor(row, 0))
+        names = self._boxes.categories[self._boxes.category[own]]
+        return Boxes(_boxes_in_lidar(self._boxes.boxes[own], lidar_from_global), tuple(names.tolist()))
+
+    def _camera(self, row: int, column: int, global_from_lidar: NDArray[np.float64]) -> Camera:
+        index = self._index
+        image = self._root / bytes(index.files[row, column]).decode()
+        width, height = index.size[row, column].tolist()
+        return Camera(
+            name=CHANNELS[column],
+            image_path=image,
+            size=(width, height),
+            intrinsics=index.intrinsics[index.calibration[row, column]],
+            camera_from_lidar=invert(self._global_from_sensor(row, column)) @ global_from_lidar,
+            timestamp_us=int(index.timestamp_us[row, column]),
+            mask_path=None if self._masks is None else self._masks / CHANNELS[column] / f"{image.stem}.png",
+        )
+
+    def _global_from_sensor(self, row: int, column: int) -> NDArray[np.float64]:
+        """[4, 4] pose of a sensor at its own reading's time."""
+        ego = self._index.ego_pose[row, column]
+        sensor = self._index.sensor_pose[self._index.calibration[row, column]]
+        return rigid_transform(ego[:4], ego[4:]) @ rigid_transform(sensor[:4], sensor[4:])
+
+
+def _select(index: NuScenesIndex, split: SplitConfig, tables: Path) -> NDArray[np.int64]:
+    """Rows of the index that a split keeps, in order."""
+    present = index.scenes.tolist()
+    if isinstance(split.split, list):
+        unknown = [scene for scene in split.split if scene not in set(present)]
+        if unknown:
+            raise UserError(f"{tables / 'scene.json'}: no scene named {unknown[0]!r}; the table has {_few(present)}")
+        wanted = set(split.split)
+    else:
+        wanted = set(present) if split.split == "all" else set(nuscenes_scenes(split.split))
+    scenes = [row for row, scene in enumerate(present) if scene in wanted]
+    if split.unit != "scan":
+        scenes = every_nth(scenes, split.every)
+    rows = np.flatnonzero(np.isin(index.scene, scenes))
+    if split.unit == "scan":
+        rows = rows[split.every - 1 :: split.every]
+    if not len(rows):
+        raise UserError(
+            f"{tables}: split {split.split!r} with every={split.every} selects nothing; the tables have {_few(present)}"
+        )
+    return rows
+
+
+def _few(scenes: list[str]) -> str:
+    """A count and the first names, for messages."""
+    return f"{len(scenes)} scene(s): {', '.join(scenes[:5])}{', …' if len(scenes) > 5 else ''}"
+
+
+def _read_sweep(path: Path) -> NDArray[np.float32]:
+    """[N, 5] float32 (x, y, z, intensity, ring) of a `.pcd.bin` file."""
+    raw = _read_bytes(path, "LiDAR sweep")
+    if len(raw) % (4 * _POINT_COLUMNS):
+        raise UserError(f"{path}: truncated sweep: {len(raw)} bytes are no multiple of {4 * _POINT_COLUMNS} a point")
+    return np.frombuffer(raw, "<f4").astype(np.float32, copy=False).reshape(-1, _POINT_COLUMNS)
+
+
+def _read_labels(path: Path, points: int) -> NDArray[np.uint8]:
+    """[N] uint8 raw lidarseg labels."""
+    raw = _read_bytes(path, "label file")
+    if len(raw) != points:
+        raise UserError(f"{path}: {len(raw)} labels for a sweep of {points} points; one byte a point is needed")
+    return np.frombuffer(raw, np.uint8)
+
+
+def _read_bytes(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing {what} that the tables name; unpack all parts of the dataset") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot read this {what} ({error.strerror})") from error
+
+
+def _boxes_in_lidar(boxes: NDArray[np.float64], lidar_from_global: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Carry boxes into the LiDAR frame.
+
+    Args:
+        boxes: [M, 10] centre, (width, length, height), quaternion, in the global frame.
+        lidar_from_global: [4, 4] pose.
+
+    Returns:
+        [M, 7] (x, y, z, dx, dy, dz, yaw); the yaw is that of the heading projected on the LiDAR's xy plane.
+    """
+    carried = np.zeros((len(boxes), 7))
+    carried[:, :3] = transform_points(lidar_from_global, boxes[:, :3])
+    carried[:, 3:6] = boxes[:, [4, 3, 5]]
+    for row, quaternion in enumerate(boxes[:, 6:]):
+        heading = lidar_from_global[:3, :3] @ rotation_from_quaternion(quaternion)[:, 0]
+        carried[row, 6] = np.arctan2(heading[1], heading[0])
+    return carried

@@ -1,0 +1,313 @@
+"""The nuScenes tables, resolved: for every keyframe its files, times, poses and calibration, as plain arrays.
+
+Built once from the streamed tables (`nuscenes_tables`), kept in the cache (`cache`), and read by `nuscenes`. Rows are
+keyframes (F), ordered by the scene table, then by time; columns are the channels of `CHANNELS` (C = 7).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from olivine.data.cache import Arrays, cached_arrays, stamp_of
+from olivine.data.nuscenes_tables import (
+    Annotation,
+    CalibratedSensor,
+    Category,
+    EgoPose,
+    Instance,
+    LidarSeg,
+    Quaternion,
+    R,
+    Sample,
+    SampleData,
+    Scene,
+    Sensor,
+    Vector3,
+    read_table,
+)
+from olivine.errors import UserError
+
+LIDAR = "LIDAR_TOP"
+CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
+CHANNELS = (LIDAR, *CAMERAS)
+
+_LAYOUT = 1
+_TABLES = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "lidarseg")
+_BOX_TABLES = ("scene", "sample", "sample_annotation", "instance", "category")
+
+
+@dataclass(frozen=True)
+class NuScenesIndex:
+    """What the tables say about each keyframe, except its boxes. F keyframes, C channels, K calibrated sensors.
+
+    Attributes:
+        scenes: [S] names in scene-table order.
+        scene: [F] int64 row of `scenes`.
+        sample: [F] bytes, token of the keyframe.
+        files: [F, C] bytes, path below the root; empty where the keyframe has no such camera.
+        labels: [F] bytes, path of the lidarseg file below the root; empty where there is none.
+        timestamp_us: [F, C] int64.
+        size: [F, C, 2] int64 (width, height) of images, pixels.
+        calibration: [F, C] int64 row of the sensor arrays.
+        ego_pose: [F, C, 7] float64 `global_from_ego` at the reading's own time: quaternion (w, x, y, z), translation m.
+        sensor_pose: [K, 7] float64 `ego_from_sensor`, likewise.
+        intrinsics: [K, 3, 3] float64 camera matrix, pixels; zero for the LiDAR.
+    """
+
+    scenes: NDArray[np.str_]
+    scene: NDArray[np.int64]
+    sample: NDArray[np.bytes_]
+    files: NDArray[np.bytes_]
+    labels: NDArray[np.bytes_]
+    timestamp_us: NDArray[np.int64]
+    size: NDArray[np.int64]
+    calibration: NDArray[np.int64]
+    ego_pose: NDArray[np.float64]
+    sensor_pose: NDArray[np.float64]
+    intrinsics: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class BoxIndex:
+    """The annotated boxes of all keyframes, in the global frame. A boxes, ordered by keyframe.
+
+    Attributes:
+        offsets: [F + 1] int64 keyframe f owns the boxes `offsets[f]:offsets[f + 1]`.
+        boxes: [A, 10] float64 centre (x, y, z), nuScenes size (width, length, height), quaternion (w, x, y, z).
+        category: [A] int64 row of `categories`.
+        categories: names, in table order.
+    """
+
+    offsets: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    category: NDArray[np.int64]
+    categories: NDArray[np.str_]
+
+
+def load_index(tables: Path) -> NuScenesIndex:
+    """The index of a version folder, from the cache or built anew.
+
+    Args:
+        tables: the version folder, e.g. `<root>/v1.0-trainval`.
+
+    Raises:
+        UserError: a table is missing or damaged, or a token points nowhere.
+    """
+    stamp = stamp_of(_paths(tables, _TABLES), _LAYOUT)
+    return NuScenesIndex(**_known(NuScenesIndex, cached_arrays(_name(tables, "index"), stamp, lambda: _build(tables))))
+
+
+def load_boxes(tables: Path, sample: NDArray[np.bytes_]) -> BoxIndex:
+    """The boxes of a version folder, from the cache or built anew.
+
+    Args:
+        tables: the version folder.
+        sample: [F] keyframe tokens, in the order of the index.
+
+    Raises:
+        UserError: a table is missing or damaged, or a token points nowhere.
+    """
+    stamp = stamp_of(_paths(tables, _BOX_TABLES), _LAYOUT)
+    arrays = cached_arrays(_name(tables, "boxes"), stamp, lambda: _build_boxes(tables, sample))
+    return BoxIndex(**_known(BoxIndex, arrays))
+
+
+def _name(tables: Path, what: str) -> str:
+    return f"nuscenes-{tables.name}-{hashlib.sha256(str(tables.resolve()).encode()).hexdigest()[:16]}-{what}"
+
+
+def _paths(tables: Path, names: Iterable[str]) -> list[Path]:
+    return [tables / f"{name}.json" for name in names]
+
+
+def _known(kind: type, arrays: Arrays) -> dict[str, Any]:
+    return {field.name: arrays[field.name] for field in fields(kind)}
+
+
+def _all(tables: Path, table: str, kind: type[R]) -> list[R]:
+    return [row for rows in read_table(tables / f"{table}.json", kind) for row in rows]
+
+
+def _rows_of(tokens: Sequence[str], wanted: Sequence[str], owner: str, key: str) -> NDArray[np.int64]:
+    """Row in `tokens` of each token in `wanted`; `owner` and `key` name the reference in the error."""
+    row = {token: index for index, token in enumerate(tokens)}
+    return _resolve(row, wanted, owner, key)
+
+
+def _resolve(row: Mapping[str, int], wanted: Sequence[str], owner: str, key: str) -> NDArray[np.int64]:
+    try:
+        return np.fromiter((row[token] for token in wanted), np.int64, len(wanted))
+    except KeyError as error:
+        target = key.removesuffix("_token")
+        raise UserError(
+            f"{owner}: {key} {error.args[0]!r} is no row of {target}.json; the tables do not match"
+        ) from None
+
+
+def _bytes(texts: Sequence[str]) -> NDArray[np.bytes_]:
+    return np.array([text.encode() for text in texts], np.bytes_) if texts else np.zeros(0, "S1")
+
+
+def _build(tables: Path) -> Arrays:
+    """Resolve every table into the arrays of `NuScenesIndex`."""
+    scenes = _all(tables, "scene", Scene)
+    samples, scene = _ordered_samples(tables, scenes)
+    sensors = _all(tables, "calibrated_sensor", CalibratedSensor)
+    channel = _channels(tables, sensors)
+    readings = _keyframe_readings(tables, {s.token for s, c in zip(sensors, channel, strict=True) if c >= 0})
+    where = _keyframe_and_channel(tables, readings, samples, sensors, channel)
+    table = tables / "sample_data.json"
+    calibration = _rows_of(
+        [s.token for s in sensors], [r.calibrated_sensor_token for r in readings], str(table), "calibrated_sensor_token"
+    )
+    shape = (len(samples), len(CHANNELS))
+    return {
+        "scenes": np.array([s.name for s in scenes], np.str_),
+        "scene": scene,
+        "sample": _bytes([s.token for s in samples]),
+        "files": _scatter(shape, where, _bytes([r.filename for r in readings])),
+        "labels": _label_files(tables, readings, where, len(samples)),
+        "timestamp_us": _scatter(shape, where, np.array([r.timestamp for r in readings], np.int64)),
+        "size": _scatter(
+            shape, where, np.array([(r.width or 0, r.height or 0) for r in readings], np.int64).reshape(-1, 2)
+        ),
+        "calibration": _scatter(shape, where, calibration),
+        "ego_pose": _scatter(shape, where, _ego_poses(tables, [r.ego_pose_token for r in readings])),
+        "sensor_pose": np.array([(*s.rotation, *s.translation) for s in sensors], np.float64).reshape(-1, 7),
+        "intrinsics": np.array([s.camera_intrinsic or np.zeros((3, 3)) for s in sensors], np.float64).reshape(-1, 3, 3),
+    }
+
+
+def _ordered_samples(tables: Path, scenes: Sequence[Scene]) -> tuple[list[Sample], NDArray[np.int64]]:
+    """Keyframes by scene-table order, then time; with the scene row of each."""
+    samples = _all(tables, "sample", Sample)
+    path = str(tables / "sample.json")
+    scene = _rows_of([s.token for s in scenes], [s.scene_token for s in samples], path, "scene_token")
+    order = np.lexsort((np.array([s.timestamp for s in samples], np.int64), scene))
+    return [samples[row] for row in order], scene[order]
+
+
+def _channels(tables: Path, sensors: Sequence[CalibratedSensor]) -> NDArray[np.int64]:
+    """Column in `CHANNELS` of each calibrated sensor, -1 for sensors that are not read (radars)."""
+    names = _all(tables, "sensor", Sensor)
+    path = str(tables / "calibrated_sensor.json")
+    row = _rows_of([s.token for s in names], [s.sensor_token for s in sensors], path, "sensor_token")
+    column = [CHANNELS.index(s.channel) if s.channel in CHANNELS else -1 for s in names]
+    return np.array(column, np.int64)[row]
+
+
+def _keyframe_readings(tables: Path, sensors: set[str]) -> list[SampleData]:
+    """The rows of `sample_data` that belong to keyframes and to the sensors that are read, in table order."""
+    return [
+        row
+        for rows in read_table(tables / "sample_data.json", SampleData)
+        for row in rows
+        if row.is_key_frame and row.calibrated_sensor_token in sensors
+    ]
+
+
+def _keyframe_and_channel(
+    tables: Path,
+    readings: Sequence[SampleData],
+    samples: Sequence[Sample],
+    sensors: Sequence[CalibratedSensor],
+    channel: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Keyframe row and channel column of each reading; every keyframe must have exactly one LiDAR reading."""
+    path = str(tables / "sample_data.json")
+    keyframe = _rows_of([s.token for s in samples], [r.sample_token for r in readings], path, "sample_token")
+    column_of = {sensor.token: int(column) for sensor, column in zip(sensors, channel, strict=True)}
+    column = _resolve(column_of, [r.calibrated_sensor_token for r in readings], path, "calibrated_sensor_token")
+    count = np.zeros((len(samples), len(CHANNELS)), np.int64)
+    np.add.at(count, (keyframe, column), 1)
+    for rows, problem in ((np.argwhere(count > 1), "more than one keyframe"), (np.argwhere(count[:, :1] == 0), "no")):
+        if len(rows):
+            row, at = rows[0]
+            raise UserError(f"{path}: sample {samples[row].token!r} has {problem} reading of {CHANNELS[at]}")
+    return keyframe, column
+
+
+def _scatter(
+    shape: tuple[int, int], where: tuple[NDArray[np.int64], NDArray[np.int64]], values: NDArray[Any]
+) -> NDArray[Any]:
+    """Put each reading's value at its keyframe and channel; places without a reading are zero or empty."""
+    table = np.zeros((*shape, *values.shape[1:]), values.dtype)
+    table[where] = values
+    return table
+
+
+def _ego_poses(tables: Path, wanted: Sequence[str]) -> NDArray[np.float64]:
+    """[len(wanted), 7] the poses that readings name, decoding only those of the millions in the table."""
+    slot = {token: index for index, token in enumerate(dict.fromkeys(wanted))}
+    quaternion, vector = msgspec.json.Decoder(Quaternion), msgspec.json.Decoder(Vector3)
+    poses = np.full((len(slot), 7), np.nan)
+    for rows in read_table(tables / "ego_pose.json", EgoPose):
+        for row in rows:
+            at = slot.get(row.token)
+            if at is not None:
+                poses[at] = (*quaternion.decode(row.rotation), *vector.decode(row.translation))
+    missing = np.flatnonzero(np.isnan(poses[:, 0]))
+    if len(missing):
+        token = list(slot)[missing[0]]
+        path = tables / "sample_data.json"
+        raise UserError(f"{path}: ego_pose_token {token!r} is no row of ego_pose.json; the tables do not match")
+    return poses[_resolve(slot, wanted, "sample_data", "ego_pose_token")]
+
+
+def _label_files(
+    tables: Path,
+    readings: Sequence[SampleData],
+    where: tuple[NDArray[np.int64], NDArray[np.int64]],
+    keyframes: int,
+) -> NDArray[np.bytes_]:
+    """[F] lidarseg file of each keyframe's LiDAR reading; empty where `lidarseg.json` does not exist or name one."""
+    path = tables / "lidarseg.json"
+    file_of = (
+        {row.sample_data_token: row.filename for row in _all(tables, "lidarseg", LidarSeg)} if path.exists() else {}
+    )
+    files = [""] * keyframes
+    for reading, keyframe, column in zip(readings, *where, strict=True):
+        if column == 0:
+            files[keyframe] = file_of.get(reading.token, "")
+    return _bytes(files)
+
+
+def _build_boxes(tables: Path, sample: NDArray[np.bytes_]) -> Arrays:
+    """Resolve the annotation tables into the arrays of `BoxIndex`."""
+    path = str(tables / "sample_annotation.json")
+    categories = _all(tables, "category", Category)
+    instances = _all(tables, "instance", Instance)
+    category_of = dict(
+        zip(
+            (i.token for i in instances),
+            _rows_of(
+                [c.token for c in categories],
+                [i.category_token for i in instances],
+                str(tables / "instance.json"),
+                "category_token",
+            ).tolist(),
+            strict=True,
+        )
+    )
+    keyframe_of = {token.decode(): row for row, token in enumerate(sample)}
+    keyframe, category, boxes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros((0, 10))]
+    for rows in read_table(tables / "sample_annotation.json", Annotation):
+        keyframe.append(_resolve(keyframe_of, [r.sample_token for r in rows], path, "sample_token"))
+        category.append(_resolve(category_of, [r.instance_token for r in rows], path, "instance_token"))
+        boxes.append(np.array([(*r.translation, *r.size, *r.rotation) for r in rows], np.float64).reshape(-1, 10))
+    of = np.concatenate(keyframe)
+    order = np.argsort(of, kind="stable")
+    return {
+        "offsets": np.concatenate([[0], np.cumsum(np.bincount(of, minlength=len(sample)))]).astype(np.int64),
+        "boxes": np.concatenate(boxes)[order],
+        "category": np.concatenate(category)[order],
+        "categories": np.array([c.name for c in categories], np.str_),
+    }
