@@ -106,3 +106,13 @@ def test_the_occlusion_filter_drops_pairs_behind_a_wall(tmp_path):
     assert (seen.point >= 1500).sum() == 0
     assert (seen.point < 1500).sum() == (everything.point < 1500).sum() > 500
     assert PairConfig().occlusion_m is None
+
+
+def test_points_no_camera_sees_can_be_dropped(tmp_path):
+    frame = make_frame(tmp_path)
+    config = ImageAugment(size=(48, 32), crop=False, drop_cuboid=0)
+    prepare = Prepare(CylindricalVoxels(), None, config, PairConfig(drop_unseen=True))
+    sample = prepare(frame, np.random.default_rng(0))
+    seen = np.unique(find_pairs(frame).point)
+    np.testing.assert_array_equal(sample.points_m, frame.points_lidar_m[seen])
+    np.testing.assert_array_equal(np.unique(sample.pairs.point), np.arange(len(seen)))

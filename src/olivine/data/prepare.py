@@ -41,6 +41,10 @@ class PairConfig(Config):
     """Drop points that lie this much behind others in their image neighbourhood, metres; null keeps all, as
     published."""
 
+    drop_unseen: bool = False
+    """Remove the points that no camera sees from the cloud. Off in the published recipe; where one camera looks ahead
+    (SemanticKITTI) it leaves a fifth of the cloud, and pretraining is that much faster."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -130,15 +134,25 @@ class Prepare:
             border_px=self.pairs.border_px,
             occlusion_m=self.pairs.occlusion_m,
         )
+        if self.pairs.drop_unseen:
+            seen = np.zeros(len(frame.points_lidar_m), np.bool_)
+            seen[pairs.point] = True
+            frame, pairs = _keep_points(seen, frame, pairs)
         keep = cuboid_keep(frame.points_lidar_m, pairs, len(frame.cameras), rng, config)
-        if not keep.all():
-            pairs = drop_points(keep, pairs)
-            labels = None if frame.labels is None else frame.labels[keep]
-            frame = replace(
-                frame, points_lidar_m=frame.points_lidar_m[keep], intensity=frame.intensity[keep], labels=labels
-            )
+        frame, pairs = _keep_points(keep, frame, pairs)
         images, pairs = augment_images([camera.image() for camera in frame.cameras], pairs, rng, config)
         return frame, images, pairs
+
+
+def _keep_points(keep: NDArray[np.bool_], frame: Frame, pairs: Pairs) -> tuple[Frame, Pairs]:
+    """The frame and its pairs without the points where `keep` [N] is false."""
+    thinned = replace(
+        frame,
+        points_lidar_m=frame.points_lidar_m[keep],
+        intensity=frame.intensity[keep],
+        labels=None if frame.labels is None else frame.labels[keep],
+    )
+    return thinned, drop_points(keep, pairs)
 
 
 def collate(samples: Sequence[Prepared], seed: int) -> Batch:

@@ -1,0 +1,37 @@
+# Everything lives in .venv; a bare machine needs Python >= 3.10 (with venv) and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup demo test lint bench docs clean
+
+setup: $(VENV)/.complete
+
+# torch first and pinned: a range may resolve to a build with several gigabytes of GPU libraries.
+$(VENV)/.complete: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[demo,dev,docs]"
+	touch $@
+
+demo: setup
+	$(BIN)/olivine demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python benchmarks/index.py
+	$(BIN)/python benchmarks/simulate.py
+	$(BIN)/python benchmarks/step.py
+
+docs: setup
+	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) build docs/_build .mypy_cache .ruff_cache .pytest_cache

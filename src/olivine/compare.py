@@ -1,0 +1,183 @@
+"""Arms × protocols × seeds from one recipe into one table.
+
+An arm is a pretraining recipe, or none (training from scratch). A protocol is a segmentation recipe. Every run is an
+ordinary run folder under `<out>/<name>/`; a comparison that is started again skips what is done and continues what
+was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from olivine.config import Config, dump, load_recipe
+from olivine.engine.files import write_json, write_text
+from olivine.engine.pretrain import PretrainConfig, pretrain
+from olivine.errors import UserError
+from olivine.segmentation.segment import SegmentConfig, segment
+
+_log = logging.getLogger("olivine")
+
+
+class RecipeReference(Config):
+    """A recipe and what is changed in it."""
+
+    recipe: str
+    """Name of a shipped recipe, or path of a YAML file."""
+
+    overrides: tuple[str, ...] = ()
+    """`key=value` settings over the recipe's."""
+
+
+class CompareConfig(Config):
+    """A comparison."""
+
+    name: str
+    """Folder of the comparison under `out`."""
+
+    out: Path = Path("runs")
+    """Folder of all runs."""
+
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    """Seeds of the downstream runs; each arm is pretrained once, with its recipe's own seed."""
+
+    arms: dict[str, RecipeReference | None] = Field(min_length=1)
+    """Pretraining recipe of each arm by name; null trains from scratch."""
+
+    protocols: dict[str, RecipeReference] = Field(min_length=1)
+    """Segmentation recipe of each protocol by name."""
+
+    overrides: tuple[str, ...] = ()
+    """Settings over all recipes, e.g. `data.root=...`."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        path: its folder.
+        miou: percent by arm, protocol and seed, in the order of the recipe.
+        protocols: what each protocol's first result says of its data, split, mode and versions.
+    """
+
+    path: Path
+    miou: dict[str, dict[str, list[float]]]
+    protocols: dict[str, Any] = field(repr=False)
+
+    def as_json(self) -> dict[str, Any]:
+        """`{arm: {"<protocol>_miou": [percent by seed]}}`, as in `results.json`."""
+        return {
+            arm: {f"{protocol}_miou": values for protocol, values in scores.items()}
+            for arm, scores in self.miou.items()
+        }
+
+    def __str__(self) -> str:
+        protocols = list(next(iter(self.miou.values())))
+        rows = [["mIoU (%)", *protocols]]
+        rows += [[arm, *(_mean_and_spread(scores[name]) for name in protocols)] for arm, scores in self.miou.items()]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        seeds = len(next(iter(self.miou.values()))[protocols[0]])
+        return "\n".join([*lines, f"mean ± standard deviation over {seeds} seeds; {self.path / 'results.json'}"])
+
+
+def compare(config: CompareConfig) -> Comparison:
+    """Run or continue a comparison.
+
+    Args:
+        config: what is compared.
+
+    Returns:
+        The scores; also written to `<out>/<name>/results.json` and `table.txt`.
+
+    Raises:
+        UserError: a recipe is wrong, or the folder holds a comparison with another configuration.
+    """
+    folder = config.out / config.name
+    _claim(folder, config)
+    plan = list(_plan(config, folder))
+    results: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for number, (arm, protocol, settings) in enumerate(plan, start=1):
+        weights = _pretrained(config, arm, folder)
+        _log.info("[%d/%d] %s, %s, seed %d", number, len(plan), arm, protocol, settings.train.seed)
+        result = _segmented(settings.model_copy(update={"weights": weights}))
+        results.setdefault(arm, {}).setdefault(protocol, []).append(result)
+    comparison = Comparison(
+        folder,
+        {arm: {name: [_percent(r) for r in runs] for name, runs in by.items()} for arm, by in results.items()},
+        {name: runs[0]["protocol"] for name, runs in next(iter(results.values())).items()},
+    )
+    write_json(folder / "results.json", comparison.as_json())
+    write_json(folder / "protocols.json", comparison.protocols)
+    write_text(folder / "table.txt", f"{comparison}\n")
+    return comparison
+
+
+def _plan(config: CompareConfig, folder: Path) -> Iterator[tuple[str, str, SegmentConfig]]:
+    """Every downstream run; reading all recipes first, so that a mistake shows before the first hour is spent."""
+    for arm, reference in config.arms.items():
+        if reference is not None:
+            load_recipe(PretrainConfig, reference.recipe, [*reference.overrides, *config.overrides])
+    for arm in config.arms:
+        for protocol, reference in config.protocols.items():
+            settings = load_recipe(SegmentConfig, reference.recipe, [*reference.overrides, *config.overrides])
+            for seed in config.seeds:
+                yield (
+                    arm,
+                    protocol,
+                    settings.model_copy(
+                        update={
+                            "name": f"{arm}-{protocol}-seed{seed}",
+                            "out": folder,
+                            "train": settings.train.model_copy(update={"seed": seed}),
+                        }
+                    ),
+                )
+
+
+def _pretrained(config: CompareConfig, arm: str, folder: Path) -> Path | None:
+    """The arm's pretraining run, trained now if it is not; None from scratch."""
+    reference = config.arms[arm]
+    if reference is None:
+        return None
+    settings = load_recipe(PretrainConfig, reference.recipe, [*reference.overrides, *config.overrides])
+    run = folder / f"pretrain-{arm}"
+    if (run / "weights.json").exists():
+        return run
+    return pretrain(settings.model_copy(update={"name": run.name, "out": folder}), resume=True)
+
+
+def _segmented(settings: SegmentConfig) -> dict[str, Any]:
+    """The results of a downstream run, trained now if it is not."""
+    done = settings.out / settings.name / "results.json"
+    if done.exists():
+        content: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        return content
+    return segment(settings, resume=True)
+
+
+def _claim(folder: Path, config: CompareConfig) -> None:
+    """Write the comparison's configuration, or refuse a folder that belongs to another."""
+    path, text = folder / "compare.yaml", dump(config)
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise UserError(f"{path}: this folder holds a comparison with other settings; choose another name or remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
+def _percent(result: dict[str, Any]) -> float:
+    return round(100 * float(result["miou"]), 2)
+
+
+def _mean_and_spread(values: list[float]) -> str:
+    spread = statistics.stdev(values) if len(values) > 1 else math.nan
+    return f"{statistics.mean(values):.1f} ± {spread:.1f}"

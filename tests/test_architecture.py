@@ -1,0 +1,103 @@
+"""The rules of the house that a program can check: import directions, sizes, documentation."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "olivine"
+
+# Each part may import itself and the parts to its left, never to its right.
+ROAD = (
+    "__init__",
+    "errors",
+    "config",
+    "geometry",
+    "sparse",
+    "data",
+    "simulate",
+    "backbones",
+    "teachers",
+    "methods",
+    "engine",
+    "segmentation",
+    "interop",
+    "visualize",
+    "compare",
+    "demo",
+    "doctor",
+    "cli",
+)
+# `check` draws what it reads, and segmentation draws its confusion matrix, with these; they import nothing of ours
+# but `data`.
+DRAWING = {"visualize.projection", "visualize.confusion"}
+MODULES = sorted(SOURCE.rglob("*.py"))
+BRANCHES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def name_of(path):
+    return ".".join(path.relative_to(SOURCE).with_suffix("").parts)
+
+
+def imports(path):
+    """Modules of ours that a file imports, at any depth of its code, without the package's name."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "olivine":
+            module = node.module.removeprefix("olivine").removeprefix(".")
+            for alias in node.names:
+                yield f"{module}.{alias.name}".removeprefix(".") if module in ("", "visualize") else module
+        elif isinstance(node, ast.Import):
+            yield from (a.name.removeprefix("olivine.") for a in node.names if a.name.startswith("olivine."))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_import_only_from_parts_above_them_on_the_road(path):
+    part = name_of(path).split(".")[0]
+    assert part in ROAD
+    for module in imports(path):
+        if module in DRAWING or module == "__version__" or (part == "__init__" and module):
+            continue
+        imported = module.split(".")[0]
+        assert imported in ROAD, f"{name_of(path)} imports {module}"
+        assert ROAD.index(imported) <= ROAD.index(part), f"{name_of(path)} imports {module}, which lies below it"
+
+
+def test_the_sparse_engine_imports_nothing_of_ours():
+    for path in (SOURCE / "sparse").rglob("*.py"):
+        assert all(module.startswith("sparse") for module in imports(path)), path
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_files_and_functions_keep_to_the_house_sizes(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef):
+            first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+            assert node.end_lineno - first.lineno < 60, f"{node.name} has more than 60 lines"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_everything_public_is_documented(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree), "the module says what it is for"
+    for parent in ast.walk(tree):
+        if not isinstance(parent, ast.Module | ast.ClassDef) or getattr(parent, "name", "").startswith("_"):
+            continue
+        for node in parent.body:
+            if isinstance(node, BRANCHES) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_library_code_neither_prints_nor_unpickles(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        assert called != "print"
+        assert not called.startswith(("pickle.", "exec", "eval("))
+        if called == "torch.load":
+            assert any(keyword.arg == "weights_only" for keyword in node.keywords)
+        if called == "np.load":
+            assert all(ast.unparse(keyword) != "allow_pickle=True" for keyword in node.keywords)
