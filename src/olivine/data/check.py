@@ -1,0 +1,222 @@
+"""Reads a dataset as training would and says what is missing, truncated or inconsistent.
+
+`check_folder` finds out which datasets a folder holds and checks each; `check_dataset` checks one. Problems are
+collected, not raised, so that one run names them all. Pictures to judge the calibration by eye are drawn by
+`olivine.visualize.projection`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olivine.data.frame import Boxes, Camera, Dataset, Frame, find_pairs
+from olivine.data.masks import UNKNOWN, MaskManifest
+from olivine.data.nuscenes import NuScenesConfig
+from olivine.data.semantickitti import SemanticKittiConfig
+from olivine.data.splits import SplitConfig
+from olivine.errors import UserError
+
+MAX_CAMERA_GAP_US = 250_000
+"""A camera image this far from its scan shows another scene; nuScenes keeps within 0.1 s."""
+
+ROTATION_TOLERANCE = 1e-3
+"""How far RᵀR may be from the identity; calibration files carry at least five digits."""
+
+
+@dataclass
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        frames: number of frames of the dataset, readable or not.
+        pairs: number of point-pixel pairs over all frames, by camera name.
+        problems: one line each, naming the file or the frame.
+    """
+
+    frames: int = 0
+    pairs: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"frames": …, "pairs": {camera: count}, "problems": […]}`, ready for `json.dumps`."""
+        return {"frames": self.frames, "pairs": dict(self.pairs), "problems": list(self.problems)}
+
+    def __str__(self) -> str:
+        """For people: frames, pairs of each camera, then every problem on a line."""
+        pairs = [f"{camera}: {count} pairs" for camera, count in self.pairs.items()]
+        problems = [f"{len(self.problems)} problems:", *self.problems] if self.problems else ["no problems"]
+        return "\n".join([f"{self.frames} frames", *pairs, *problems])
+
+    def merged(self, other: CheckReport) -> CheckReport:
+        """One report of two datasets."""
+        pairs = dict(self.pairs)
+        for camera, count in other.pairs.items():
+            pairs[camera] = pairs.get(camera, 0) + count
+        return CheckReport(self.frames + other.frames, pairs, self.problems + other.problems)
+
+
+def open_any(root: Path) -> list[Dataset]:
+    """Open every dataset that a folder holds, whole (split `all`).
+
+    A folder with `v1.0-*` inside is nuScenes (one dataset per version), one with `sequences/` or `dataset/sequences/`
+    is SemanticKITTI.
+
+    Args:
+        root: the dataset's folder.
+
+    Returns:
+        The datasets, at least one.
+
+    Raises:
+        UserError: the folder is missing or holds no known dataset, or a file without which it cannot be opened is
+            missing or damaged.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder")
+    datasets = [*_open_nuscenes(root), *_open_semantickitti(root)]
+    if not datasets:
+        raise UserError(
+            f"{root}: no dataset recognised; nuScenes has a folder v1.0-… here, SemanticKITTI sequences/ or "
+            "dataset/sequences/"
+        )
+    return datasets
+
+
+def check_dataset(dataset: Dataset, progress: Callable[[int], None] | None = None) -> CheckReport:
+    """Read every frame as training would: scan, labels, images, masks, boxes, calibration, pairs.
+
+    Args:
+        dataset: an opened dataset.
+        progress: called with the number of frames done after each.
+
+    Returns:
+        What was found; nothing wrong with a frame is raised.
+    """
+    report = CheckReport(frames=len(dataset))
+    earlier: dict[str, int] = {}
+    for index in range(len(dataset)):
+        try:
+            frame = dataset[index]
+        except UserError as error:
+            report.problems.append(str(error))
+        else:
+            report.problems.extend(_frame_problems(frame, dataset, earlier))
+            _count_pairs(frame, report)
+        if progress is not None:
+            progress(index + 1)
+    return report
+
+
+def check_folder(root: Path, progress: Callable[[int], None] | None = None) -> CheckReport:
+    """Check every dataset that a folder holds; see `open_any` and `check_dataset`."""
+    report = CheckReport()
+    for dataset in open_any(root):
+        report = report.merged(check_dataset(dataset, progress))
+    return report
+
+
+def _open_nuscenes(root: Path) -> Iterator[Dataset]:
+    for tables in sorted(root.glob("v1.0-*")):
+        if tables.is_dir():
+            yield NuScenesConfig(root=root, version=tables.name).open(SplitConfig(split="all"))
+
+
+def _open_semantickitti(root: Path) -> Iterator[Dataset]:
+    if (root / "sequences").is_dir() or (root / "dataset" / "sequences").is_dir():
+        yield SemanticKittiConfig(root=root).open(SplitConfig(split="all"))
+
+
+def _frame_problems(frame: Frame, dataset: Dataset, earlier: dict[str, int]) -> Iterator[str]:
+    """Problems of one frame; `earlier` keeps the last time seen in each scene."""
+    where = f"frame {frame.token} of {frame.scene}"
+    yield from _cloud_problems(frame, len(dataset.classes.names), where)
+    if frame.boxes is not None:
+        yield from _box_problems(frame.boxes, where)
+    before = earlier.get(frame.scene)
+    if before is not None and frame.timestamp_us <= before:
+        yield f"{where}: its time {frame.timestamp_us} µs is not after the frame before it ({before} µs)"
+    earlier[frame.scene] = frame.timestamp_us
+    if frame.global_from_lidar is not None and not _is_rigid(frame.global_from_lidar):
+        yield f"{where}: its pose is not a rigid transform"
+    for camera in frame.cameras:
+        yield from _camera_problems(camera, frame, dataset.manifest)
+
+
+def _cloud_problems(frame: Frame, classes: int, where: str) -> Iterator[str]:
+    points = len(frame.points_lidar_m)
+    if not points:
+        yield f"{where}: the scan has no points"
+        return
+    finite = np.isfinite(frame.points_lidar_m).all(1)
+    if not finite.all():
+        yield f"{where}: {int((~finite).sum())} of {points} points are not finite"
+    if not ((frame.intensity >= 0) & (frame.intensity <= frame.intensity_max)).all():
+        yield f"{where}: intensity leaves 0…{frame.intensity_max:g}"
+    if frame.labels is not None and len(frame.labels) != points:
+        yield f"{where}: {len(frame.labels)} labels for {points} points"
+    elif frame.labels is not None and int(frame.labels.max()) > classes:
+        yield f"{where}: label {int(frame.labels.max())} but there are {classes} classes"
+
+
+def _box_problems(boxes: Boxes, where: str) -> Iterator[str]:
+    if len(boxes.boxes) != len(boxes.names):
+        yield f"{where}: {len(boxes.boxes)} boxes but {len(boxes.names)} names"
+    if not np.isfinite(boxes.boxes).all():
+        yield f"{where}: a box is not finite"
+    elif (boxes.boxes[:, 3:6] <= 0).any():
+        yield f"{where}: a box has a side that is not positive"
+
+
+def _camera_problems(camera: Camera, frame: Frame, manifest: MaskManifest | None) -> Iterator[str]:
+    where = str(camera.image_path)
+    gap_us = abs(camera.timestamp_us - frame.timestamp_us)
+    if gap_us > MAX_CAMERA_GAP_US:
+        yield f"{where}: taken {gap_us / 1e6:.2f} s from its scan {frame.token}"
+    if not _is_rigid(camera.camera_from_lidar):
+        yield f"{where}: camera_from_lidar is not a rigid transform; check the calibration"
+    if not _is_pinhole(camera):
+        yield f"{where}: the camera matrix does not fit a {camera.size[0]}×{camera.size[1]} image"
+    try:
+        camera.image()
+    except UserError as error:
+        yield str(error)
+    try:
+        mask = camera.mask()
+    except UserError as error:
+        yield str(error)
+        return
+    if mask is not None and manifest is not None:
+        used = np.flatnonzero(np.bincount(mask.ravel(), minlength=UNKNOWN + 1))
+        unnamed = [int(value) for value in used if len(manifest.classes) <= value < UNKNOWN]
+        if unnamed:
+            named = len(manifest.classes)
+            yield f"{camera.mask_path}: holds {unnamed}, but {manifest.path} names the {named} classes 0…{named - 1}"
+
+
+def _count_pairs(frame: Frame, report: CheckReport) -> None:
+    """Add the frame's pairs to the report; a camera that sees no point is a problem."""
+    with np.errstate(invalid="ignore"):  # points that are not finite are a problem already
+        counts = find_pairs(frame, labels=False).per_camera(len(frame.cameras))
+    for camera, count in zip(frame.cameras, counts.tolist(), strict=True):
+        report.pairs[camera.name] = report.pairs.get(camera.name, 0) + count
+        if not count:
+            report.problems.append(f"{camera.image_path}: no point of its scan {frame.token} falls into this image")
+
+
+def _is_rigid(transform: NDArray[np.float64]) -> bool:
+    rotation = transform[:3, :3]
+    orthonormal = np.abs(rotation.T @ rotation - np.eye(3)).max() < ROTATION_TOLERANCE
+    return bool(np.isfinite(transform).all() and orthonormal and np.linalg.det(rotation) > 0)
+
+
+def _is_pinhole(camera: Camera) -> bool:
+    """Positive focal lengths, and an optical axis that meets the image."""
+    matrix, (width, height) = camera.intrinsics, camera.size
+    centred = 0 < matrix[0, 2] < width and 0 < matrix[1, 2] < height
+    return bool(matrix[0, 0] > 0 and matrix[1, 1] > 0 and centred and np.allclose(matrix[2], [0, 0, 1]))
