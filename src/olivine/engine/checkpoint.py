@@ -1,0 +1,84 @@
+"""Checkpoints: everything needed to go on as if the run had never stopped.
+
+A checkpoint holds tensors, numbers and strings only, and is read with `weights_only=True`, so opening one that came
+from elsewhere runs no code. Random state is not in it: every random choice is drawn from a generator keyed by the
+seed and the step.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from olivine.engine.files import write_bytes
+from olivine.errors import UserError
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after a whole optimizer step.
+
+    Attributes:
+        step: optimizer steps done; the epoch, the place in it and the schedule follow from it.
+        model: the task's `state_dict`.
+        optimizer: the optimizer's `state_dict`.
+        scaler: the gradient scaler's `state_dict` (fp16), otherwise None.
+        best: best score so far, or None.
+        metrics_bytes: length of `metrics.jsonl` at that step.
+    """
+
+    step: int
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any] | None
+    best: float | None
+    metrics_bytes: int
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint, at once or not at all.
+
+        Raises:
+            UserError: the disk is full or the folder cannot be written; a previous checkpoint at `path` is untouched.
+        """
+        content = {name: _to_cpu(value) for name, value in vars(self).items()}
+        # Serialised in memory: torch's own writer turns a full disk into errors that do not name it.
+        buffer = io.BytesIO()
+        torch.save({"format": _FORMAT, **content}, buffer)
+        write_bytes(path, buffer.getbuffer())
+
+    @staticmethod
+    def load(path: Path) -> Checkpoint:
+        """Read a checkpoint, its tensors on the CPU.
+
+        Raises:
+            UserError: the file is missing, damaged, or not a checkpoint of this version.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such checkpoint") from error
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise UserError(f"{path}: cannot read this checkpoint ({str(error).splitlines()[0]})") from error
+        if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
+            raise UserError(f"{path}: not a checkpoint of this version of olivine")
+        return Checkpoint(**content)
+
+
+def _to_cpu(value: Any) -> Any:
+    """The same nesting of dicts, lists and tuples with every tensor detached, on the CPU."""
+    if isinstance(value, Tensor):
+        return value.detach().cpu()
+    if isinstance(value, Mapping):
+        return {key: _to_cpu(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to_cpu(item) for item in value)
+    return value

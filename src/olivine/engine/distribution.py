@@ -1,0 +1,89 @@
+"""One process or many: a thin layer over `accelerate`, which picks the device, the precision and the launch.
+
+Started by plain `python` there is one process and no process group. Under `torchrun` (or any launcher that sets its
+variables) the processes talk through NCCL on GPUs and gloo on CPUs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, nn
+
+from olivine.errors import UserError
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The processes that train together, seen from one of them.
+
+    Attributes:
+        accelerator: the library's object, for device, precision and gradients.
+    """
+
+    accelerator: Accelerator
+
+    @staticmethod
+    def start(precision: Literal["fp32", "bf16", "fp16"] = "fp32") -> Distribution:
+        """Join the processes this one was launched with.
+
+        Args:
+            precision: arithmetic of the forward pass.
+
+        Raises:
+            UserError: the device cannot compute in that precision.
+        """
+        # accelerate keeps the precision of the first run of a process for all later ones unless it is told to forget.
+        AcceleratorState._reset_state()
+        # A loss may skip a head (no weak label in this part of the batch), so unused parameters are normal.
+        ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
+        mixed = "no" if precision == "fp32" else precision
+        try:
+            return Distribution(Accelerator(mixed_precision=mixed, kwargs_handlers=[ddp]))
+        except ValueError as error:
+            raise UserError(f"train.precision={precision} does not work on this device: {error}") from error
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, 0 … world - 1."""
+        return int(self.accelerator.process_index)
+
+    @property
+    def world(self) -> int:
+        """Number of processes."""
+        return int(self.accelerator.num_processes)
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files."""
+        return self.rank == 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        device: torch.device = self.accelerator.device
+        return device
+
+    def wait(self) -> None:
+        """Return once every process has come here."""
+        self.accelerator.wait_for_everyone()
+
+    def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        """Mean over processes of scalars by name; every process gives the same names and gets the same numbers."""
+        if not values:
+            return {}
+        stacked = torch.stack([value.detach().float().reshape(()) for value in values.values()]).to(self.device)
+        mean: Tensor = self.accelerator.reduce(stacked, reduction="mean")
+        return dict(zip(values, mean.tolist(), strict=True))
+
+    def local_gradients(self, model: nn.Module) -> AbstractContextManager[Any]:
+        """Context in which a backward pass only adds to this process's gradients, for all but the last part."""
+        context: AbstractContextManager[Any] = self.accelerator.no_sync(model) if self.world > 1 else nullcontext()
+        return context

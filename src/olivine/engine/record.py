@@ -1,0 +1,141 @@
+"""What a run says while it trains: a line of metrics, a TensorBoard event, and how long it will still take."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from olivine.engine.files import writing
+from olivine.engine.run import RunFolder
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+class Stopwatch:
+    """Adds up seconds by stage until it is read.
+
+    On a GPU work is queued, so a stage counts the time to queue it, and waiting shows in the stage that waits.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time spent inside towards `name`."""
+        start = time.perf_counter()
+        yield
+        self._seconds[name] += time.perf_counter() - start
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Count times measured elsewhere."""
+        for name, value in seconds.items():
+            self._seconds[name] += value
+
+    def read(self, steps: int) -> dict[str, float]:
+        """Mean seconds per step by stage since the last reading of this kind, which starts anew."""
+        mean = {name: round(value / steps, 6) for name, value in self._seconds.items()}
+        self._seconds.clear()
+        return mean
+
+
+class Recorder:
+    """Writes a run's metrics and progress, on the main process only.
+
+    Args:
+        run: where to.
+        first_step: steps that were done before (0 for a new run).
+        total_steps: steps of the whole run.
+        tensorboard: also write TensorBoard events to `<run>/tensorboard`.
+    """
+
+    def __init__(self, run: RunFolder, first_step: int, total_steps: int, *, tensorboard: bool) -> None:
+        self._run, self._first_step, self._total_steps = run, first_step, total_steps
+        self._started = time.monotonic()
+        self._said = -math.inf
+        self._terminal = sys.stderr.isatty()
+        self._events = _open_events(run, first_step) if tensorboard else None
+
+    def losses(
+        self, step: int, epoch: float, losses: Mapping[str, float], lr: float, seconds: Mapping[str, float]
+    ) -> None:
+        """Record a training step.
+
+        Args:
+            step: steps done, this one included.
+            epoch: the same in epochs.
+            losses: losses of this step by name, mean over processes.
+            lr: learning rate of the first parameter group in this step.
+            seconds: mean time per step by stage since the last record.
+        """
+        line = {"step": step, "epoch": round(epoch, 4), "losses": _finite(losses), "lr": lr, "seconds": dict(seconds)}
+        self._run.append_metrics(line)
+        self._event(step, {**{f"losses/{name}": value for name, value in losses.items()}, "lr": lr})
+        self._progress(step, epoch, losses)
+
+    def scores(self, step: int, epoch: float, scores: Mapping[str, float]) -> None:
+        """Record an evaluation: scores by name after `step` steps."""
+        self._run.append_metrics({"step": step, "epoch": round(epoch, 4), "scores": _finite(scores)})
+        self._event(step, {f"scores/{name}": value for name, value in scores.items()})
+        self.say(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()))
+
+    def say(self, message: str) -> None:
+        """Log a line that stays."""
+        if self._terminal:
+            sys.stderr.write("\r\x1b[K")
+        self._run.log(message)
+
+    def close(self) -> None:
+        """Finish the event file and the progress line."""
+        if self._events is not None:
+            with writing(self._run.path / "tensorboard"):
+                self._events.close()
+        if self._terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def _event(self, step: int, values: Mapping[str, float]) -> None:
+        if self._events is not None:
+            with writing(self._run.path / "tensorboard"):
+                for name, value in values.items():
+                    self._events.add_scalar(name, value, step)
+
+    def _progress(self, step: int, epoch: float, losses: Mapping[str, float]) -> None:
+        """One line that is redrawn on a terminal; elsewhere a log line now and then."""
+        now = time.monotonic()
+        left_s = (now - self._started) / (step - self._first_step) * (self._total_steps - step)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        message = f"step {step}/{self._total_steps} (epoch {epoch:.2f}): {shown}, {_duration(left_s)} left"
+        if self._terminal:
+            sys.stderr.write(f"\r\x1b[K{message}")
+            sys.stderr.flush()
+        elif now - self._said > _SECONDS_BETWEEN_LINES or step == self._total_steps:
+            self._said = now
+            self._run.log(message)
+
+
+def _open_events(run: RunFolder, first_step: int) -> SummaryWriter:
+    from torch.utils.tensorboard import SummaryWriter
+
+    folder = run.path / "tensorboard"
+    with writing(folder):
+        return SummaryWriter(str(folder), purge_step=first_step + 1)
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN or infinity: they become null."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _duration(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"

@@ -1,0 +1,161 @@
+"""A run's folder: everything one training leaves behind, under `runs/<name>/`.
+
+    config.yaml           the fully resolved configuration
+    metrics.jsonl         one JSON object a line: losses of a step, or scores of an evaluation
+    log.txt               what was said on the way
+    checkpoints/          last.pt, best.pt, epoch-<k>.pt
+    weights.safetensors   the trained backbone, with weights.json beside it
+    results.json          the scores of the finished run
+
+`runs/latest` points at the folder that was opened last. Of many processes only the main one writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from olivine.config import Config, dump
+from olivine.engine.files import append_line, write_json, write_text, writing
+from olivine.errors import UserError
+
+_log = logging.getLogger("olivine")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    Attributes:
+        path: the folder.
+    """
+
+    path: Path
+
+    @staticmethod
+    def open(
+        out: Path,
+        name: str,
+        config: Config,
+        *,
+        resume: bool = False,
+        may_differ: Collection[str] = (),
+        main: bool = True,
+    ) -> RunFolder:
+        """Make the folder of a new run, or go back to that of an interrupted one.
+
+        Args:
+            out: folder of all runs.
+            name: name of this run.
+            config: its configuration, written to `config.yaml`.
+            resume: continue the run of that name; where there is none, it starts anew.
+            may_differ: dotted keys that may change when resuming, since they do not change the result.
+            main: whether this process writes; the others only learn the path.
+
+        Raises:
+            UserError: the name cannot be a folder, a run of that name exists and `resume` is not set, its
+                configuration differs, or the folder cannot be written.
+        """
+        if name in {"", ".", "..", "latest"} or Path(name).name != name:
+            raise UserError(f"name={name!r} cannot name a run; use a plain folder name other than 'latest'")
+        run = RunFolder(Path(out) / name)
+        if not main:
+            return run
+        if run.config_path.exists():
+            if not resume:
+                raise UserError(
+                    f"{run.path}: a run of this name exists; continue it with --resume or choose another name"
+                )
+            run._check_config(config, may_differ)
+        write_text(run.config_path, dump(config))
+        _point(Path(out) / "latest", name)
+        return run
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_path(self) -> Path:
+        """The metrics, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    def checkpoint_path(self, name: str) -> Path:
+        """File of the checkpoint `"last"`, `"best"` or `"epoch-<k>"`."""
+        return self.path / "checkpoints" / f"{name}.pt"
+
+    def log(self, message: str) -> None:
+        """Say one line: in `log.txt` with the time, and through the `olivine` logger."""
+        append_line(self.path / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
+        _log.info(message)
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """Append one object to `metrics.jsonl`."""
+        append_line(self.metrics_path, json.dumps(line))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The objects of `metrics.jsonl`, in order; empty where there is none."""
+        if not self.metrics_path.exists():
+            return []
+        return [json.loads(line) for line in self.metrics_path.read_text(encoding="utf-8").splitlines()]
+
+    def metrics_bytes(self) -> int:
+        """Length of `metrics.jsonl`, made safe on the disk."""
+        if not self.metrics_path.exists():
+            return 0
+        with writing(self.metrics_path), self.metrics_path.open("ab") as file:
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def truncate_metrics(self, length: int) -> None:
+        """Forget the metrics after the first `length` bytes: the steps that a resumed run will do again."""
+        if self.metrics_path.exists():
+            with writing(self.metrics_path):
+                os.truncate(self.metrics_path, min(length, self.metrics_path.stat().st_size))
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Write `results.json`."""
+        write_json(self.path / "results.json", results)
+
+    def _check_config(self, config: Config, may_differ: Collection[str]) -> None:
+        before = _flatten(yaml.safe_load(self.config_path.read_text(encoding="utf-8")))
+        now = _flatten(config.model_dump(mode="json"))
+        absent = object()
+        differing = [
+            key
+            for key in {**before, **now}
+            if key not in may_differ and before.get(key, absent) != now.get(key, absent)
+        ]
+        if differing:
+            changes = ", ".join(f"{key} (was {before.get(key)!r}, now {now.get(key)!r})" for key in differing)
+            raise UserError(f"{self.path}: cannot resume with another configuration: {changes}")
+
+
+def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested mappings by dotted key; an empty mapping has none."""
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    leaves: dict[str, Any] = {}
+    for key, value in tree.items():
+        leaves.update(_flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return leaves
+
+
+def _point(link: Path, target: str) -> None:
+    """Point a symbolic link at `target`, replacing the old one in one step."""
+    partial = link.with_name(f".{link.name}.partial")
+    # The link is a convenience: some file systems have none, and a run must not fail for it.
+    with contextlib.suppress(OSError):
+        partial.unlink(missing_ok=True)
+        partial.symlink_to(target)
+        partial.replace(link)

@@ -1,0 +1,69 @@
+"""What the loop trains: a module that turns a batch into losses.
+
+A pretraining `Method` is one, and so is segmentation. The loop asks for nothing else; two optional offers are
+recognised by their presence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from olivine.data.batch import Batch
+from olivine.engine.config import AdamWConfig, SGDConfig
+
+
+class Task(Protocol):
+    """An `nn.Module` that the loop can train (the methods of `nn.Module` that the loop uses are listed here).
+
+    Attributes:
+        backbone: the part that is exported.
+    """
+
+    backbone: nn.Module
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """Scalar losses by name; `"loss"` is minimised, the others are logged."""
+        ...
+
+    def set_progress(self, step: int, total_steps: int) -> None:
+        """Told before each optimizer step: `step` steps are done of `total_steps`."""
+        ...
+
+    def train(self, mode: bool = True) -> Any:
+        """Switch to training mode; called at the start of every epoch and after every evaluation."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """All parameters; those that need a gradient are trained."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything a checkpoint must hold."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
+        """Restore it, strictly."""
+        ...
+
+
+@runtime_checkable
+class HasParameterGroups(Protocol):
+    """A task that sets learning rates of its own, e.g. for its head."""
+
+    def parameter_groups(self, optimizer: SGDConfig | AdamWConfig) -> list[dict[str, Any]]:
+        """Groups for `torch.optim`: `{"params": [...], "lr": ...}`."""
+        ...
+
+
+@runtime_checkable
+class HasTimings(Protocol):
+    """A task that measures the stages of its forward pass.
+
+    Attributes:
+        timings: seconds by stage (`"teacher"`, `"backbone"`, `"loss"`, …) of the latest forward pass.
+    """
+
+    timings: dict[str, float]

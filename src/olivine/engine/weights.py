@@ -1,0 +1,202 @@
+"""Weights of a backbone on disk: `weights.safetensors`, which says what it holds, and `weights.json` for people.
+
+The description (backbone, inputs, method, data, code) is stored inside the safetensors file as well, so the file can
+be moved alone. Loading is strict: a key that was asked for and is not there, or has another shape, is an error, unless
+partial loading is asked for by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+import olivine
+from olivine.engine.files import write_bytes, write_json
+from olivine.errors import UserError
+
+WEIGHTS_FILE = "weights.safetensors"
+"""Name of the weights in a run folder."""
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors read from a file, and what is known about them.
+
+    Attributes:
+        path: the safetensors file.
+        tensors: by key of the backbone's `state_dict`, on the CPU.
+        about: the description they were saved with; empty for a foreign file.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    about: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """How a file fitted a module, over the keys that were asked for.
+
+    Attributes:
+        path: the file.
+        matched: keys that were loaded.
+        missing: keys of the module that the file lacks.
+        unexpected: keys of the file that the module lacks.
+        mismatched: keys in both, of different shapes: (key, shape in the file, shape in the module).
+    """
+
+    path: Path
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+    @property
+    def complete(self) -> bool:
+        """Every key that was asked for was found, in the right shape, and nothing was left over."""
+        return bool(self.matched) and not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        asked = len(self.matched) + len(self.missing) + len(self.mismatched)
+        parts = [f"{self.path}: {len(self.matched)} of {asked} keys match"]
+        shapes = [f"{key} ({list(theirs)} in the file, {list(ours)} here)" for key, theirs, ours in self.mismatched]
+        for title, keys in (("missing", self.missing), ("unexpected", self.unexpected), ("wrong shape", shapes)):
+            if keys:
+                rest = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
+                parts.append(f"{title} {', '.join(keys[:_SHOWN])}{rest}")
+        return "; ".join(parts)
+
+
+def save_weights(folder: Path, backbone: nn.Module, about: dict[str, Any]) -> Path:
+    """Write a backbone's weights and their description.
+
+    Args:
+        folder: where `weights.safetensors` and `weights.json` go, a run folder for one.
+        backbone: what is saved: its `state_dict`.
+        about: what it is and how it was made (`backbone`, `in_channels`, `method`, `data`, …), as plain JSON values;
+            the version of the package and a hash of its source are added.
+
+    Returns:
+        The path of the weights.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    path = folder / WEIGHTS_FILE
+    about = {**about, "olivine": metadata.version("olivine"), "code": code_version()}
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in backbone.state_dict().items()}
+    data = save(tensors, metadata={"about": json.dumps(about)})
+    write_bytes(path, data)
+    write_json(path.with_suffix(".json"), {**about, "sha256": hashlib.sha256(data).hexdigest()})
+    return path
+
+
+def read_weights(source: Path | str) -> Weights:
+    """Read weights that `save_weights` wrote, or any safetensors file.
+
+    Args:
+        source: a run folder, any folder with `weights.safetensors`, or a `.safetensors` file.
+
+    Raises:
+        UserError: there are no weights, or the file is damaged.
+    """
+    path = _locate(Path(source))
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+    return Weights(path, tensors, about)
+
+
+def load_weights(
+    module: nn.Module,
+    source: Path | str | Weights,
+    *,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    allow_partial: bool = False,
+) -> LoadReport:
+    """Load weights into a module of the same architecture.
+
+    Args:
+        module: the module, changed in place.
+        source: what `read_weights` takes, or what it returned.
+        only: take only keys that start with one of these; empty takes all.
+        skip: leave out keys that start with one of these, e.g. `("final",)` for both heads of a MinkUNet.
+        allow_partial: keep what fits and leave the rest of the module as it is, instead of refusing.
+
+    Returns:
+        What matched.
+
+    Raises:
+        UserError: the file does not cover what was asked for exactly, or, with `allow_partial`, nothing of it fits.
+            The module is then unchanged.
+    """
+    weights = source if isinstance(source, Weights) else read_weights(source)
+    asked = _Selection(tuple(only), tuple(skip))
+    ours = {key: value for key, value in module.state_dict().items() if asked.takes(key)}
+    theirs = {key: value for key, value in weights.tensors.items() if asked.takes(key)}
+    common = [key for key in ours if key in theirs]
+    matched = tuple(key for key in common if ours[key].shape == theirs[key].shape)
+    report = LoadReport(
+        path=weights.path,
+        matched=matched,
+        missing=tuple(key for key in ours if key not in theirs),
+        unexpected=tuple(key for key in theirs if key not in ours),
+        mismatched=tuple(
+            (key, tuple(theirs[key].shape), tuple(ours[key].shape)) for key in common if key not in set(matched)
+        ),
+    )
+    if not matched or not (report.complete or allow_partial):
+        made_as = weights.about.get("backbone")
+        hint = f" (the file holds {json.dumps(made_as)})" if made_as else ""
+        raise UserError(f"these weights do not fit the network{hint}: {report}")
+    with torch.no_grad():
+        for key in matched:
+            ours[key].copy_(theirs[key])
+    return report
+
+
+def code_version() -> str:
+    """Twelve hexadecimal digits that change with any source file of the package."""
+    root = Path(olivine.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Which keys are asked for."""
+
+    only: tuple[str, ...]
+    skip: tuple[str, ...]
+
+    def takes(self, key: str) -> bool:
+        """Whether `key` starts with one of `only` (where given) and with none of `skip`."""
+        return (not self.only or key.startswith(self.only)) and not key.startswith(self.skip)
+
+
+def _locate(source: Path) -> Path:
+    """The safetensors file that a path means."""
+    path = source / WEIGHTS_FILE if source.is_dir() else source
+    if path.is_file():
+        return path
+    if source.is_dir():
+        raise UserError(f"{source}: no {WEIGHTS_FILE} in this folder; a run writes it when it is finished")
+    raise UserError(f"{source}: no such run folder or weights file")
