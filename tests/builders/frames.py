@@ -63,3 +63,9 @@ class Frames:
     def __getitem__(self, index: int) -> Frame:
         self.reads.append(index)
         return self.frames[index]
+
+    def token(self, index: int) -> str:
+        return self.frames[index].token
+
+    def scene(self, index: int) -> str:
+        return self.frames[index].scene

@@ -138,6 +138,14 @@ class Dataset(Protocol):
         """The frame at `index`, read from disk; raises `UserError` on a file that is missing or damaged."""
         ...
 
+    def token(self, index: int) -> str:
+        """`Frame.token` of the frame at `index`, without reading the frame."""
+        ...
+
+    def scene(self, index: int) -> str:
+        """`Frame.scene` of the frame at `index`, without reading the frame."""
+        ...
+
 
 @dataclass(frozen=True)
 class Pairs:

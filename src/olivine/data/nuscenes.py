@@ -142,6 +142,11 @@ class NuScenes:
         """Name of the scene the keyframe belongs to."""
         return str(self._index.scenes[self._index.scene[self._rows[index]]])
 
+    def lidar_token(self, token: str) -> str:
+        """Token of the LiDAR reading (of its row in the `sample_data` table) of the keyframe `token`."""
+        row = int(np.flatnonzero(self._index.sample == token.encode())[0])
+        return bytes(self._index.lidar[row]).decode()
+
     def sweep_path(self, index: int) -> Path:
         """File of the keyframe's LiDAR sweep."""
         return self._root / bytes(self._index.files[self._rows[index], 0]).decode()

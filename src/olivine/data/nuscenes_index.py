@@ -39,7 +39,7 @@ LIDAR = "LIDAR_TOP"
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
 CHANNELS = (LIDAR, *CAMERAS)
 
-_LAYOUT = 1
+_LAYOUT = 2
 _TABLES = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "lidarseg")
 _BOX_TABLES = ("scene", "sample", "sample_annotation", "instance", "category")
 
@@ -52,6 +52,7 @@ class NuScenesIndex:
         scenes: [S] names in scene-table order.
         scene: [F] int64 row of `scenes`.
         sample: [F] bytes, token of the keyframe.
+        lidar: [F] bytes, token of the keyframe's LiDAR reading.
         files: [F, C] bytes, path below the root; empty where the keyframe has no such camera.
         labels: [F] bytes, path of the lidarseg file below the root; empty where there is none.
         timestamp_us: [F, C] int64.
@@ -65,6 +66,7 @@ class NuScenesIndex:
     scenes: NDArray[np.str_]
     scene: NDArray[np.int64]
     sample: NDArray[np.bytes_]
+    lidar: NDArray[np.bytes_]
     files: NDArray[np.bytes_]
     labels: NDArray[np.bytes_]
     timestamp_us: NDArray[np.int64]
@@ -173,6 +175,7 @@ def _build(tables: Path) -> Arrays:
         "scenes": np.array([s.name for s in scenes], np.str_),
         "scene": scene,
         "sample": _bytes([s.token for s in samples]),
+        "lidar": _scatter(shape, where, _bytes([r.token for r in readings]))[:, 0],
         "files": _scatter(shape, where, _bytes([r.filename for r in readings])),
         "labels": _label_files(tables, readings, where, len(samples)),
         "timestamp_us": _scatter(shape, where, np.array([r.timestamp for r in readings], np.int64)),
@@ -182,7 +185,7 @@ def _build(tables: Path) -> Arrays:
         "calibration": _scatter(shape, where, calibration),
         "ego_pose": _scatter(shape, where, _ego_poses(tables, [r.ego_pose_token for r in readings])),
         "sensor_pose": np.array([(*s.rotation, *s.translation) for s in sensors], np.float64).reshape(-1, 7),
-        "intrinsics": np.array([s.camera_intrinsic or np.zeros((3, 3)) for s in sensors], np.float64).reshape(-1, 3, 3),
+        "intrinsics": _intrinsics(tables, sensors, channel),
     }
 
 
@@ -202,6 +205,20 @@ def _channels(tables: Path, sensors: Sequence[CalibratedSensor]) -> NDArray[np.i
     row = _rows_of([s.token for s in names], [s.sensor_token for s in sensors], path, "sensor_token")
     column = [CHANNELS.index(s.channel) if s.channel in CHANNELS else -1 for s in names]
     return np.array(column, np.int64)[row]
+
+
+def _intrinsics(
+    tables: Path, sensors: Sequence[CalibratedSensor], channel: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """[K, 3, 3] camera matrices; zero for sensors that are no cameras."""
+    matrices = np.zeros((len(sensors), 3, 3))
+    for row, sensor in enumerate(sensors):
+        if channel[row] > 0:
+            if len(sensor.camera_intrinsic) != 3:
+                path = tables / "calibrated_sensor.json"
+                raise UserError(f"{path}: {sensor.token!r} is a camera but its camera_intrinsic is not 3×3")
+            matrices[row] = sensor.camera_intrinsic
+    return matrices
 
 
 def _keyframe_readings(tables: Path, sensors: set[str]) -> list[SampleData]:

@@ -140,8 +140,8 @@ class SemanticKitti:
         label_path = sequence.folder / "labels" / f"{stem}.label"
         number, timestamp_us = int(stem), _timestamp_us(sequence, int(stem))
         return Frame(
-            token=f"{sequence.folder.name}/{stem}",
-            scene=sequence.folder.name,
+            token=self.token(index),
+            scene=self.scene(index),
             points_lidar_m=np.ascontiguousarray(scan[:, :3]),
             intensity=np.ascontiguousarray(scan[:, 3]),
             intensity_max=1.0,
@@ -150,6 +150,15 @@ class SemanticKitti:
             labels=self.classes.learn(read_labels(label_path, len(scan))) if sequence.labelled else None,
             global_from_lidar=None if sequence.poses is None else sequence.poses[number],
         )
+
+    def token(self, index: int) -> str:
+        """Token of the scan, `<sequence>/<frame>`."""
+        sequence, stem = self._scans[index]
+        return f"{sequence.folder.name}/{stem}"
+
+    def scene(self, index: int) -> str:
+        """Sequence that the scan belongs to."""
+        return self._scans[index][0].folder.name
 
     def _cameras(self, sequence: _Sequence, stem: str, timestamp_us: int) -> tuple[Camera, ...]:
         if sequence.calibration is None:
