@@ -55,7 +55,8 @@ class BasicBlock(nn.Module):
         """[N, in_channels] → [N, channels] on the same voxels."""
         shortcut = tensor if self.downsample is None else self.downsample(tensor)
         out = self.relu(self.norm1(self.conv1(tensor)))
-        return self.relu(self.norm2(self.conv2(out)) + shortcut)
+        result: SparseTensor = self.relu(self.norm2(self.conv2(out)) + shortcut)
+        return result
 
 
 class MinkUNet(nn.Module):
@@ -217,4 +218,5 @@ def _blocks(in_channels: int, channels: int, count: int, momentum: float) -> nn.
 
 
 def _unit_rows(features: Tensor) -> Tensor:
-    return features / torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return features / norms

@@ -85,7 +85,7 @@ def _close_gaps(column: Sequence[Tensor], margin: int) -> list[Tensor]:
     """
     values, position = torch.unique(torch.cat(list(column)), return_inverse=True)
     gaps = torch.diff(values, prepend=values[:1]).clamp(max=margin + 1)
-    return list(gaps.cumsum(0)[position].split([len(part) for part in column]))
+    return list(torch.split(gaps.cumsum(0)[position], [len(part) for part in column]))
 
 
 def lexicographic_order(coordinates: Tensor) -> Tensor:

@@ -58,7 +58,11 @@ class KernelMap:
     @cached_property
     def cells(self) -> list[tuple[Tensor, Tensor]]:
         """Per kernel cell, its (input rows, output rows)."""
-        return list(zip(self.in_rows.split(self.sizes), self.out_rows.split(self.sizes), strict=True))
+        return list(zip(self.split(self.in_rows), self.split(self.out_rows), strict=True))
+
+    def split(self, pairs: Tensor) -> tuple[Tensor, ...]:
+        """Views of a [P, …] tensor of pairs, one per kernel cell."""
+        return torch.split(pairs, list(self.sizes))
 
     @cached_property
     def segments(self) -> Segments:
@@ -102,8 +106,9 @@ def _symmetric(sorted_keys: Tensor, order: Tensor, shifts: Tensor) -> KernelMap:
     queries, positions, sizes = _find(sorted_keys, sorted_keys, shifts[:half])
     near, far = order[queries], order[positions]
     every = torch.arange(count, device=order.device)
-    in_cells = [*far.split(sizes), every, *reversed(near.split(sizes))]
-    out_cells = [*near.split(sizes), every, *reversed(far.split(sizes))]
+    nears, fars = torch.split(near, list(sizes)), torch.split(far, list(sizes))
+    in_cells = [*fars, every, *reversed(nears)]
+    out_cells = [*nears, every, *reversed(fars)]
     all_sizes = (*sizes, count, *reversed(sizes))
     return KernelMap(torch.cat(in_cells), torch.cat(out_cells), all_sizes, count, count, half)
 

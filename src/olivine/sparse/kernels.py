@@ -12,8 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from olivine.sparse.kernel_map import KernelMap
+
+_SMALL = 2**20
+"""Numbers in a temporary up to which one pass over all kernel cells is faster than one pass per cell."""
 
 
 def gather_matmul_scatter(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -59,13 +63,29 @@ class _Convolution(torch.autograd.Function):
 
 def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
     """The value of `gather_matmul_scatter`, without a gradient."""
+    pairs = len(kernel_map.in_rows)
+    # embedding_bag has a fast CPU kernel for float32 alone, and large temporaries cost more than they save.
+    small = pairs * max(weight.shape[1], weight.shape[2]) <= _SMALL
+    if features.dtype == torch.float32 and features.device.type == "cpu" and small:
+        return _convolve_small(features, weight, kernel_map)
     out = features.new_zeros(kernel_map.out_count, weight.shape[2])
-    for cell, (in_rows, out_rows) in enumerate(kernel_map.cells):
+    for cell, ((in_rows, out_rows), matrix) in enumerate(zip(kernel_map.cells, weight.unbind(), strict=True)):
         if cell == kernel_map.identity:
-            out.addmm_(features, weight[cell])
+            out.addmm_(features, matrix)
         elif len(in_rows):
-            out.index_add_(0, out_rows, features.index_select(0, in_rows) @ weight[cell])
+            out.index_add_(0, out_rows, features.index_select(0, in_rows) @ matrix)
     return out
+
+
+def _convolve_small(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+    """`convolve` with one gather and one segmented sum for all cells: fewer calls, which dominate at small sizes."""
+    gathered = features.index_select(0, kernel_map.in_rows)
+    products = features.new_empty(len(gathered), weight.shape[2])
+    parts = zip(kernel_map.split(gathered), weight.unbind(), kernel_map.split(products), strict=True)
+    for rows, matrix, product in parts:
+        torch.mm(rows, matrix, out=product)
+    segments = kernel_map.segments
+    return functional.embedding_bag(segments.order, products, segments.starts, mode="sum", include_last_offset=True)
 
 
 def weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -80,9 +100,9 @@ def weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Te
         [K, C_in, C_out].
     """
     result = features.new_zeros(len(kernel_map.sizes), features.shape[1], grad.shape[1])
-    for cell, (in_rows, out_rows) in enumerate(kernel_map.cells):
+    for cell, ((in_rows, out_rows), matrix) in enumerate(zip(kernel_map.cells, result.unbind(), strict=True)):
         if cell == kernel_map.identity:
-            torch.mm(features.t(), grad, out=result[cell])
+            torch.mm(features.t(), grad, out=matrix)
         elif len(in_rows):
-            torch.mm(features.index_select(0, in_rows).t(), grad.index_select(0, out_rows), out=result[cell])
+            torch.mm(features.index_select(0, in_rows).t(), grad.index_select(0, out_rows), out=matrix)
     return result
