@@ -22,6 +22,7 @@ ROAD = (
     "engine",
     "segmentation",
     "interop",
+    "inference",
     "visualize",
     "compare",
     "demo",

@@ -10,11 +10,12 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from olivine import __version__
+from olivine.config import C, load_recipe
 from olivine.errors import UserError
 
 app = typer.Typer(
@@ -59,8 +60,11 @@ def check(
 ) -> None:
     """Read a dataset as training would; say what is wrong; draw projections. Exit 2 when there are problems."""
     from olivine.data.check import check_folder
+    from olivine.visualize.projection import draw_folder
 
-    report = check_folder(data, pictures)
+    report = check_folder(data)
+    for picture in draw_folder(data, pictures) if pictures else ():
+        typer.echo(picture, err=True)
     typer.echo(json.dumps(report.as_json()) if as_json else str(report))
     if report.problems:
         raise typer.Exit(2)
@@ -143,6 +147,14 @@ def main() -> None:
         _stop(str(error), 2)
     except KeyboardInterrupt:
         _stop("interrupted", 130)
+
+
+def _configuration(model: type[C], recipe: str, overrides: list[str] | None) -> C:
+    return load_recipe(model, recipe, overrides or [])
+
+
+def _print_results(results: dict[str, Any], *, as_json: bool) -> None:
+    typer.echo(json.dumps(results) if as_json else f"mIoU {results['miou']:.2f} %")
 
 
 def _stop(message: str, status: int) -> None:

@@ -124,7 +124,7 @@ def compare(config: CompareConfig) -> Comparison:
 
 def _plan(config: CompareConfig, folder: Path) -> Iterator[tuple[str, str, SegmentConfig]]:
     """Every downstream run; reading all recipes first, so that a mistake shows before the first hour is spent."""
-    for arm, reference in config.arms.items():
+    for reference in config.arms.values():
         if reference is not None:
             load_recipe(PretrainConfig, reference.recipe, [*reference.overrides, *config.overrides])
     for arm in config.arms:
@@ -175,7 +175,7 @@ def _claim(folder: Path, config: CompareConfig) -> None:
 
 
 def _percent(result: dict[str, Any]) -> float:
-    return round(100 * float(result["miou"]), 2)
+    return round(float(result["miou"]), 2)
 
 
 def _mean_and_spread(values: list[float]) -> str:

@@ -1,0 +1,126 @@
+"""The figures of a report, drawn with matplotlib and returned as PNG bytes.
+
+Nothing here knows of runs or folders: numbers and clouds come in, pictures go out.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olivine.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PALETTE = ("#7a8794", "#3f7d20", "#b5651d", "#2a6f97", "#8f2d56", "#c9a227")
+
+
+def new_figure(width_in: float, height_in: float) -> Figure:
+    """An empty figure that belongs to no window.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure as MatplotlibFigure
+    except ImportError as error:
+        raise MissingExtraError("matplotlib", "report") from error
+    return MatplotlibFigure(figsize=(width_in, height_in), layout="constrained")
+
+
+def png(figure: Figure, dpi: int = 110) -> bytes:
+    """The figure as PNG bytes, the same for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, unit: str) -> bytes:
+    """Curves over training steps.
+
+    Args:
+        series: (steps, values) by name; values that are not finite leave a gap.
+        title: what the figure shows.
+        unit: label of the vertical axis.
+    """
+    figure = new_figure(5.2, 3.2)
+    axes = figure.add_subplot()
+    for index, (name, (steps, values)) in enumerate(series.items()):
+        axes.plot(steps, values, label=name, color=PALETTE[index % len(PALETTE)], linewidth=1.4)
+    axes.set(title=title, xlabel="step", ylabel=unit)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8)
+    return png(figure)
+
+
+def bars(groups: Sequence[str], values: Mapping[str, Sequence[float]], title: str, unit: str) -> bytes:
+    """Grouped horizontal bars, one group per class.
+
+    Args:
+        groups: [G] names, from the top down.
+        values: [G] lengths by series name; nan draws nothing.
+        title: what the figure shows.
+        unit: label of the horizontal axis.
+    """
+    figure = new_figure(7.0, 0.9 + 0.32 * len(groups))
+    axes = figure.add_subplot()
+    thickness = 0.8 / max(len(values), 1)
+    rows = np.arange(len(groups))
+    for index, (name, lengths) in enumerate(values.items()):
+        offset = (index - (len(values) - 1) / 2) * thickness
+        axes.barh(rows + offset, lengths, thickness, label=name, color=PALETTE[index % len(PALETTE)])
+    axes.set_yticks(rows, groups, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(title=title, xlabel=unit)
+    axes.grid(axis="x", alpha=0.25)
+    axes.legend(fontsize=8)
+    return png(figure)
+
+
+def clouds(points_m: NDArray[np.floating], colors: Mapping[str, NDArray[np.uint8]], *, reach_m: float = 35.0) -> bytes:
+    """The same cloud from above, coloured in several ways side by side.
+
+    Args:
+        points_m: [N, 3] points, metres, x to the right and y up.
+        colors: [N, 3] uint8 RGB by title.
+        reach_m: half the side of the square that is shown, metres.
+    """
+    figure = new_figure(4.2 * len(colors), 4.4)
+    order = np.argsort(points_m[:, 2])
+    for column, (title, rgb) in enumerate(colors.items(), start=1):
+        axes = figure.add_subplot(1, len(colors), column)
+        axes.scatter(points_m[order, 0], points_m[order, 1], c=rgb[order] / 255, s=1.2, linewidths=0, rasterized=True)
+        axes.set(title=title, xlim=(-reach_m, reach_m), ylim=(-reach_m, reach_m), aspect="equal", facecolor="#101418")
+        axes.set_xticks([])
+        axes.set_yticks([])
+    return png(figure, dpi=100)
+
+
+def pca_colors(features: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """Colours that show which features are alike.
+
+    Args:
+        features: [N, D].
+
+    Returns:
+        [N, 3] uint8 RGB: the three leading principal components, each stretched from its 2nd to its 98th percentile.
+        With fewer than three dimensions the missing channels are mid-grey.
+    """
+    result = np.full((len(features), 3), 128, np.uint8)
+    if len(features) == 0:
+        return result
+    centered = features.astype(np.float64) - features.mean(axis=0)
+    _, vectors = np.linalg.eigh(centered.T @ centered)
+    vectors = vectors[:, ::-1][:, :3]
+    # An eigenvector's sign is arbitrary; fix it, so that the same features give the same colours.
+    vectors = vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), range(vectors.shape[1])] < 0, -1, 1)
+    components = centered @ vectors
+    low, high = np.percentile(components, (2, 98), axis=0)
+    stretched = (components - low) / np.maximum(high - low, 1e-12)
+    result[:, : stretched.shape[1]] = (np.clip(stretched, 0, 1) * 255).astype(np.uint8)
+    return result
