@@ -7,11 +7,13 @@ nothing more of it; the loader prepares just what `views` asks for.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from olivine.data.batch import Batch
+from olivine.methods.timing import stage
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,17 @@ class Method(nn.Module, ABC):
     Attributes:
         backbone: what is exported after pretraining.
         views: what the loader must prepare.
+        timings: seconds by stage of the latest forward pass.
+        synchronize: wait for the GPU at the ends of each stage, so that `timings` are true there too; costs speed.
     """
 
     backbone: nn.Module
     views: Views
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timings: dict[str, float] = {}
+        self.synchronize = False
 
     @abstractmethod
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -51,3 +60,7 @@ class Method(nn.Module, ABC):
 
     def set_progress(self, step: int, total_steps: int) -> None:
         """Told by the loop before each optimizer step: `step` steps are done of `total_steps`."""
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Time what runs inside as one stage of this method."""
+        return stage(name, self.timings, synchronize=self.synchronize)

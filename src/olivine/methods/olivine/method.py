@@ -1,0 +1,211 @@
+"""OLIVINE: fine-grained image-to-LiDAR contrastive distillation (Zhang & Hou, arXiv 2405.14271).
+
+A frozen image teacher and a 3-D backbone embed the two sides of each point-pixel pair. Three losses join them:
+point-pixel InfoNCE on uniformly drawn pairs, a contrastive loss over weak labels on pairs drawn evenly over range and
+class, and the consistency of each class with its von Mises–Fisher density.
+
+    images ─ teacher ─ sampled at pairs ─┬─ image_head ──────────────┬─ L_ppkt
+                                         └─ supervision.image_head ──┼─────────┬─ L_sup
+    cloud ── backbone ─┬─ point level ───────────────────────────────┘         │
+                       └─ class level ─────────────────────────────────────────┴─ L_vmf
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from olivine.data.batch import Batch, PixelPairs
+from olivine.data.masks import UNKNOWN
+from olivine.errors import OlivineWarning, UserError
+from olivine.methods.base import Method, Views
+from olivine.methods.olivine.losses import point_pixel_info_nce, weakly_supervised_contrastive
+from olivine.methods.olivine.sampling import draw_uniform, draw_weighted, pair_weights
+from olivine.methods.olivine.vmf import ClassStatistics
+from olivine.sparse import SparseTensor
+from olivine.teachers import ImageHead, Teacher
+
+if TYPE_CHECKING:
+    from olivine.methods.olivine.config import OlivineConfig
+
+
+class Supervision(nn.Module):
+    """What weak labels teach: the class-level image head, the class statistics, and their two losses.
+
+    Args:
+        config: the method's configuration.
+        teacher_channels: width of the sampled image features.
+        classes: number of weak classes.
+
+    Attributes:
+        image_head: projects image features to class level.
+        statistics: the density of each class.
+    """
+
+    def __init__(self, config: OlivineConfig, teacher_channels: int, classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.image_head = ImageHead(teacher_channels, config.feature_dim)
+        self.statistics = ClassStatistics(classes, config.feature_dim, config.vmf)
+
+    def draw(self, pairs: PixelPairs, generator: torch.Generator) -> Tensor:
+        """Indices of the pairs for L_sup, on the CPU.
+
+        Raises:
+            UserError: a weak label is neither a class of the mask manifest nor unknown.
+        """
+        labels, range_m = pairs.label.cpu(), pairs.range_m.cpu()
+        classes = len(self.statistics.z)
+        strange = labels[(labels >= classes) & (labels != UNKNOWN)]
+        if len(strange):
+            raise UserError(
+                f"a mask holds the value {int(strange[0])}, but its manifest names {classes} classes "
+                f"(0…{classes - 1}; {UNKNOWN} is unknown)"
+            )
+        weights = pair_weights(self.config.sampling, range_m, labels, self.config.range_bin_m)
+        return draw_weighted(weights, self.config.pairs, generator)
+
+    def forward(
+        self, class_level: Tensor, pairs: PixelPairs, drawn: Tensor, image_features: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """L_sup and L_vmf.
+
+        Args:
+            class_level: [V, D] class-level features of the voxels, unit length.
+            pairs: all P pairs.
+            drawn: [S] indices of the pairs for L_sup.
+            image_features: [S, teacher channels] image features of those pairs.
+        """
+        config = self.config
+        k, q, labels = class_level[pairs.voxel[drawn]], self.image_head(image_features), pairs.label[drawn]
+        contrast = weakly_supervised_contrastive(k, q, labels, config.temperature, form=config.supervised_form)
+        features = class_level[pairs.voxel]
+        if self.training:
+            self.statistics.update(features, pairs.label)
+        return contrast, self.statistics.loss(features, pairs.label)
+
+
+class Olivine(Method):
+    """The method: loss = ½ L_ppkt + ½ L_sup + L_vmf with the published weights.
+
+    Every forward pass in training mode counts as one update of the class statistics. The teacher is frozen, made anew
+    from its configuration, and therefore neither a parameter nor part of the state; it does follow `to(device)`.
+
+    Args:
+        config: the settings.
+        backbone: called on a `SparseTensor`; returns unit features as one, or with supervision as a pair (point level,
+            class level), rows as in its input.
+        teacher: the frozen image encoder.
+        weak_classes: number of classes of the weak labels, 0 where there are none.
+
+    Attributes:
+        teacher: the frozen image encoder.
+        image_head: projects image features to point level.
+        supervision: the part that weak labels teach, None where `config.supervised` is off.
+
+    Raises:
+        UserError: supervision is asked for, but there are no weak classes.
+    """
+
+    def __init__(self, config: OlivineConfig, backbone: nn.Module, teacher: Teacher, weak_classes: int) -> None:
+        super().__init__()
+        if config.supervised and weak_classes < 1:
+            raise UserError(
+                "method.supervised: true needs weak labels, and the data has none; "
+                "name a mask folder with data.masks=..., or set method.supervised=false"
+            )
+        self.config = config
+        self.views = Views(images=True, weak_labels=config.supervised)
+        self.backbone = backbone
+        # A tuple hides it from the module tree: it is in no state dict and costs DistributedDataParallel nothing.
+        self._hidden = (teacher,)
+        self.image_head = ImageHead(teacher.channels, config.feature_dim)
+        self.supervision = Supervision(config, teacher.channels, weak_classes) if config.supervised else None
+
+    @property
+    def teacher(self) -> Teacher:
+        """The frozen image encoder."""
+        return self._hidden[0]
+
+    def set_progress(self, step: int, total_steps: int) -> None:
+        """Told before each optimizer step; starts L_vmf at step T.
+
+        Warns (`OlivineWarning`): at step 0, where the run is too short to reach T.
+        """
+        if self.supervision is None:
+            return
+        warmup = self.config.vmf.warmup_steps(total_steps)
+        if step == 0 and warmup >= total_steps:
+            warnings.warn(
+                f"method.vmf.warmup is {warmup} steps but the run has {total_steps}: L_vmf stays zero; "
+                "set method.vmf.warmup_fraction=0.2",
+                OlivineWarning,
+                stacklevel=2,
+            )
+        self.supervision.statistics.set_progress(step, total_steps)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch.
+
+        Args:
+            batch: with images and pairs; 3-D labels are never read.
+
+        Returns:
+            `loss`, its terms `loss_ppkt`, `loss_sup`, `loss_vmf` before weighting, and for the log the number of
+            `pairs` in the batch, how many were drawn (`pairs_ppkt`, `pairs_sup`), and the mean `kappa` of the
+            classes seen so far. Without supervision, only what remains.
+
+        Raises:
+            ValueError: the batch holds no images or no pairs.
+            UserError: a weak label is neither a class of the mask manifest nor unknown.
+        """
+        images, pairs = batch.images, batch.pairs
+        if images is None or pairs is None:
+            raise ValueError("OLIVINE learns from images and pairs, and the batch holds none (see Olivine.views)")
+        uniform, weighted = self._draw(pairs, batch.generator())
+        with self.stage("teacher"):
+            drawn = torch.cat([uniform, weighted])
+            image_features = self.teacher.sample(images, pairs.image[drawn], pairs.uv[drawn])
+        with self.stage("backbone"):
+            embedded = self.backbone(SparseTensor(batch.cloud.features, batch.cloud.coordinates))
+        levels: tuple[SparseTensor, ...] = (embedded,) if self.supervision is None else embedded
+        with self.stage("loss"):
+            k, q = levels[0].features[pairs.voxel[uniform]], self.image_head(image_features[: len(uniform)])
+            ppkt = point_pixel_info_nce(k, q, self.config.temperature)
+            losses = {"loss": self.config.weights.ppkt * ppkt, "loss_ppkt": ppkt.detach()}
+            if self.supervision is not None:
+                rest = image_features[len(uniform) :]
+                sup, vmf = self.supervision(levels[1].features, pairs, weighted, rest)
+                losses["loss"] = losses["loss"] + self.config.weights.sup * sup + self.config.weights.vmf * vmf
+                losses |= {"loss_sup": sup.detach(), "loss_vmf": vmf.detach()}
+            return losses | self._diagnostics(pairs, uniform, weighted)
+
+    def _draw(self, pairs: PixelPairs, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Indices of the pairs for L_ppkt and for L_sup, on the batch's device."""
+        device = pairs.voxel.device
+        uniform = draw_uniform(len(pairs.voxel), self.config.pairs, generator).to(device)
+        if self.supervision is None:
+            return uniform, uniform[:0]
+        return uniform, self.supervision.draw(pairs, generator).to(device)
+
+    def _diagnostics(self, pairs: PixelPairs, uniform: Tensor, weighted: Tensor) -> dict[str, Tensor]:
+        """What is worth a look in the log besides the losses."""
+        counts = {"pairs": len(pairs.voxel), "pairs_ppkt": len(uniform)}
+        if self.supervision is None:
+            return {name: torch.tensor(float(count)) for name, count in counts.items()}
+        counts["pairs_sup"] = len(weighted)
+        statistics = self.supervision.statistics
+        seen = (statistics.updates > 0).sum().clamp_min(1)
+        return {name: torch.tensor(float(count)) for name, count in counts.items()} | {
+            "kappa": (statistics.kappa().sum() / seen).float()
+        }
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Olivine:
+        """Carry the hidden teacher along wherever `to`, `cuda` or `double` take the method."""
+        self.teacher._apply(fn)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
