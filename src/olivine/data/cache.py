@@ -70,7 +70,7 @@ def cached_arrays(name: str, stamp: str, make: Callable[[], Arrays]) -> Arrays:
                 f"{path.parent}: cannot keep the index here ({error.strerror or error}), so every start derives it "
                 "anew; set OLIVINE_CACHE to a folder that can be written",
                 OlivineWarning,
-                stacklevel=2,
+                stacklevel=1,  # one place whoever asks, so that several entries warn once
             )
     return arrays
 

@@ -207,9 +207,7 @@ def _channels(tables: Path, sensors: Sequence[CalibratedSensor]) -> NDArray[np.i
     return np.array(column, np.int64)[row]
 
 
-def _intrinsics(
-    tables: Path, sensors: Sequence[CalibratedSensor], channel: NDArray[np.int64]
-) -> NDArray[np.float64]:
+def _intrinsics(tables: Path, sensors: Sequence[CalibratedSensor], channel: NDArray[np.int64]) -> NDArray[np.float64]:
     """[K, 3, 3] camera matrices; zero for sensors that are no cameras."""
     matrices = np.zeros((len(sensors), 3, 3))
     for row, sensor in enumerate(sensors):
