@@ -1,0 +1,27 @@
+"""Frozen image encoders that teach: their configuration, their features at pixels, and the head that projects them."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from olivine.teachers.base import Teacher
+from olivine.teachers.efficientnet_lite import EfficientNetLite0Config
+from olivine.teachers.random import RandomTeacherConfig
+from olivine.teachers.resnet import ResNet50Config
+from olivine.teachers.sampling import ImageHead, sample_features
+
+TeacherConfig = Annotated[
+    ResNet50Config | EfficientNetLite0Config | RandomTeacherConfig,
+    Field(discriminator="name"),
+]
+"""The choice of teacher in a recipe, told apart by `name`; each has `build() -> Teacher`."""
+
+__all__ = [
+    "EfficientNetLite0Config",
+    "ImageHead",
+    "RandomTeacherConfig",
+    "ResNet50Config",
+    "Teacher",
+    "TeacherConfig",
+    "sample_features",
+]

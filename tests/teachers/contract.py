@@ -1,0 +1,76 @@
+"""What every teacher must do. A teacher's test class inherits `TeacherContract` and gives four facts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from olivine.teachers import Teacher, TeacherConfig, sample_features
+
+
+def pictures(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+    """[count, 3, H, W] random images in 0…1."""
+    return torch.rand(count, 3, *size, generator=torch.Generator().manual_seed(seed))
+
+
+class TeacherContract:
+    """Attributes a subclass sets: `config`, the `strides` and `level_channels` of its maps, (H, W) `sizes` to try.
+
+    The fixture `teacher` is what `config` builds.
+    """
+
+    config: TeacherConfig
+    strides: tuple[int, ...]
+    level_channels: tuple[int, ...]
+    sizes: tuple[tuple[int, int], ...] = ((224, 416), (225, 400))
+
+    def test_maps_have_the_stated_channels_and_strides_rounded_up(self, teacher: Teacher) -> None:
+        for size in self.sizes:
+            maps = teacher(pictures(1, size))
+            shapes = [tuple(level.shape) for level in maps]
+            rounded_up = [tuple(-(-side // stride) for side in size) for stride in self.strides]
+            assert shapes == [(1, c, *hw) for c, hw in zip(self.level_channels, rounded_up, strict=True)]
+            assert all(level.isfinite().all() and level.std() > 0 for level in maps)
+        assert teacher.channels == sum(self.level_channels)
+
+    def test_nothing_is_left_to_train(self, teacher: Teacher) -> None:
+        assert not any(parameter.requires_grad for parameter in teacher.parameters())
+        assert not any(level.requires_grad for level in teacher(pictures(1, (40, 56))))
+
+    def test_training_mode_does_not_reach_it(self, teacher: Teacher) -> None:
+        images = pictures(2, (40, 56))
+        state = {name: value.clone() for name, value in teacher.state_dict().items()}
+        before = teacher(images)
+        assert teacher.train() is teacher
+        assert not any(module.training for module in teacher.modules())
+        assert all(torch.equal(a, b) for a, b in zip(before, teacher(images), strict=True))
+        assert all(torch.equal(value, state[name]) for name, value in teacher.state_dict().items())
+
+    def test_built_twice_it_gives_the_same_features(self, teacher: Teacher) -> None:
+        images = pictures(1, (40, 56))
+        assert all(torch.equal(a, b) for a, b in zip(teacher(images), self.config.build()(images), strict=True))
+
+    def test_an_image_does_not_depend_on_its_neighbours(self, teacher: Teacher) -> None:
+        images = pictures(3, (40, 56))
+        for together, alone in zip(teacher(images), teacher(images[1:2]), strict=True):
+            torch.testing.assert_close(together[1:2], alone, rtol=0, atol=1e-5 * alone.abs().max().item())
+
+    def test_images_reach_the_features(self, teacher: Teacher) -> None:
+        first, second = teacher(pictures(1, (40, 56))), teacher(pictures(1, (40, 56), seed=1))
+        assert not any(torch.allclose(a, b) for a, b in zip(first, second, strict=True))
+
+    def test_no_images_give_empty_maps(self, teacher: Teacher) -> None:
+        maps = teacher(torch.zeros(0, 3, 40, 56))
+        assert [level.shape[:2] for level in maps] == [(0, channels) for channels in self.level_channels]
+
+    def test_sampling_in_groups_of_images_changes_nothing(self, teacher: Teacher) -> None:
+        images = pictures(3, (40, 56))
+        image = torch.tensor([2, 0, 2, 0, 0])
+        uv = torch.tensor([[0.0, 0.0], [55.0, 39.0], [12.5, 7.25], [30.0, 20.0], [1.0, 38.0]])
+        at_once = sample_features(teacher(images), image, uv, (56, 40))
+        grouped = teacher.sample(images, image, uv, images_at_once=2)
+        torch.testing.assert_close(grouped, at_once, rtol=0, atol=1e-5 * at_once.abs().max().item())
+        assert teacher.sample(images, image[:0], uv[:0]).shape == (0, teacher.channels)
+
+    def test_it_says_what_its_weights_are(self, teacher: Teacher) -> None:
+        assert len(teacher.source.splitlines()) == 1
