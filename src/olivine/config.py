@@ -60,7 +60,7 @@ def validate(model: type[C], tree: Any, source: str) -> C:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{source}: " + "; ".join(_describe(entry) for entry in error.errors())) from error
+        raise UserError(f"{source}: " + "; ".join(_describe(entry, tree) for entry in error.errors())) from error
 
 
 def dump(config: Config) -> str:
@@ -73,7 +73,10 @@ def _read(recipe: str | Path) -> dict[str, Any]:
         path = Path(recipe)
         if not path.is_file():
             raise UserError(f"{path}: no such recipe file")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot read this recipe ({error})") from error
     else:
         file = resources.files("olivine") / "recipes" / f"{recipe}.yaml"
         if not file.is_file():
@@ -84,7 +87,7 @@ def _read(recipe: str | Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf-8")
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise UserError(f"{recipe}: not valid YAML ({' '.join(str(error).split())})") from error
     if not isinstance(tree, dict):
         raise UserError(f"{recipe}: a recipe is a mapping of keys, this is {type(tree).__name__}")
@@ -95,10 +98,10 @@ def _merge(tree: dict[str, Any], overrides: Sequence[str], source: str) -> dict[
     """Apply dotted overrides; the ones that set a `name` first, since they replace their subtree."""
     split = [_split(override) for override in overrides]
     for key, value in split:
-        if key.rpartition(".")[2] == "name":
-            parent = _parent(tree, key)
-            if parent is not None and parent.get("name") != value:
-                parent.clear()
+        component, name = _choice(key, value)
+        subtree = _subtree(tree, component) if component else None
+        if subtree is not None and subtree.get("name") != name:
+            subtree.clear()
     try:
         merged = OmegaConf.create(tree)
         for key, value in split:
@@ -112,27 +115,53 @@ def _merge(tree: dict[str, Any], overrides: Sequence[str], source: str) -> dict[
 
 def _split(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
-    if not equals or not key:
+    if not equals or not all(key.split(".")):
         raise UserError(f"{override!r} is not an override; write key=value, e.g. optimizer.lr=0.1")
     try:
         return key, yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{override!r}: the value is not valid YAML") from error
 
 
-def _parent(tree: dict[str, Any], key: str) -> dict[str, Any] | None:
+def _choice(key: str, value: Any) -> tuple[str, Any]:
+    """Where an override chooses a component, and its name (`x.name=a` or `x={name: a}`); an empty place if not."""
+    if isinstance(value, dict):
+        return (key if "name" in value else ""), value.get("name")
+    place, _, last = key.rpartition(".")
+    return (place if last == "name" else ""), value
+
+
+def _subtree(tree: dict[str, Any], key: str) -> dict[str, Any] | None:
+    """The mapping at a dotted key below the root, or None where there is none."""
     node: Any = tree
-    for part in key.split(".")[:-1]:
+    for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
-    return node if isinstance(node, dict) and node is not tree else None
+    return node if isinstance(node, dict) else None
 
 
-def _describe(entry: Any) -> str:
+def _describe(entry: Any, tree: Any) -> str:
     """One pydantic error as `dotted.key: what is wrong (got value)`."""
-    key = ".".join(str(part) for part in entry["loc"]) or "recipe"
+    key = ".".join(_keys(entry, tree)) or "recipe"
     if entry["type"] == "extra_forbidden":
         return f"unknown key {key}"
     if entry["type"] == "missing":
         return f"key {key} is required; set it with {key}=..."
+    if entry["type"] == "union_tag_not_found":
+        return f"key {key}.name is required; it says which kind of {key} this is"
+    if entry["type"] == "union_tag_invalid":
+        return f"{key}.name: must be one of {entry['ctx']['expected_tags']} (got {entry['ctx']['tag']!r})"
     message = entry["msg"].removeprefix("Value error, ")
     return f"{key}: {message} (got {entry['input']!r})"
+
+
+def _keys(entry: Any, tree: Any) -> list[str]:
+    """The keys of an error's place as the user wrote them: pydantic puts the member of a union it tried between."""
+    keys, node = [], tree
+    for part in entry["loc"]:
+        inside = part in node if isinstance(node, dict) else isinstance(node, list) and isinstance(part, int)
+        if inside:
+            node = node[part]
+            keys.append(str(part))
+    if entry["type"] == "missing":
+        keys.append(str(entry["loc"][-1]))
+    return keys
