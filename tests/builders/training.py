@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
 from olivine.config import Config, validate
 from olivine.data.batch import Batch, Cloud
 from olivine.engine.config import OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
@@ -23,7 +25,6 @@ from olivine.engine.distribution import Distribution
 from olivine.engine.loop import TrainResult, train
 from olivine.engine.run import RunFolder
 from olivine.engine.weights import save_weights
-from torch import Tensor, nn
 
 POINTS = 8
 FRAMES = 24
@@ -146,6 +147,8 @@ def _die(moment: str) -> None:
 
 
 def _main() -> None:
+    import torch._dynamo
+
     torch.set_num_threads(1)
     codes = []
     for scenario in json.loads(sys.argv[1]):
@@ -164,5 +167,6 @@ if __name__ == "__main__":
     if "WORLD_SIZE" in os.environ:
         for options in json.loads(sys.argv[1]):
             tiny_run(**options)
+        sys.stdout.write(f"one of {torch.distributed.get_world_size()}\n")
     else:
         _main()

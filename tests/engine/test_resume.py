@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import builders.training
 import pytest
 import torch
+
+import builders.training
 from builders.training import FRAMES, tiny_run
 from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.weights import read_weights
@@ -66,9 +67,7 @@ def test_killed_and_resumed_run_ends_in_the_same_weights_to_the_bit(runs: Path, 
 
 @pytest.mark.parametrize(("case", "death"), _pairs())
 def test_resumed_run_keeps_method_and_optimizer_state(runs: Path, case: str, death: str) -> None:
-    whole, resumed = (
-        Checkpoint.load(runs / name / "checkpoints" / "last.pt") for name in (case, _name(case, death))
-    )
+    whole, resumed = (Checkpoint.load(runs / name / "checkpoints" / "last.pt") for name in (case, _name(case, death)))
     assert resumed.step == whole.step == STEPS
     assert torch.equal(resumed.model["center"], whole.model["center"])
     for index, state in whole.optimizer["state"].items():

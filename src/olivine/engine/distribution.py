@@ -38,17 +38,18 @@ class Distribution:
             precision: arithmetic of the forward pass.
 
         Raises:
-            UserError: the device cannot compute in that precision.
+            UserError: fp16 without a GPU.
         """
         # accelerate keeps the precision of the first run of a process for all later ones unless it is told to forget.
         AcceleratorState._reset_state()
         # A loss may skip a head (no weak label in this part of the batch), so unused parameters are normal.
         ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
+        # Without being told, accelerate runs the processes of a CPU-only torchrun side by side, each on its own.
+        cpu = not torch.accelerator.is_available()
+        if cpu and precision == "fp16":
+            raise UserError("train.precision=fp16 needs a GPU and this machine has none; use bf16 or fp32")
         mixed = "no" if precision == "fp32" else precision
-        try:
-            return Distribution(Accelerator(mixed_precision=mixed, kwargs_handlers=[ddp]))
-        except ValueError as error:
-            raise UserError(f"train.precision={precision} does not work on this device: {error}") from error
+        return Distribution(Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[ddp]))
 
     @property
     def rank(self) -> int:

@@ -16,13 +16,12 @@ from olivine.engine.config import AdamWConfig, SGDConfig
 
 
 class Task(Protocol):
-    """An `nn.Module` that the loop can train (the methods of `nn.Module` that the loop uses are listed here).
+    """An `nn.Module` that the loop can train (the methods of `nn.Module` that the loop uses are listed here)."""
 
-    Attributes:
-        backbone: the part that is exported.
-    """
-
-    backbone: nn.Module
+    @property
+    def backbone(self) -> nn.Module:
+        """The part that is exported; a plain attribute of any module type will do."""
+        ...
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Scalar losses by name; `"loss"` is minimised, the others are logged."""

@@ -156,7 +156,7 @@ def load_weights(
         path=weights.path,
         matched=matched,
         missing=tuple(key for key in ours if key not in theirs),
-        unexpected=tuple(key for key in theirs if key not in ours),
+        unexpected=tuple(key for key in sorted(theirs) if key not in ours),
         mismatched=tuple(
             (key, tuple(theirs[key].shape), tuple(ours[key].shape)) for key in common if key not in set(matched)
         ),

@@ -1,0 +1,85 @@
+"""Two processes train like one with the same global batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import builders.training
+from builders.training import tiny_run
+from olivine.engine.checkpoint import Checkpoint
+from olivine.engine.distribution import Distribution
+from olivine.engine.run import RunFolder
+from olivine.engine.weights import read_weights
+from olivine.errors import UserError
+
+TRAIN = {"epochs": 2, "batch_size": 8, "log_every": 1, "save_every": 4, "tensorboard": False}
+CASES = {
+    "whole": {"noisy": False, "train": TRAIN},
+    "parts": {"noisy": False, "train": {**TRAIN, "accumulate": 2}},
+}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("two")
+    scenarios = [{"out": str(out), "name": name, "config": config} for name, config in CASES.items()]
+    launch = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(_free_port())]
+    done = subprocess.run(
+        [sys.executable, *launch, builders.training.__file__, json.dumps(scenarios)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("one of 2") == 2
+    return out
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_equal_one_with_the_same_global_batch(runs: Path, tmp_path: Path, case: str) -> None:
+    one, _ = tiny_run(tmp_path, CASES[case])
+    two = RunFolder(runs / case)
+    for alone, together in zip(one.metrics(), two.metrics(), strict=True):
+        assert together["step"] == alone["step"]
+        assert together["losses"] == pytest.approx(alone["losses"], abs=1e-6)
+    for key, value in read_weights(two.path).tensors.items():
+        torch.testing.assert_close(value, read_weights(one.path).tensors[key], rtol=0, atol=1e-6)
+
+
+@pytest.mark.distributed
+def test_checkpoint_of_two_processes_continues_in_one(runs: Path) -> None:
+    path = RunFolder(runs / "whole").checkpoint_path("last")
+    assert all(not key.startswith("module.") for key in Checkpoint.load(path).model)
+    _, result = tiny_run(runs, CASES["whole"], name="whole", resume=True)
+    assert result.steps == 6
+
+
+def test_one_process_needs_no_process_group() -> None:
+    alone = Distribution.start()
+    alone.wait()
+    assert (alone.rank, alone.world, alone.main) == (0, 1, True)
+    assert not torch.distributed.is_initialized()
+    assert alone.mean({"a": torch.tensor(2.0), "b": torch.tensor([3.0])}) == {"a": 2.0, "b": 3.0}
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="a GPU can compute in fp16")
+def test_precision_that_the_device_lacks_is_a_clear_mistake() -> None:
+    with pytest.raises(UserError, match=r"train\.precision=fp16 needs a GPU"):
+        Distribution.start("fp16")

@@ -1,0 +1,210 @@
+"""What the loop does besides resuming: parts, clipping, evaluation, checkpoints, records, and giving up."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from builders.training import FRAMES, TinyLoader, TinyTask, tiny_run
+from olivine.data.batch import Batch
+from olivine.engine.checkpoint import Checkpoint
+from olivine.engine.config import SGDConfig
+from olivine.engine.loop import TrainingDiverged
+from olivine.engine.weights import read_weights
+from olivine.errors import UserError
+
+PLAIN = {"noisy": False, "train": {"epochs": 2, "batch_size": 8, "log_every": 1, "tensorboard": False}}
+
+
+def config(**train: Any) -> dict[str, Any]:
+    return {**PLAIN, "train": {**PLAIN["train"], **train}}
+
+
+def slow_run(settings: dict[str, Any]) -> tuple[TinyTask, list[float]]:
+    """The same training written out: whole batches, torch's own optimizer, closed-form learning rate."""
+    task, loader = TinyTask(noisy=False), TinyLoader(settings["train"]["batch_size"])
+    optimizer = torch.optim.SGD(task.parameters(), lr=0.05, momentum=0.9, dampening=0.1, weight_decay=1e-4)
+    total, step, losses = 2 * loader.steps, 0, []
+    for epoch in range(2):
+        for batch in loader.batches(epoch):
+            rise = min(1.0, (step + 1) / round(0.2 * total))
+            optimizer.param_groups[0]["lr"] = 0.05 * rise * (1 + math.cos(math.pi * step / total)) / 2
+            optimizer.zero_grad()
+            loss = task(batch)["loss"]
+            loss.backward()
+            if settings["train"].get("clip_norm"):
+                nn.utils.clip_grad_norm_(task.parameters(), settings["train"]["clip_norm"])
+            optimizer.step()
+            losses.append(loss.item())
+            step += 1
+    return task, losses
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 0.05}])
+def test_loop_equals_the_same_training_written_out(tmp_path: Path, options: dict[str, Any]) -> None:
+    run, _ = tiny_run(tmp_path, config(**options))
+    reference, losses = slow_run(config(**options))
+    assert [line["losses"]["loss"] for line in run.metrics()] == pytest.approx(losses, abs=1e-7)
+    for key, value in read_weights(run.path).tensors.items():
+        torch.testing.assert_close(value, reference.backbone.state_dict()[key], rtol=0, atol=1e-7)
+
+
+def test_accumulated_parts_equal_the_whole_batch(tmp_path: Path) -> None:
+    whole, _ = tiny_run(tmp_path, config(), name="whole")
+    parts, _ = tiny_run(tmp_path, config(accumulate=4), name="parts")
+    for one, other in zip(whole.metrics(), parts.metrics(), strict=True):
+        assert other["losses"] == pytest.approx(one["losses"], abs=1e-6)
+    for key, value in read_weights(parts.path).tensors.items():
+        torch.testing.assert_close(value, read_weights(whole.path).tensors[key], rtol=0, atol=1e-6)
+
+
+def test_metrics_say_step_epoch_losses_rate_and_time(tmp_path: Path) -> None:
+    run, result = tiny_run(tmp_path, config(log_every=4))
+    lines = run.metrics()
+    assert [line["step"] for line in lines] == [4, 6]
+    assert [line["epoch"] for line in lines] == [pytest.approx(4 / 3, abs=1e-4), 2.0]
+    assert set(lines[0]["losses"]) == {"loss", "twice"}
+    assert {"load", "forward", "backward", "optimizer"} == set(lines[0]["seconds"])
+    assert result.losses == lines[-1]["losses"]
+
+
+def test_stages_that_a_task_measures_are_recorded(tmp_path: Path) -> None:
+    class Timed(TinyTask):
+        def forward(self, batch: Batch) -> dict[str, Tensor]:
+            self.timings = {"teacher": 2.0, "backbone": 3.0}
+            return super().forward(batch)
+
+    task = Timed(noisy=False)
+    task.timings = {}
+    run, _ = tiny_run(tmp_path, config(accumulate=2, log_every=3), task=task)
+    assert [line["seconds"]["teacher"] for line in run.metrics()] == [4.0, 4.0]
+
+
+def test_progress_line_tells_the_time_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="olivine"):
+        run, _ = tiny_run(tmp_path, config())
+    assert "step 6/6 (epoch 2.00): loss" in caplog.text
+    assert "0:00 left" in (run.path / "log.txt").read_text()
+
+
+def test_tensorboard_holds_the_losses(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, _ = tiny_run(tmp_path, config(tensorboard=True))
+    events = EventAccumulator(str(run.path / "tensorboard"))
+    events.Reload()
+    logged = [event.value for event in events.Scalars("losses/loss")]
+    assert logged == pytest.approx([line["losses"]["loss"] for line in run.metrics()])
+
+
+def test_task_is_told_its_progress_before_every_step(tmp_path: Path) -> None:
+    task = TinyTask(noisy=False)
+    tiny_run(tmp_path, config(max_steps=4), task=task)
+    assert task.progress == [(0, 4), (1, 4), (2, 4), (3, 4)]
+
+
+def test_evaluation_chooses_the_best_and_epochs_are_kept(tmp_path: Path) -> None:
+    scores = iter([0.3, 0.8, 0.5])
+    run, result = tiny_run(
+        tmp_path,
+        config(epochs=5, evaluate_every=2, keep_every=2, save_every=100),
+        evaluate=lambda: {"miou": next(scores)},
+        score="miou",
+    )
+    steps = FRAMES // 8
+    assert [line["step"] for line in run.metrics() if "scores" in line] == [2 * steps, 4 * steps, 5 * steps]
+    assert (result.best, result.scores) == (0.8, {"miou": 0.5})
+    found = {path.stem: Checkpoint.load(path).step for path in (run.path / "checkpoints").iterdir()}
+    assert found == {"epoch-2": 2 * steps, "epoch-4": 4 * steps, "best": 4 * steps, "last": 5 * steps}
+
+
+def test_best_score_survives_a_resume(tmp_path: Path) -> None:
+    scores = iter([0.9, 0.1])
+
+    def evaluate() -> dict[str, float]:
+        return {"miou": next(scores)}
+
+    with pytest.raises(StopIteration):
+        tiny_run(tmp_path, config(epochs=3, save_every=1), evaluate=evaluate, score="miou")
+    _, result = tiny_run(
+        tmp_path, config(epochs=3, save_every=1), evaluate=lambda: {"miou": 0.5}, score="miou", resume=True
+    )
+    assert result.best == 0.9
+
+
+def test_task_is_in_training_mode_again_after_an_evaluation(tmp_path: Path) -> None:
+    task = TinyTask(noisy=False)
+    modes = []
+    forward = task.forward
+
+    def spy(batch: Batch) -> dict[str, Tensor]:
+        modes.append(task.training)
+        return forward(batch)
+
+    task.forward = spy
+    tiny_run(tmp_path, config(), task=task, evaluate=lambda: (task.eval(), {"miou": 0.0})[1])
+    assert modes == [True] * 6
+
+
+def test_unknown_score_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no score named 'iou'; the evaluation gives miou, accuracy"):
+        tiny_run(tmp_path, config(), evaluate=lambda: {"miou": 1.0, "accuracy": 1.0}, score="iou")
+
+
+def test_diverged_training_stops_before_it_spoils_the_checkpoint(tmp_path: Path) -> None:
+    class Diverging(TinyTask):
+        def forward(self, batch: Batch) -> dict[str, Tensor]:
+            losses = super().forward(batch)
+            return {**losses, "loss": losses["loss"] * (math.nan if len(self.progress) == 5 else 1)}
+
+    with pytest.raises(TrainingDiverged, match=r"not finite in step 5 \(loss nan, twice \d") as caught:
+        tiny_run(tmp_path, config(save_every=1), task=Diverging(noisy=False))
+    assert "\n" not in str(caught.value)
+    assert Checkpoint.load(tmp_path / "tiny" / "checkpoints" / "last.pt").step == 4
+
+
+def test_head_gets_its_own_learning_rate(tmp_path: Path) -> None:
+    class WithHead(TinyTask):
+        def parameter_groups(self, optimizer: SGDConfig) -> list[dict[str, Any]]:
+            body, _, head = self.backbone
+            return [
+                {"params": list(body.parameters()), "lr": optimizer.lr},
+                {"params": list(head.parameters()), "lr": optimizer.head_lr},
+            ]
+
+    settings = {**config(), "optimizer": {"name": "sgd", "lr": 0.1, "head_lr": 2.0}, "schedule": {"name": "constant"}}
+    run, _ = tiny_run(tmp_path, settings, task=WithHead(noisy=False))
+    groups = Checkpoint.load(run.checkpoint_path("last")).optimizer["param_groups"]
+    assert [group["lr"] for group in groups] == [0.1, 2.0]
+    with pytest.raises(UserError, match=r"optimizer\.head_lr=2\.0 is set, but TinyTask has no separate head"):
+        tiny_run(tmp_path, settings, name="plain")
+
+
+def test_frozen_parameters_stay(tmp_path: Path) -> None:
+    task = TinyTask(noisy=False)
+    task.backbone[0].requires_grad_(False)
+    before = task.backbone[0].weight.clone()
+    tiny_run(tmp_path, config(), task=task)
+    assert torch.equal(task.backbone[0].weight, before)
+
+
+def test_bf16_computes_in_bf16_and_keeps_fp32_weights(tmp_path: Path) -> None:
+    task = TinyTask(noisy=False)
+    seen = set()
+    task.backbone[0].register_forward_hook(lambda *args: seen.add(args[2].dtype))
+    run, result = tiny_run(tmp_path, config(precision="bf16"), task=task)
+    assert seen == {torch.bfloat16}
+    assert {value.dtype for value in read_weights(run.path).tensors.values()} == {torch.float32}
+    assert math.isfinite(result.losses["loss"])
+    tiny_run(tmp_path, config(), name="after", task=task)
+    assert task.backbone(torch.zeros(1, 3)).dtype == torch.float32
+
+
+def test_too_many_parts_for_an_epoch_is_a_clear_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"an epoch has 24 batches, less than train\.accumulate=32"):
+        tiny_run(tmp_path, config(batch_size=32, accumulate=32))

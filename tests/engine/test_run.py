@@ -1,0 +1,71 @@
+"""Run folders: made once, reused only on request and with the same configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builders.training import TinyConfig
+from olivine.config import load_recipe
+from olivine.engine.config import SGDConfig, TrainConfig
+from olivine.engine.run import RunFolder
+from olivine.errors import UserError
+
+
+def test_configuration_is_written_so_that_it_reads_back_equal(tmp_path: Path) -> None:
+    config = TinyConfig(optimizer=SGDConfig(lr=0.125))
+    run = RunFolder.open(tmp_path, "one", config)
+    assert load_recipe(TinyConfig, run.config_path) == config
+
+
+def test_latest_points_at_the_newest_run(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        RunFolder.open(tmp_path, name, TinyConfig())
+        assert (tmp_path / "latest").resolve() == (tmp_path / name).resolve()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "one", "two"]
+
+
+def test_existing_run_is_reused_only_with_resume(tmp_path: Path) -> None:
+    RunFolder.open(tmp_path, "one", TinyConfig())
+    with pytest.raises(UserError, match=r"one: a run of this name exists; continue it with --resume"):
+        RunFolder.open(tmp_path, "one", TinyConfig())
+    assert RunFolder.open(tmp_path, "one", TinyConfig(), resume=True).path == tmp_path / "one"
+
+
+def test_resume_with_another_configuration_names_the_keys(tmp_path: Path) -> None:
+    RunFolder.open(tmp_path, "one", TinyConfig())
+    other = TinyConfig(optimizer=SGDConfig(lr=0.1), train=TinyConfig().train.model_copy(update={"seed": 3}))
+    with pytest.raises(UserError) as caught:
+        RunFolder.open(tmp_path, "one", other, resume=True)
+    assert "optimizer.lr (was 0.05, now 0.1), train.seed (was 0, now 3)" in str(caught.value)
+    assert load_recipe(TinyConfig, tmp_path / "one" / "config.yaml") == TinyConfig()
+
+
+def test_keys_that_do_not_change_the_result_may_differ(tmp_path: Path) -> None:
+    RunFolder.open(tmp_path, "one", TinyConfig())
+    other = TinyConfig(train=TinyConfig().train.model_copy(update={"workers": 7}))
+    RunFolder.open(tmp_path, "one", other, resume=True, may_differ=("train.workers",))
+
+
+def test_metrics_are_cut_where_the_checkpoint_was(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path, "one", TinyConfig())
+    assert run.metrics_bytes() == 0
+    run.append_metrics({"step": 1})
+    length = run.metrics_bytes()
+    run.append_metrics({"step": 2})
+    run.truncate_metrics(length)
+    assert run.metrics() == [{"step": 1}]
+    run.truncate_metrics(10 * length)
+    assert run.metrics() == [{"step": 1}]
+
+
+@pytest.mark.parametrize("name", ["", "latest", "a/b", ".."])
+def test_names_that_are_no_folder_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="cannot name a run"):
+        RunFolder.open(tmp_path, name, TinyConfig())
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    RunFolder.open(tmp_path, "one", TinyConfig(train=TrainConfig()), main=False)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,99 @@
+"""Weights: what is saved comes back, and a file that does not fit is never loaded in part unasked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from olivine.engine.weights import load_weights, read_weights, save_weights
+from olivine.errors import UserError
+
+
+def network(width: int = 4, classes: int = 3) -> nn.Module:
+    return nn.ModuleDict(
+        {"body": nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width)), "final": nn.Linear(width, classes)}
+    )
+
+
+def test_round_trip_through_a_run_folder_is_exact(tmp_path: Path) -> None:
+    saved, loaded = network(), network()
+    save_weights(tmp_path, saved, {"backbone": {"name": "tiny"}, "in_channels": 2})
+    report = load_weights(loaded, tmp_path)
+    assert report.complete
+    assert set(report.matched) == set(saved.state_dict())
+    assert all(torch.equal(value, loaded.state_dict()[key]) for key, value in saved.state_dict().items())
+
+
+def test_file_alone_still_says_what_it_is(tmp_path: Path) -> None:
+    path = save_weights(tmp_path / "run", network(), {"backbone": {"name": "tiny"}})
+    moved = shutil.move(path, tmp_path / "mine.safetensors")
+    assert read_weights(moved).about["backbone"] == {"name": "tiny"}
+
+
+def test_description_carries_the_hash_of_the_weights_and_the_code(tmp_path: Path) -> None:
+    path = save_weights(tmp_path, network(), {"method": "olivine"})
+    about = json.loads((tmp_path / "weights.json").read_text())
+    assert about["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert about["method"] == "olivine"
+    assert about["olivine"]
+    assert len(about["code"]) == 12
+
+
+def test_another_architecture_is_refused_with_what_did_not_fit(tmp_path: Path) -> None:
+    save_weights(tmp_path, network(width=8), {"backbone": {"name": "tiny", "width": 8}})
+    target = network()
+    before = {key: value.clone() for key, value in target.state_dict().items()}
+    with pytest.raises(UserError) as caught:
+        load_weights(target, tmp_path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert '{"name": "tiny", "width": 8}' in message
+    assert f"{tmp_path / 'weights.safetensors'}: 2 of 9 keys match" in message
+    assert "wrong shape body.0.weight ([8, 2] in the file, [4, 2] here)" in message
+    assert "and 4 more" in message
+    assert all(torch.equal(value, before[key]) for key, value in target.state_dict().items())
+
+
+def test_missing_and_unexpected_keys_are_refused(tmp_path: Path) -> None:
+    save_weights(tmp_path, nn.ModuleDict({"body": nn.Linear(2, 4), "other": nn.Linear(1, 1)}), {})
+    with pytest.raises(
+        UserError, match=r"2 of 4 keys match; missing final\.weight.*unexpected other\.bias, other\.weight"
+    ):
+        load_weights(nn.ModuleDict({"body": nn.Linear(2, 4), "final": nn.Linear(4, 3)}), tmp_path)
+
+
+def test_skipping_the_head_leaves_it_as_it_is(tmp_path: Path) -> None:
+    save_weights(tmp_path, network(classes=64), {})
+    target = network(classes=3)
+    head = target.state_dict()["final.weight"].clone()
+    report = load_weights(target, tmp_path, skip=("final",))
+    assert report.complete
+    assert not any(key.startswith("final") for key in report.matched)
+    assert torch.equal(target.state_dict()["final.weight"], head)
+
+
+def test_taking_only_the_head_leaves_the_body(tmp_path: Path) -> None:
+    save_weights(tmp_path, network(), {})
+    assert set(load_weights(network(), tmp_path, only=("final",)).matched) == {"final.weight", "final.bias"}
+
+
+def test_partial_loading_must_be_asked_for_and_must_match_something(tmp_path: Path) -> None:
+    save_weights(tmp_path, network(classes=5), {})
+    report = load_weights(network(), tmp_path, allow_partial=True)
+    assert [key for key, *_ in report.mismatched] == ["final.weight", "final.bias"]
+    with pytest.raises(UserError, match="0 of 2 keys match"):
+        load_weights(nn.Linear(9, 9), tmp_path, allow_partial=True)
+
+
+@pytest.mark.parametrize("name", ["absent", "folder", "broken.safetensors"])
+def test_what_holds_no_weights_is_a_clear_mistake(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "broken.safetensors").write_bytes(b"not weights")
+    with pytest.raises(UserError, match=name):
+        read_weights(tmp_path / name)
