@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import Field, ValidationError, field_validator
+
+from olivine.config import Config, dump, load_recipe, shipped_recipes, validate
+from olivine.errors import UserError
+
+
+class Slow(Config):
+    name: Literal["slow"] = "slow"
+    rate: float = 0.1
+    """How slow."""
+
+
+class Fast(Config):
+    name: Literal["fast"] = "fast"
+    boost: int = 2
+    root: Path
+
+
+class Inner(Config):
+    steps: int = Field(default=3, ge=1)
+    fold: bool = False
+
+
+class Recipe(Config):
+    seed: int
+    engine: Annotated[Slow | Fast, Field(discriminator="name")] = Slow()
+    inner: Inner = Inner()
+    split: str | list[str] = "train"
+    name: str = "run"
+
+    @field_validator("name")
+    @classmethod
+    def _short(cls, value: str) -> str:
+        if len(value) > 9:
+            raise ValueError("at most 9 letters")
+        return value
+
+
+TEXT = "seed: 1\nengine: {name: slow, rate: 0.5}\ninner:\n  steps: 7\n"
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(TEXT)
+    return path
+
+
+def refused(recipe: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_recipe(Recipe, recipe, overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_recipe_is_its_keys_over_the_defaults(recipe):
+    assert load_recipe(Recipe, recipe) == Recipe(seed=1, engine=Slow(rate=0.5), inner=Inner(steps=7))
+
+
+def test_overrides_reach_into_the_tree_and_later_ones_win(recipe):
+    loaded = load_recipe(Recipe, recipe, ["inner.steps=4", "engine.rate=1e-3", "inner.steps=5", "split=[a, b]"])
+    assert loaded == Recipe(seed=1, engine=Slow(rate=1e-3), inner=Inner(steps=5), split=["a", "b"])
+
+
+def test_an_override_may_name_a_key_the_recipe_leaves_out_or_give_a_whole_mapping(recipe):
+    loaded = load_recipe(Recipe, recipe, ["inner.fold=true", "name=x=y"])
+    assert (loaded.inner, loaded.name) == (Inner(steps=7, fold=True), "x=y")
+    assert load_recipe(Recipe, recipe, ["inner={fold: true}"]).inner == Inner(steps=7, fold=True)
+    assert load_recipe(Recipe, recipe, ["engine={rate: 2}"]).engine == Slow(rate=2)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["engine.name=fast", "engine.root=here"],
+        ["engine.root=here", "engine.name=fast"],
+        ["engine={name: fast, root: here}"],
+    ],
+)
+def test_another_name_replaces_the_whole_subtree_by_that_components_defaults(recipe, overrides):
+    loaded = load_recipe(Recipe, recipe, overrides)
+    assert loaded.engine == Fast(root=Path("here"))
+    assert loaded.inner == Inner(steps=7)
+
+
+def test_the_same_name_and_the_name_of_the_run_replace_nothing(recipe):
+    loaded = load_recipe(Recipe, recipe, ["engine.name=slow", "name=other"])
+    assert loaded == Recipe(seed=1, engine=Slow(rate=0.5), inner=Inner(steps=7), name="other")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("inner.step=3", "unknown key inner.step"),
+        ("engine.boost=3", "unknown key engine.boost"),
+        ("engine.name=fast", "key engine.root is required; set it with engine.root=..."),
+        ("engine.name=warp", "engine.name: must be one of 'slow', 'fast' (got 'warp')"),
+        ("inner.steps=many", "inner.steps: Input should be a valid integer"),
+        ("inner.steps=0", "inner.steps: Input should be greater than or equal to 1 (got 0)"),
+        ("inner=3", "inner: Input should be a valid dictionary"),
+        ("engine.rate=[1]", "engine.rate: Input should be a valid number"),
+        ("split=3", "split: Input should be a valid string (got 3)"),
+        ("split=[a, 3]", "split.1: Input should be a valid string (got 3)"),
+        ("name=much too long", "name: at most 9 letters (got 'much too long')"),
+        ("seed=~", "seed: Input should be a valid integer (got None)"),
+        ("seed.deep=1", "seed: Input should be a valid integer (got {'deep': 1})"),
+        ("seed=2024-12-01", "'date' is not a supported"),
+        ("name=${nowhere}", "nowhere"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_as_the_user_wrote_it(recipe, override, message):
+    error = refused(recipe, override)
+    assert error.startswith(f"{recipe}: ")
+    assert message in error
+
+
+@pytest.mark.parametrize(
+    "override", ["inner.steps", "=3", "", "inner..steps=3", ".seed=1", "inner.=1", "seed=[1", "seed=2024-13-45"]
+)
+def test_a_malformed_override_is_refused(recipe, override):
+    assert repr(override) in refused(recipe, override)
+
+
+def test_every_mistake_is_named_at_once(recipe):
+    error = refused(recipe, "inner.step=3", "seed=x")
+    assert "unknown key inner.step" in error
+    assert "seed: " in error
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"engine: {name: slow}", "key seed is required"),
+        (b"seed: 1\nengine: {rate: 2}", "key engine.name is required"),
+        (b"seed: [1", "not valid YAML"),
+        (b"seed: !!python/object:os.system x", "not valid YAML"),
+        (b"seed: 2024-99-99", "not valid YAML"),
+        (b"- 1", "a recipe is a mapping of keys, this is list"),
+        (b"", "a recipe is a mapping of keys"),
+        (b"\xff\xfe\x00", "cannot read this recipe"),
+        (b"seed: 1\n2: 3", "unknown key 2"),
+    ],
+)
+def test_a_file_that_is_not_a_recipe_is_refused(tmp_path, text, message):
+    path = tmp_path / "bad.yml"
+    path.write_bytes(text)
+    error = refused(path)
+    assert str(path) in error
+    assert message in error
+
+
+def test_a_recipe_that_is_not_there_is_refused(tmp_path):
+    assert "no such recipe file" in refused(tmp_path / "none.yaml")
+    assert "no recipe named 'none'" in refused("none")
+
+
+def test_shipped_recipes_are_found_by_name_and_listed():
+    for name in shipped_recipes():
+        with pytest.raises(UserError) as caught:
+            load_recipe(Inner, name, ["no_such_key=1"])
+        assert "unknown key no_such_key" in str(caught.value)
+    assert shipped_recipes() == sorted(shipped_recipes())
+
+
+def test_a_dumped_configuration_reads_back_equal(tmp_path):
+    config = Recipe(seed=1, engine=Fast(root=tmp_path / "ä"), split=["01", "null"])
+    path = tmp_path / "dump.yaml"
+    path.write_text(dump(config), encoding="utf-8")
+    assert load_recipe(Recipe, path) == config
+
+
+def test_configurations_are_frozen_and_documented():
+    config = validate(Recipe, {"seed": 1}, "here")
+    with pytest.raises(ValidationError):
+        config.seed = 2
+    assert Slow.model_fields["rate"].description == "How slow."
