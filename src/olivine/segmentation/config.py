@@ -1,0 +1,99 @@
+"""Settings of a fine-tuning or probing run; the defaults are the published ones for nuScenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import NonNegativeFloat, PositiveInt, field_validator
+
+from olivine.backbones import DOWNSTREAM_MOMENTUM, BackboneConfig, MinkUNetConfig
+from olivine.config import Config
+from olivine.data.augment import CloudAugment
+from olivine.data.datasets import DatasetConfig, SplitConfig
+from olivine.data.voxelize import CylindricalVoxels, VoxelConfig
+from olivine.engine.config import OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
+from olivine.segmentation.task import Mode
+
+
+class LossConfig(Config):
+    """Weights of the losses in their sum."""
+
+    cross_entropy: NonNegativeFloat = 1.0
+    """Weight of the cross-entropy."""
+
+    lovasz: NonNegativeFloat = 1.0
+    """Weight of the Lovász-softmax."""
+
+
+class SegmentConfig(Config):
+    """Train a backbone for semantic segmentation on a labelled split, then score it on another."""
+
+    name: str
+    """Name of the run; its folder is `<out>/<name>`."""
+
+    out: Path = Path("runs")
+    """Folder of all runs."""
+
+    mode: Mode = "finetune"
+    """`finetune` trains the whole network; `probe` trains the head alone on frozen features."""
+
+    weights: Path | None = None
+    """Pretrained weights: a pretraining run, or a weights file. Their heads are left out, everything else must fit.
+    None trains from scratch."""
+
+    data: DatasetConfig
+    """The dataset to train on."""
+
+    train_split: SplitConfig = SplitConfig(split="train")
+    """What of it is trained on; `every` keeps a share of the labels."""
+
+    val_data: DatasetConfig | None = None
+    """The dataset to score on, where that is another one with the same classes; None is `data`."""
+
+    val_split: SplitConfig = SplitConfig(split="val")
+    """What is scored."""
+
+    monitor_split: SplitConfig | None = None
+    """A split of `data` that is scored while training, every `train.evaluate_every` epochs, to keep the best
+    checkpoint and to see the curve; None scores only the end. The results are those of the last weights either way."""
+
+    allow_shared_scenes: bool = False
+    """Score on scenes that were also trained on: a test of memory, not a result."""
+
+    voxels: VoxelConfig = CylindricalVoxels()
+    """The grid and the input features; as in pretraining."""
+
+    augment: CloudAugment | None = CloudAugment()
+    """Augmentation of the training clouds; None for none."""
+
+    backbone: BackboneConfig = MinkUNetConfig(batch_norm_momentum=DOWNSTREAM_MOMENTUM)
+    """The network; as in pretraining. Its batch-norm momentum defaults to the published 0.02 here."""
+
+    losses: LossConfig = LossConfig()
+    """How the losses are weighted."""
+
+    optimizer: OptimizerConfig = SGDConfig(lr=0.02, head_lr=2.0)
+    """The optimizer; `head_lr` is the rate of the head."""
+
+    schedule: ScheduleConfig = ScheduleConfig()
+    """The learning rate's course."""
+
+    train: TrainConfig = TrainConfig(epochs=100)
+    """The loop."""
+
+    eval_batch_size: PositiveInt = 1
+    """Frames predicted at a time by each process. Does not change the scores."""
+
+    reference_compatible: bool = False
+    """Score a class in neither labels nor predictions as 100 %, as published numbers of this line of work do."""
+
+    write_predictions: bool = False
+    """Also write the predictions, in the dataset's own format, to `<run>/predictions`."""
+
+    @field_validator("backbone")
+    @classmethod
+    def _downstream_momentum(cls, value: BackboneConfig) -> BackboneConfig:
+        """The backbone's own default is that of pretraining."""
+        if "batch_norm_momentum" in value.model_fields_set:
+            return value
+        return value.model_copy(update={"batch_norm_momentum": DOWNSTREAM_MOMENTUM})

@@ -1,0 +1,284 @@
+"""From a recipe to a score: train a network for segmentation, or score one that was trained.
+
+Beside what every run leaves (see `olivine.engine.run`), a run leaves `results.json`, `confusion.png` and, where asked
+for, `predictions/` in the dataset's own format.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from olivine.backbones import MinkUNet
+from olivine.config import load_recipe
+from olivine.data.frame import Dataset
+from olivine.data.loader import Loader
+from olivine.data.prepare import Prepare
+from olivine.engine.distribution import Distribution
+from olivine.engine.files import write_json
+from olivine.engine.loop import train
+from olivine.engine.run import RunFolder
+from olivine.engine.weights import Weights, load_weights, read_weights, save_weights
+from olivine.errors import MissingExtraError, OlivineWarning, UserError
+from olivine.segmentation.config import SegmentConfig
+from olivine.segmentation.evaluate import evaluate
+from olivine.segmentation.iou import ConfusionMatrix
+from olivine.segmentation.predictions import Submission, write_predictions
+from olivine.segmentation.results import describe_split, describe_weights, results_of
+from olivine.segmentation.task import SegmentationTask
+from olivine.visualize.confusion import draw_confusion
+
+__all__ = ["SegmentConfig", "evaluate_run", "segment"]
+
+MAY_DIFFER = (
+    "out",
+    "train.workers",
+    "train.save_every",
+    "train.keep_every",
+    "train.log_every",
+    "train.tensorboard",
+    "eval_batch_size",
+    "write_predictions",
+)
+"""Settings that may change when a run is resumed: the weights and scores do not depend on them."""
+
+
+def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
+    """Train for segmentation, then score the last weights.
+
+    Args:
+        config: what to train, on what, and what to score.
+        resume: continue an interrupted run of that name.
+
+    Returns:
+        The content of `results.json` (see `olivine.segmentation.results.results_of`).
+
+    Raises:
+        UserError: the data, the weights or the settings do not fit; or the disk is full.
+    """
+    processes = Distribution.start(config.train.precision)
+    train_data = config.data.open(config.train_split)
+    val_data = (config.val_data or config.data).open(config.val_split)
+    trained_on = describe_split(train_data, config.train_split)
+    _check_data(trained_on, val_data, train_data, config)
+    backbone = _build(config, train_data.classes.count)
+    pretrained = None if config.weights is None else _load_pretrained(backbone, config.weights, config)
+    task = SegmentationTask(
+        backbone,
+        mode=config.mode,
+        cross_entropy_weight=config.losses.cross_entropy,
+        lovasz_weight=config.losses.lovasz,
+    )
+    monitor = _monitor(task, config, processes)
+    run = RunFolder.open(config.out, config.name, config, resume=resume, may_differ=MAY_DIFFER, main=processes.main)
+    processes.wait()
+    steps = _train(task, train_data, config, run, processes, monitor=monitor, resume=resume)
+    about = {
+        "task": "segmentation",
+        "backbone": config.backbone.model_dump(mode="json"),
+        "in_channels": config.voxels.channels,
+        "out_channels": train_data.classes.count,
+        "classes": train_data.classes.name,
+        "voxels": config.voxels.model_dump(mode="json"),
+        "mode": config.mode,
+        "train": trained_on,
+        "pretrained": pretrained,
+        "steps": steps,
+    }
+    if processes.main:
+        save_weights(run.path, backbone, about)
+    return _score(task, val_data, config, run, processes, about=about, file="results.json")
+
+
+def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Score the weights of a finished segmentation run again, perhaps on another split.
+
+    Args:
+        folder: the run's folder.
+        overrides: `key=value` settings over those of the run, e.g. `val_split.split=test` or `write_predictions=true`.
+
+    Returns:
+        What `segment` returns; also written to `evaluation.json` in the run's folder.
+
+    Raises:
+        UserError: this is no finished segmentation run, or the settings do not fit its weights.
+    """
+    weights = read_weights(folder)
+    if not Path(folder).is_dir() or weights.about.get("task") != "segmentation":
+        raise UserError(f"{folder}: not the folder of a finished `olivine segment` run")
+    config = load_recipe(SegmentConfig, Path(folder) / "config.yaml", overrides)
+    processes = Distribution.start(config.train.precision)
+    dataset = (config.val_data or config.data).open(config.val_split)
+    if dataset.classes.name != weights.about["classes"]:
+        raise UserError(f"{folder}: trained on the classes {weights.about['classes']}, not {dataset.classes.name}")
+    backbone = _build(config, dataset.classes.count)
+    load_weights(backbone, weights)
+    task = SegmentationTask(backbone.to(processes.device), mode=config.mode)
+    run = RunFolder(Path(folder))
+    return _score(task, dataset, config, run, processes, about=weights.about, file="evaluation.json")
+
+
+def _build(config: SegmentConfig, classes: int) -> MinkUNet:
+    """A fresh network, initialised from the run's seed and nothing else."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        return config.backbone.build(config.voxels.channels, classes)
+
+
+def _load_pretrained(backbone: MinkUNet, path: Path, config: SegmentConfig) -> dict[str, Any]:
+    """Load all but the heads of pretrained weights; returns their description."""
+    weights = read_weights(path)
+    _check_made_for(weights, config)
+    load_weights(backbone, weights, skip=("final",))
+    return describe_weights(weights)
+
+
+def _check_made_for(weights: Weights, config: SegmentConfig) -> None:
+    """Compare what the weights say they are with what is asked for, where they say it."""
+    asked = {
+        "backbone": config.backbone.model_dump(mode="json", exclude={"batch_norm_momentum"}),
+        "in_channels": config.voxels.channels,
+    }
+    for key, wanted in asked.items():
+        made = weights.about.get(key, wanted)
+        if isinstance(made, dict):
+            made = {name: value for name, value in made.items() if name != "batch_norm_momentum"}
+        if made != wanted:
+            raise UserError(
+                f"weights={weights.path}: made for {key} {json.dumps(made)}, but this run has {json.dumps(wanted)}; "
+                "use the settings of the pretraining"
+            )
+    voxels = config.voxels.model_dump(mode="json")
+    if weights.about.get("voxels", voxels) != voxels:
+        warnings.warn(
+            f"weights={weights.path}: pretrained on voxels {json.dumps(weights.about['voxels'])}, "
+            f"but this run uses {json.dumps(voxels)}",
+            OlivineWarning,
+            stacklevel=2,
+        )
+
+
+def _check_data(trained_on: dict[str, Any], val: Dataset, train_data: Dataset, config: SegmentConfig) -> None:
+    """Refuse to score other classes than were learned, or scenes that were learned."""
+    if val.classes.name != train_data.classes.name:
+        raise UserError(f"val_data has the classes {val.classes.name}, but data has {train_data.classes.name}")
+    shared = {val.scene(index) for index in range(len(val))} & set(trained_on["scenes"])
+    if shared and not config.allow_shared_scenes:
+        raise UserError(
+            f"train_split and val_split share {len(shared)} scenes ({', '.join(sorted(shared)[:3])}); choose disjoint "
+            "ones, or set allow_shared_scenes=true for a test of memory"
+        )
+
+
+def _train(
+    task: SegmentationTask,
+    dataset: Dataset,
+    config: SegmentConfig,
+    run: RunFolder,
+    processes: Distribution,
+    *,
+    monitor: Callable[[], dict[str, float]] | None,
+    resume: bool,
+) -> int:
+    """Run the loop; returns the number of steps."""
+    loader = Loader(
+        dataset,
+        Prepare(config.voxels, cloud=config.augment, labels=True),
+        batch_size=config.train.frames_per_part(processes.world),
+        seed=config.train.seed,
+        shuffle=True,
+        workers=config.train.workers,
+        rank=processes.rank,
+        world=processes.world,
+    )
+    result = train(
+        task,
+        loader,
+        config.train,
+        run,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        evaluate=monitor,
+        score=None if monitor is None else "miou",
+        resume=resume,
+        distribution=processes,
+    )
+    return result.steps
+
+
+def _monitor(
+    task: SegmentationTask, config: SegmentConfig, processes: Distribution
+) -> Callable[[], dict[str, float]] | None:
+    """What the loop calls now and then, or None."""
+    if config.monitor_split is None:
+        return None
+    dataset = config.data.open(config.monitor_split)
+    loader = _scoring_loader(dataset, config, processes)
+
+    def scores() -> dict[str, float]:
+        matrix = evaluate(task, loader, dataset.classes.count, device=processes.device)
+        found = matrix.scores(dataset.classes.names, reference_compatible=config.reference_compatible)
+        return {"miou": 100 * found.miou, "accuracy": 100 * found.accuracy}
+
+    return scores
+
+
+def _scoring_loader(dataset: Dataset, config: SegmentConfig, processes: Distribution) -> Loader:
+    """All frames in order, without augmentation."""
+    return Loader(
+        dataset,
+        Prepare(config.voxels, labels=True),
+        batch_size=config.eval_batch_size,
+        seed=config.train.seed,
+        shuffle=False,
+        workers=config.train.workers,
+        rank=processes.rank,
+        world=processes.world,
+    )
+
+
+def _score(
+    task: SegmentationTask,
+    dataset: Dataset,
+    config: SegmentConfig,
+    run: RunFolder,
+    processes: Distribution,
+    *,
+    about: dict[str, Any],
+    file: str,
+) -> dict[str, Any]:
+    """Predict the validation split, and write the results to `file` in the run's folder."""
+    split = config.val_split.split
+    submission = Submission(
+        run.path / "predictions", dataset, split if isinstance(split, str) else "custom", config.weights is not None
+    )
+    matrix = evaluate(
+        task,
+        _scoring_loader(dataset, config, processes),
+        dataset.classes.count,
+        device=processes.device,
+        sink=partial(write_predictions, submission) if config.write_predictions else None,
+    )
+    scored = describe_split(dataset, config.val_split)
+    results = results_of(matrix, dataset.classes, config, about=about, scored=scored)
+    if processes.main:
+        write_json(run.path / file, results)
+        _show(matrix, dataset, config, run)
+    return results
+
+
+def _show(matrix: ConfusionMatrix, dataset: Dataset, config: SegmentConfig, run: RunFolder) -> None:
+    """The table in the log and the picture in the folder."""
+    names = dataset.classes.names
+    scores = matrix.scores(names, reference_compatible=config.reference_compatible)
+    run.log(f"{config.mode}, scored on {len(dataset)} frames\n{scores.table()}")
+    try:
+        draw_confusion(matrix.counts.numpy(), names, run.path / "confusion.png")
+    except MissingExtraError as error:
+        run.log(f"no confusion.png: {error}")

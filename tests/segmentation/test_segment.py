@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from builders.semantickitti import build_semantickitti
+from olivine.config import load_recipe, validate
+from olivine.engine.weights import read_weights, save_weights
+from olivine.errors import OlivineWarning, UserError
+from olivine.segmentation.config import SegmentConfig
+from olivine.segmentation.segment import evaluate_run, segment
+
+BACKBONE = {"name": "minkunet14a", "width": 0.125}
+GRID = {"name": "cartesian", "size_m": [4.0, 4.0, 2.0]}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_semantickitti(tmp_path_factory.mktemp("kitti"), ("00", "01", "08"), cameras=(), camseg=False)
+
+
+def settings(root: Path, out: Path, **changes: Any) -> SegmentConfig:
+    tree = {
+        "name": "run",
+        "out": str(out),
+        "data": {"name": "semantickitti", "root": str(root)},
+        "train_split": {"split": ["00", "01"]},
+        "backbone": BACKBONE,
+        "voxels": GRID,
+        "optimizer": {"name": "sgd", "lr": 0.05, "head_lr": 0.5},
+        "train": {"epochs": 2, "batch_size": 2, "workers": 0, "tensorboard": False, "log_every": 1},
+    }
+    return validate(SegmentConfig, {**tree, **changes}, "test")
+
+
+def pretrained(folder: Path, config: SegmentConfig, **about: Any) -> Path:
+    """Weights as pretraining leaves them: two heads of other sizes."""
+    torch.manual_seed(3)
+    backbone = config.backbone.build(config.voxels.channels, 64, class_head=True, normalize=True)
+    return save_weights(folder, backbone, {"backbone": {**BACKBONE, "batch_norm_momentum": 0.05}, **about})
+
+
+def test_a_run_trains_scores_and_says_what_it_did(root: Path, tmp_path: Path) -> None:
+    config = settings(root, tmp_path, write_predictions=True)
+    results = segment(config)
+    folder = tmp_path / "run"
+    assert json.loads((folder / "results.json").read_text()) == json.loads(json.dumps(results))
+    assert 0 <= results["miou"] <= 100
+    counted = sum(map(sum, results["confusion"]["counts"]))
+    labelled = sum(results["points"].values())
+    assert counted == labelled > 0
+    protocol = results["protocol"]
+    assert protocol["train"]["tokens"] == [f"{s}/{i:06d}" for s in ("00", "01") for i in range(3)]
+    assert protocol["scored"]["scenes"] == ["08"]
+    assert protocol["scored"]["split"] == "val"
+    assert (protocol["mode"], protocol["seed"], protocol["steps"]) == ("finetune", 0, 6)
+    assert protocol["pretrained"] is None
+    losses = [json.loads(line)["losses"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(losses) == 6
+    assert losses[0].keys() == {"loss", "loss_ce", "loss_lovasz"}
+    assert "mIoU" in (folder / "log.txt").read_text()
+    assert (folder / "confusion.png").exists()
+    raw = load_recipe(SegmentConfig, folder / "config.yaml")
+    assert raw == config
+    for frame in range(3):
+        content = (folder / "predictions" / "sequences" / "08" / "predictions" / f"{frame:06d}.label").read_bytes()
+        assert len(content) == 4 * 200
+        assert all(value > 0 for value in struct.unpack("<200I", content))
+
+
+def test_the_same_run_twice_gives_the_same_weights(root: Path, tmp_path: Path) -> None:
+    files = []
+    for out in ("a", "b"):
+        torch.manual_seed(len(files))
+        segment(settings(root, tmp_path / out))
+        files.append(read_weights(tmp_path / out / "run").tensors)
+    assert all(torch.equal(files[0][key], files[1][key]) for key in files[0])
+
+
+def test_a_probe_of_pretrained_weights_keeps_them(root: Path, tmp_path: Path) -> None:
+    config = settings(root, tmp_path, mode="probe", weights=str(tmp_path / "pre"))
+    path = pretrained(tmp_path / "pre", config, in_channels=1)
+    results = segment(config)
+    before, after = read_weights(path).tensors, read_weights(tmp_path / "run").tensors
+    assert {key for key in before if key not in after} == {"final_class_level.kernel", "final_class_level.bias"}
+    for key, value in after.items():
+        assert key.startswith("final.") or torch.equal(value, before[key]), key
+    said = results["protocol"]["pretrained"]
+    assert said["sha256"] == json.loads(path.with_suffix(".json").read_text())["sha256"]
+    assert said["about"]["backbone"]["name"] == "minkunet14a"
+
+
+def test_fine_tuning_starts_from_the_pretrained_weights(root: Path, tmp_path: Path) -> None:
+    still = {"name": "sgd", "lr": 1e-12, "head_lr": 0.5, "weight_decay": 0.0}
+    config = settings(root, tmp_path, weights=str(tmp_path / "pre"), optimizer=still)
+    before = read_weights(pretrained(tmp_path / "pre", config)).tensors
+    segment(config)
+    after = read_weights(tmp_path / "run").tensors
+    kernels = [key for key in after if key.endswith("kernel") and not key.startswith("final")]
+    assert all(torch.allclose(after[key], before[key], atol=1e-8) for key in kernels)
+    assert not torch.equal(after["bn0.bn.running_mean"], before["bn0.bn.running_mean"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "about", "message"),
+    [
+        ({"backbone": {"name": "minkunet18a", "width": 0.125}}, {}, r'"minkunet14a".*"minkunet18a"'),
+        ({"backbone": {"name": "minkunet14a", "width": 0.25}}, {}, r"0\.125.*0\.25"),
+        ({"voxels": {**GRID, "features": ["intensity", "z"]}}, {"in_channels": 1}, r"in_channels 1, .* 2"),
+    ],
+)
+def test_weights_made_for_another_network_are_refused(
+    root: Path, tmp_path: Path, changes: dict[str, Any], about: dict[str, Any], message: str
+) -> None:
+    pretrained(tmp_path / "pre", settings(root, tmp_path), **about)
+    with pytest.raises(UserError, match=message):
+        segment(settings(root, tmp_path, weights=str(tmp_path / "pre"), **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_do_not_say_what_they_are_must_still_fit(root: Path, tmp_path: Path) -> None:
+    config = settings(root, tmp_path, weights=str(tmp_path / "pre"))
+    save_weights(tmp_path / "pre", torch.nn.Linear(2, 2), {})
+    with pytest.raises(UserError, match="do not fit"):
+        segment(config)
+
+
+def test_weights_of_another_grid_are_warned_about(root: Path, tmp_path: Path) -> None:
+    config = settings(root, tmp_path, weights=str(tmp_path / "pre"))
+    pretrained(tmp_path / "pre", config, voxels={"name": "cylindrical"})
+    with pytest.raises(OlivineWarning, match="cylindrical"):
+        segment(config)
+
+
+def test_scoring_on_scenes_that_were_learned_is_refused_unless_asked_for(root: Path, tmp_path: Path) -> None:
+    shared = {"train_split": {"split": ["00", "08"]}, "val_split": {"split": ["08"]}}
+    with pytest.raises(UserError, match=r"share 1 scenes \(08\)"):
+        segment(settings(root, tmp_path, **shared))
+    results = segment(settings(root, tmp_path, **shared, allow_shared_scenes=True))
+    assert results["protocol"]["shared_scenes"] == ["08"]
+
+
+def test_evaluating_a_run_again_gives_its_scores(root: Path, tmp_path: Path) -> None:
+    results = segment(settings(root, tmp_path))
+    again = evaluate_run(tmp_path / "run", ["eval_batch_size=3"])
+    assert again["confusion"] == results["confusion"]
+    assert again["miou"] == results["miou"]
+    assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["protocol"] == results["protocol"]
+
+
+def test_evaluating_on_another_split_names_it(root: Path, tmp_path: Path) -> None:
+    segment(settings(root, tmp_path))
+    other = evaluate_run(tmp_path / "run", ["val_split.split=['01']", "reference_compatible=true"])
+    assert other["protocol"]["scored"]["scenes"] == ["01"]
+    assert other["protocol"]["shared_scenes"] == ["01"]
+    absent = [name for name, points in other["points"].items() if points == 0]
+    assert any(other["iou"][name] == 100.0 for name in absent)
+
+
+def test_evaluating_what_is_no_segmentation_run_is_refused(root: Path, tmp_path: Path) -> None:
+    pretrained(tmp_path / "pre", settings(root, tmp_path))
+    with pytest.raises(UserError, match="not the folder of a finished"):
+        evaluate_run(tmp_path / "pre")
+
+
+def test_a_monitored_run_keeps_the_best_checkpoint(root: Path, tmp_path: Path) -> None:
+    config = settings(root, tmp_path, train_split={"split": ["00"]}, monitor_split={"split": ["01"]})
+    segment(config)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["scores"].keys() for line in lines if "scores" in line] == [{"miou", "accuracy"}] * 2
+    assert (tmp_path / "run" / "checkpoints" / "best.pt").exists()
+
+
+def test_a_finished_run_resumes_to_the_same_results(root: Path, tmp_path: Path) -> None:
+    config = settings(root, tmp_path)
+    assert segment(config)["confusion"] == segment(config, resume=True)["confusion"]
+    with pytest.raises(UserError, match="--resume"):
+        segment(config)
+
+
+def test_the_batch_norm_momentum_is_that_of_fine_tuning_unless_set(root: Path, tmp_path: Path) -> None:
+    assert settings(root, tmp_path).backbone.batch_norm_momentum == 0.02
+    chosen = settings(root, tmp_path, backbone={**BACKBONE, "batch_norm_momentum": 0.3})
+    assert chosen.backbone.batch_norm_momentum == 0.3
