@@ -58,7 +58,7 @@ def test_a_sound_folder_has_no_problems_and_its_pairs_are_counted_over_all_frame
     root = build_semantickitti(tmp_path)
     dataset = open_one(root)
     done: list[int] = []
-    report = check_dataset(dataset, progress=done.append)
+    report = check_dataset(dataset, done.append)
     expected = sum(len(find_pairs(dataset[index])) for index in range(6))
     assert expected > 0
     assert report == CheckReport(6, {"image_2": expected}, [])
@@ -167,16 +167,6 @@ def test_reports_of_two_datasets_add_up():
     first, second = CheckReport(2, {"a": 3, "b": 1}, ["x"]), CheckReport(5, {"a": 4}, ["y"])
     assert first.merged(second) == CheckReport(7, {"a": 7, "b": 1}, ["x", "y"])
     assert first.pairs == {"a": 3, "b": 1}
-
-
-def test_pictures_are_drawn_on_request_and_datasets_do_not_overwrite_each_other(tmp_path, monkeypatch):
-    root = build_semantickitti(tmp_path / "data")
-    check_folder(root, tmp_path / "one")
-    names = ["projection_depth.png", "projection_labels.png"]
-    assert sorted(path.name for path in (tmp_path / "one").iterdir()) == names
-    monkeypatch.setattr("olivine.data.check.open_any", lambda root: [open_one(root), open_one(root)])
-    check_folder(root, tmp_path / "two", picture_frames=1)
-    assert sorted(path.name for path in (tmp_path / "two").iterdir()) == ["0-semantickitti", "1-semantickitti"]
 
 
 @pytest.mark.real

@@ -12,6 +12,7 @@ from olivine.data.splits import SplitConfig
 from olivine.visualize.projection import (
     depth_colors,
     draw_depth,
+    draw_folder,
     draw_labels,
     draw_points,
     draw_projections,
@@ -89,13 +90,20 @@ def test_pictures_show_one_row_per_readable_frame(tmp_path):
     with Image.open(labels) as picture:
         assert picture.size[1] > 3 * SIZE[1]
     (root / "dataset/sequences/08/image_2/000002.png").write_bytes(b"")
-    (depth, _) = draw_projections(dataset, tmp_path / "fewer", frames=6)
+    (depth, _) = draw_folder(root, tmp_path / "fewer")
     with Image.open(depth) as picture:
-        assert picture.size == (SIZE[0], 5 * SIZE[1])
+        assert picture.size == (SIZE[0], 2 * SIZE[1])
 
 
 def test_datasets_without_images_or_masks_give_fewer_pictures(tmp_path):
     bare = build_semantickitti(tmp_path / "bare", cameras=(), camseg=False)
-    assert draw_projections(open_one(bare), tmp_path / "none") == []
+    assert draw_folder(bare, tmp_path / "none") == []
     unlabelled = build_semantickitti(tmp_path / "unlabelled", camseg=False)
-    assert [path.name for path in draw_projections(open_one(unlabelled), tmp_path / "one")] == ["projection_depth.png"]
+    assert [path.name for path in draw_folder(unlabelled, tmp_path / "one")] == ["projection_depth.png"]
+
+
+def test_several_datasets_in_a_folder_do_not_overwrite_each_other(tmp_path, monkeypatch):
+    dataset = open_one(build_semantickitti(tmp_path / "data", camseg=False))
+    monkeypatch.setattr("olivine.visualize.projection.open_any", lambda root: [dataset, dataset])
+    written = draw_folder(tmp_path / "data", tmp_path / "pictures", frames=1)
+    assert [path.parent.name for path in written] == ["0-semantickitti", "1-semantickitti"]

@@ -1,7 +1,8 @@
 """Reads a dataset as training would and says what is missing, truncated or inconsistent.
 
 `check_folder` finds out which datasets a folder holds and checks each; `check_dataset` checks one. Problems are
-collected, not raised, so that one run names them all. On request pictures are drawn to judge the calibration by eye.
+collected, not raised, so that one run names them all. Pictures to judge the calibration by eye are drawn by
+`olivine.visualize.projection`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from olivine.data.nuscenes import NuScenesConfig
 from olivine.data.semantickitti import SemanticKittiConfig
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError
-from olivine.visualize.projection import draw_projections
 
 MAX_CAMERA_GAP_US = 250_000
 """A camera image this far from its scan shows another scene; nuScenes keeps within 0.1 s."""
@@ -88,19 +88,11 @@ def open_any(root: Path) -> list[Dataset]:
     return datasets
 
 
-def check_dataset(
-    dataset: Dataset,
-    *,
-    pictures: Path | None = None,
-    picture_frames: int = 3,
-    progress: Callable[[int], None] | None = None,
-) -> CheckReport:
+def check_dataset(dataset: Dataset, progress: Callable[[int], None] | None = None) -> CheckReport:
     """Read every frame as training would: scan, labels, images, masks, boxes, calibration, pairs.
 
     Args:
         dataset: an opened dataset.
-        pictures: folder for point-on-image pictures (`olivine.visualize.projection.draw_projections`); None draws none.
-        picture_frames: how many frames are drawn.
         progress: called with the number of frames done after each.
 
     Returns:
@@ -118,37 +110,14 @@ def check_dataset(
             _count_pairs(frame, report)
         if progress is not None:
             progress(index + 1)
-    if pictures is not None:
-        draw_projections(dataset, pictures, picture_frames)
     return report
 
 
-def check_folder(
-    root: Path,
-    pictures: Path | None = None,
-    *,
-    picture_frames: int = 3,
-    progress: Callable[[int], None] | None = None,
-) -> CheckReport:
-    """Check every dataset that a folder holds.
-
-    Args:
-        root: the folder; see `open_any`.
-        pictures: folder for pictures; where `root` holds several datasets, each gets a numbered folder in it.
-        picture_frames: how many frames of each dataset are drawn.
-        progress: called with the number of frames done after each, from 1 again for each dataset.
-
-    Returns:
-        One report of all datasets.
-
-    Raises:
-        UserError: no dataset there, or one that cannot be opened.
-    """
-    report, datasets = CheckReport(), open_any(root)
-    for number, dataset in enumerate(datasets):
-        place = pictures / f"{number}-{dataset.name}" if pictures and len(datasets) > 1 else pictures
-        part = check_dataset(dataset, pictures=place, picture_frames=picture_frames, progress=progress)
-        report = report.merged(part)
+def check_folder(root: Path, progress: Callable[[int], None] | None = None) -> CheckReport:
+    """Check every dataset that a folder holds; see `open_any` and `check_dataset`."""
+    report = CheckReport()
+    for dataset in open_any(root):
+        report = report.merged(check_dataset(dataset, progress))
     return report
 
 

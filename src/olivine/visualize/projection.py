@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from olivine.data.check import open_any
 from olivine.data.frame import Camera, Dataset, Frame, Pairs, find_pairs
 from olivine.data.masks import UNKNOWN
 from olivine.errors import UserError
@@ -161,6 +162,26 @@ def draw_projections(dataset: Dataset, folder: Path, frames: int = 3) -> list[Pa
         legend = _legend(dataset.manifest.classes, palette, max(row.shape[1] for row in label_rows))
         written.append(_save(_stacked([*label_rows, legend]), folder / "projection_labels.png"))
     return written
+
+
+def draw_folder(root: Path, folder: Path, frames: int = 3) -> list[Path]:
+    """Draw some frames of every dataset that a folder holds; see `olivine.data.check.open_any`.
+
+    Args:
+        root: the datasets' folder.
+        folder: where the pictures go; where `root` holds several datasets, each gets a numbered folder in it.
+        frames: how many frames of each dataset.
+
+    Returns:
+        The pictures written.
+
+    Raises:
+        UserError: no dataset there, or one that cannot be opened.
+    """
+    datasets = open_any(root)
+    places = [folder] if len(datasets) == 1 else [folder / f"{n}-{each.name}" for n, each in enumerate(datasets)]
+    written = [draw_projections(dataset, place, frames) for dataset, place in zip(datasets, places, strict=True)]
+    return [path for paths in written for path in paths]
 
 
 def _frame_rows(frame: Frame, pairs: Pairs, palette: RGB | None) -> tuple[list[RGB], list[RGB]]:
