@@ -10,6 +10,17 @@ arithmetic is in `olivine.sparse.kernels`.
 """
 
 from olivine.sparse.layers import BatchNorm, Convolution, ConvolutionTranspose, ReLU
+from olivine.sparse.pooling import AveragePooling, MaxPooling, SumPooling
 from olivine.sparse.tensor import SparseTensor, cat
 
-__all__ = ["BatchNorm", "Convolution", "ConvolutionTranspose", "ReLU", "SparseTensor", "cat"]
+__all__ = [
+    "AveragePooling",
+    "BatchNorm",
+    "Convolution",
+    "ConvolutionTranspose",
+    "MaxPooling",
+    "ReLU",
+    "SparseTensor",
+    "SumPooling",
+    "cat",
+]

@@ -106,3 +106,62 @@ def weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Te
         elif len(in_rows):
             torch.mm(features.index_select(0, in_rows).t(), grad.index_select(0, out_rows), out=matrix)
     return result
+
+
+def gather_sum(features: Tensor, kernel_map: KernelMap) -> Tensor:
+    """Sum pooling: out[u] = Σ in[rows that meet u].
+
+    Args:
+        features: [N_in, C].
+        kernel_map: the pairs.
+
+    Returns:
+        [N_out, C], differentiable once.
+    """
+    result: Tensor = _Sum.apply(features, kernel_map)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Sum(torch.autograd.Function):
+    """Sum pooling, whose gradient is the sum along the transposed map."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, kernel_map: KernelMap) -> Tensor:
+        ctx.kernel_map = kernel_map
+        return _sum(features, kernel_map)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _sum(grad, ctx.kernel_map.transposed), None
+
+
+def _sum(features: Tensor, kernel_map: KernelMap) -> Tensor:
+    out = features.new_zeros(kernel_map.out_count, features.shape[1])
+    for in_rows, out_rows in kernel_map.cells:
+        out.index_add_(0, out_rows, features.index_select(0, in_rows))
+    return out
+
+
+def gather_max(features: Tensor, kernel_map: KernelMap) -> Tensor:
+    """Max pooling: out[u] = max in[rows that meet u], 0 where none does.
+
+    Args:
+        features: [N_in, C].
+        kernel_map: the pairs.
+
+    Returns:
+        [N_out, C], differentiable; the gradient goes to the first of equals, in the order of the cells.
+    """
+    best = features.new_full((kernel_map.out_count, features.shape[1]), -torch.inf)
+    # Row N_in stands for "nothing seen" and holds zeros.
+    winner = torch.full(best.shape, kernel_map.in_count, dtype=torch.int64, device=best.device)
+    values = features.detach()
+    for in_rows, out_rows in kernel_map.cells:
+        seen, before = values[in_rows], best[out_rows]
+        # A NaN wins over everything, so that it is not lost on the way.
+        wins = (winner[out_rows] == kernel_map.in_count) | (seen > before) | (seen.isnan() & ~before.isnan())
+        best[out_rows] = torch.where(wins, seen, before)
+        winner[out_rows] = torch.where(wins, in_rows[:, None], winner[out_rows])
+    padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
+    return padded.gather(0, winner)
