@@ -1,0 +1,140 @@
+"""A trained backbone, ready to use on points: `olivine.load(run)`.
+
+    model = olivine.load("runs/my-run")
+    features = model.features(points_m, intensity)     # [N, F], one row per point
+    classes = model.predict(points_m, intensity)       # [N], for a segmentation run
+
+The file says what network it holds and how its input was made, so nothing else has to be given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from torch import Tensor
+
+from olivine.backbones import BackboneConfig, MinkUNet
+from olivine.data.batch import Cloud
+from olivine.data.frame import Frame
+from olivine.data.labels import ClassSet, load_class_set
+from olivine.data.prepare import Prepare, collate
+from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
+from olivine.engine.weights import load_weights, read_weights
+from olivine.errors import UserError
+from olivine.sparse import SparseTensor
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network and how its input is made.
+
+    Attributes:
+        network: the backbone, in evaluation mode.
+        voxels: the grid and the input features.
+        classes: what the head predicts, or None for a pretrained backbone.
+        about: everything the file says of itself.
+    """
+
+    network: MinkUNet
+    voxels: CylindricalVoxels | CartesianVoxels
+    classes: ClassSet | None
+    about: dict[str, Any]
+
+    def features(
+        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float = 255.0
+    ) -> NDArray[np.float32]:
+        """The backbone's features of every point, before any head.
+
+        Args:
+            points_m: [N, 3] points in the LiDAR frame, metres.
+            intensity: [N] intensities in the sensor's own range.
+            intensity_max: the top of that range (nuScenes 255, KITTI 1).
+
+        Returns:
+            [N, F] float32; each point has its voxel's features, a point outside the grid has zeros.
+        """
+        cloud = self._cloud(points_m, intensity, intensity_max)
+        with torch.inference_mode():
+            rows = self.network.forward_features(SparseTensor(cloud.features, cloud.coordinates)).features
+        return _per_point(rows, cloud.point_voxel)
+
+    def predict(
+        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float = 255.0
+    ) -> NDArray[np.uint8]:
+        """The class of every point, for the weights of a segmentation run.
+
+        Args: as for `features`.
+
+        Returns:
+            [N] uint8 class 1…C of `classes`, 0 outside the grid.
+
+        Raises:
+            UserError: the weights are of a pretraining run and predict no classes.
+        """
+        if self.classes is None:
+            raise UserError("these weights predict no classes; fine-tune or probe them with `olivine segment` first")
+        cloud = self._cloud(points_m, intensity, intensity_max)
+        with torch.inference_mode():
+            scores = self.network(SparseTensor(cloud.features, cloud.coordinates)).features
+        classes = (scores.argmax(dim=1) + 1).to(torch.uint8)
+        return np.asarray(_per_point(classes[:, None], cloud.point_voxel)[:, 0])
+
+    def _cloud(self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], intensity_max: float) -> Cloud:
+        if points_m.ndim != 2 or points_m.shape[1] != 3 or intensity.shape != points_m.shape[:1]:
+            raise UserError(
+                f"points_m must be [N, 3] and intensity [N], not {list(points_m.shape)} and {list(intensity.shape)}"
+            )
+        frame = Frame(
+            token="",
+            scene="",
+            points_lidar_m=np.asarray(points_m, np.float32),
+            intensity=np.asarray(intensity, np.float32),
+            intensity_max=intensity_max,
+            timestamp_us=0,
+        )
+        sample = Prepare(self.voxels)(frame, np.random.default_rng(0))
+        return collate([sample], seed=0).to(next(self.network.parameters()).device).cloud
+
+
+def load(source: Path | str, *, device: str = "cpu") -> Model:
+    """Load a trained backbone.
+
+    Args:
+        source: a run folder, or a `weights.safetensors` of one.
+        device: where to put the network.
+
+    Returns:
+        The network with its input settings, in evaluation mode.
+
+    Raises:
+        UserError: no weights there, or they do not say what network they belong to.
+    """
+    weights = read_weights(source)
+    about = weights.about
+    absent = [key for key in ("backbone", "in_channels", "out_channels", "voxels") if key not in about]
+    if absent:
+        raise UserError(f"{weights.path}: does not say its {', '.join(absent)}; load it with load_weights instead")
+    backbone: BackboneConfig = TypeAdapter(BackboneConfig).validate_python(about["backbone"])
+    voxels: CylindricalVoxels | CartesianVoxels = TypeAdapter(VoxelConfig).validate_python(about["voxels"])
+    network = backbone.build(
+        about["in_channels"],
+        about["out_channels"],
+        class_head=any(key.startswith("final_class_level.") for key in weights.tensors),
+        normalize=about.get("normalize", False),
+    )
+    load_weights(network, weights)
+    classes = load_class_set(about["classes"]) if about.get("classes") else None
+    return Model(network.to(device).eval(), voxels, classes, about)
+
+
+def _per_point(rows: Tensor, point_voxel: Tensor) -> NDArray[Any]:
+    """Each voxel's row for all its points; zeros for points outside the grid."""
+    padded = torch.cat((rows, rows.new_zeros(1, rows.shape[1])))
+    result: NDArray[Any] = padded[point_voxel].cpu().numpy()
+    return result
