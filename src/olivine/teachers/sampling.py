@@ -36,7 +36,7 @@ def sample_features(maps: Sequence[Tensor], image: Tensor, uv: Tensor, size: tup
 
 def _sample_level(level: Tensor, image: Tensor, uv: Tensor, size: tuple[int, int]) -> Tensor:
     """[P, C] features of one level: the four neighbours of each pixel, weighted by nearness."""
-    # Half precision cannot hold a position: at column 200 its step is an eighth of a cell.
+    # Half precision cannot hold a position: at column 200 its step is an eighth of a pixel.
     dtype = torch.promote_types(level.dtype, torch.float32)
     _, channels, height, width = level.shape
     left, right, along_u = _neighbours(uv[:, 0].to(dtype), width, size[0])
