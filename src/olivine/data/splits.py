@@ -26,7 +26,8 @@ class SplitConfig(Config):
     """Name of a split of the dataset, or a list of scenes (nuScenes) or sequences (SemanticKITTI)."""
 
     every: int = Field(default=1, ge=1)
-    """Keep the n-th, 2n-th, … (counted from 1) scene or scan; 100 keeps 1 %."""
+    """Keep every n-th scene or scan; 100 keeps 1 %. As published, scenes are counted from 1 (the 100th, 200th, …) and
+    SemanticKITTI's scans from 0 (the 1st, 101st, …), which gives the 7 scenes and the 192 scans of the tables."""
 
     unit: Literal["scene", "scan"] | None = None
     """What `every` counts; None is the dataset's published rule (nuScenes: scenes, SemanticKITTI: scans)."""
