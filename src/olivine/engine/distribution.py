@@ -80,7 +80,7 @@ class Distribution:
         """Mean over processes of scalars by name; every process gives the same names and gets the same numbers."""
         if not values:
             return {}
-        stacked = torch.stack([value.detach().float().reshape(()) for value in values.values()]).to(self.device)
+        stacked = torch.stack([value.detach().float().reshape(()).to(self.device) for value in values.values()])
         mean: Tensor = self.accelerator.reduce(stacked, reduction="mean")
         return dict(zip(values, mean.tolist(), strict=True))
 

@@ -1,0 +1,166 @@
+"""From a recipe to a pretrained backbone: dataset → samples → method → loop → weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from olivine.backbones import BackboneConfig, MinkUNetConfig
+from olivine.config import Config
+from olivine.data.augment import CloudAugment, ImageAugment
+from olivine.data.datasets import DatasetConfig, SplitConfig
+from olivine.data.frame import Dataset
+from olivine.data.loader import Loader
+from olivine.data.prepare import PairConfig, Prepare
+from olivine.data.voxelize import CylindricalVoxels, VoxelConfig
+from olivine.engine.config import OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
+from olivine.engine.distribution import Distribution
+from olivine.engine.loop import train
+from olivine.engine.run import RunFolder
+from olivine.engine.weights import save_weights
+from olivine.errors import UserError
+from olivine.methods import Method, MethodConfig
+
+MAY_DIFFER = (
+    "out",
+    "train.workers",
+    "train.save_every",
+    "train.keep_every",
+    "train.log_every",
+    "train.tensorboard",
+)
+"""Settings that may change when a run is resumed: the weights do not depend on them."""
+
+
+class PretrainConfig(Config):
+    """Pretrain a backbone; the defaults are the published ones for MinkUNet."""
+
+    name: str
+    """Name of the run; its folder is `<out>/<name>`."""
+
+    out: Path = Path("runs")
+    """Folder of all runs."""
+
+    data: DatasetConfig
+    """The dataset to learn from. Its 3-D labels are never read."""
+
+    train_split: SplitConfig = SplitConfig(split="train")
+    """What of it is learned from."""
+
+    voxels: VoxelConfig = CylindricalVoxels()
+    """The grid and the input features."""
+
+    augment: CloudAugment | None = CloudAugment()
+    """Augmentation of the clouds; None for none."""
+
+    images: ImageAugment = ImageAugment()
+    """Size and augmentation of the images, for methods that use them."""
+
+    pairs: PairConfig = PairConfig()
+    """Which points count as seen by a camera."""
+
+    backbone: BackboneConfig = MinkUNetConfig()
+    """The network that is pretrained."""
+
+    method: MethodConfig
+    """How it is pretrained."""
+
+    optimizer: OptimizerConfig = SGDConfig()
+    """The optimizer."""
+
+    schedule: ScheduleConfig = ScheduleConfig()
+    """The learning rate's course."""
+
+    train: TrainConfig = TrainConfig()
+    """The loop."""
+
+
+def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
+    """Pretrain a backbone and write its weights.
+
+    Args:
+        config: what to train, on what, and how.
+        resume: continue an interrupted run of that name.
+
+    Returns:
+        The run's folder, with `weights.safetensors` in it.
+
+    Raises:
+        UserError: the data or the settings do not fit, or the disk is full.
+        TrainingDiverged: a loss became NaN or infinite.
+    """
+    processes = Distribution.start(config.train.precision)
+    dataset = config.data.open(config.train_split)
+    method = _build(config, dataset)
+    loader = _loader(config, dataset, method, processes)
+    run = RunFolder.open(config.out, config.name, config, resume=resume, may_differ=MAY_DIFFER, main=processes.main)
+    processes.wait()
+    result = train(
+        method,
+        loader,
+        config.train,
+        run,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        resume=resume,
+        distribution=processes,
+    )
+    if processes.main:
+        save_weights(run.path, method.backbone, _about(config, dataset, result.steps))
+    return run.path
+
+
+def _build(config: PretrainConfig, dataset: Dataset) -> Method:
+    """A fresh method, initialised from the run's seed and nothing else."""
+    weak_classes = 0 if dataset.manifest is None else len(dataset.manifest.classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        return config.method.build(config.backbone, config.voxels.channels, weak_classes)
+
+
+def _loader(config: PretrainConfig, dataset: Dataset, method: Method, processes: Distribution) -> Loader:
+    """This process's share of the samples, with just the views the method asks for."""
+    views = method.views
+    if views.images and len(dataset) and not dataset[0].cameras:
+        raise UserError(f"data: {dataset.name} has no camera images here, and method {config.method.name} needs them")
+    prepare = Prepare(
+        config.voxels,
+        cloud=config.augment,
+        images=config.images if views.images else None,
+        pairs=config.pairs,
+        weak_labels=views.weak_labels,
+    )
+    return Loader(
+        dataset,
+        prepare,
+        batch_size=config.train.frames_per_part(processes.world),
+        seed=config.train.seed,
+        shuffle=True,
+        workers=config.train.workers,
+        rank=processes.rank,
+        world=processes.world,
+    )
+
+
+def _about(config: PretrainConfig, dataset: Dataset, steps: int) -> dict[str, Any]:
+    """What the weights say about themselves."""
+    manifest = dataset.manifest
+    weak_labels = None if manifest is None else {"classes": list(manifest.classes), "labeller": manifest.labeller}
+    return {
+        "task": "pretraining",
+        "backbone": config.backbone.model_dump(mode="json"),
+        "in_channels": config.voxels.channels,
+        "voxels": config.voxels.model_dump(mode="json"),
+        "method": config.method.model_dump(mode="json"),
+        "train": {
+            "dataset": dataset.name,
+            **config.train_split.model_dump(mode="json"),
+            "frames": len(dataset),
+            "scenes": list(dict.fromkeys(dataset.scene(index) for index in range(len(dataset)))),
+            "weak_labels": weak_labels,
+        },
+        "seed": config.train.seed,
+        "steps": steps,
+    }
