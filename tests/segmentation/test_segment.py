@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from builders.nuscenes import build_nuscenes, token
 from builders.semantickitti import build_semantickitti
-from olivine.config import load_recipe, validate
+from olivine.config import dump, load_recipe, validate
 from olivine.engine.weights import read_weights, save_weights
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation.config import SegmentConfig
@@ -187,3 +191,55 @@ def test_the_batch_norm_momentum_is_that_of_fine_tuning_unless_set(root: Path, t
     assert settings(root, tmp_path).backbone.batch_norm_momentum == 0.02
     chosen = settings(root, tmp_path, backbone={**BACKBONE, "batch_norm_momentum": 0.3})
     assert chosen.backbone.batch_norm_momentum == 0.3
+
+
+def test_nuscenes_predictions_are_named_by_the_lidar_reading(tmp_path: Path) -> None:
+    root = build_nuscenes(tmp_path / "data", ("scene-0061", "scene-0103"), points=150, camseg=False, boxes=0)
+    config = settings(
+        root,
+        tmp_path,
+        data={"name": "nuscenes", "root": str(root), "version": "v1.0-mini", "boxes": False},
+        train_split={"split": ["scene-0061"]},
+        val_split={"split": "mini_val"},
+        write_predictions=True,
+    )
+    results = segment(config)
+    folder = tmp_path / "run" / "predictions"
+    expected = {f"{token('data', 1, keyframe, 'LIDAR_TOP', 1)}_lidarseg.bin" for keyframe in range(2)}
+    files = list((folder / "lidarseg" / "mini_val").iterdir())
+    assert {file.name for file in files} == expected
+    assert all(len(file.read_bytes()) == 150 for file in files)
+    assert json.loads((folder / "mini_val" / "submission.json").read_text())["meta"]["use_external"] is False
+    assert results["protocol"]["scored"]["tokens"] == [token("sample", 1, keyframe) for keyframe in range(2)]
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+from olivine.config import load_recipe
+from olivine.segmentation.segment import SegmentConfig, evaluate_run, segment
+
+segment(load_recipe(SegmentConfig, sys.argv[1]))
+evaluate_run(Path(sys.argv[2]), ["write_predictions=true"])
+"""
+
+
+@pytest.mark.distributed
+def test_two_processes_score_every_frame_once(root: Path, tmp_path: Path) -> None:
+    config = settings(root, tmp_path, mode="probe")
+    (tmp_path / "recipe.yaml").write_text(dump(config))
+    (tmp_path / "program.py").write_text(TWO_PROCESSES)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(tmp_path / "program.py")]
+    done = subprocess.run(
+        [sys.executable, *launch, str(tmp_path / "recipe.yaml"), str(tmp_path / "run")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    together = [json.loads((tmp_path / "run" / name).read_text()) for name in ("results.json", "evaluation.json")]
+    alone = evaluate_run(tmp_path / "run")
+    assert [results["confusion"] for results in together] == [alone["confusion"]] * 2
+    assert len(list((tmp_path / "run" / "predictions").rglob("*.label"))) == 3
