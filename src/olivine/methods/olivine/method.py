@@ -139,7 +139,7 @@ class Olivine(Method):
         if self.supervision is None:
             return
         warmup = self.config.vmf.warmup_steps(total_steps)
-        if step == 0 and warmup >= total_steps:
+        if step == 0 and warmup >= total_steps and self.config.vmf.warmup_fraction is None:
             warnings.warn(
                 f"method.vmf.warmup is {warmup} steps but the run has {total_steps}: L_vmf stays zero; "
                 "set method.vmf.warmup_fraction=0.2",

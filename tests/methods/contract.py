@@ -1,0 +1,103 @@
+"""What every pretraining method promises. A method's test inherits `MethodContract` and says how to make one."""
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from methods.toys import toy_batch
+from olivine.data.batch import Batch
+from olivine.methods import Method
+
+
+def _numbers(losses: dict[str, Tensor]) -> dict[str, float]:
+    return {name: float(value.detach()) for name, value in losses.items()}
+
+
+class MethodContract(ABC):
+    @abstractmethod
+    def build(self) -> Method:
+        """A small method for `toy_batch` (1 input feature, 4 weak classes), initialised from torch's generator."""
+
+    def make(self, seed: int = 0, *, trained: int = 2) -> Method:
+        """A method that has done `trained` of 10 steps, the number by which every loss should be on."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            method = self.build()
+        optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.01)
+        for step in range(trained):
+            method.set_progress(step, 10)
+            method(self.batch(seed=100 + step))["loss"].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        method.set_progress(trained, 10)
+        return method
+
+    def batch(self, **settings) -> Batch:
+        return toy_batch(**settings)
+
+    def test_losses_are_finite_scalars_and_the_loss_has_a_graph(self):
+        losses = self.make()(self.batch())
+        for name, value in losses.items():
+            assert value.shape == (), name
+            assert torch.isfinite(value), name
+        assert losses["loss"].requires_grad
+
+    def test_every_trainable_parameter_gets_a_gradient(self):
+        method = self.make()
+        method(self.batch())["loss"].backward()
+        without = [n for n, p in method.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+        assert without == []
+
+    def test_the_backbone_is_part_of_what_is_trained(self):
+        method = self.make(trained=0)
+        trained = {id(p) for p in method.parameters() if p.requires_grad}
+        assert {id(p) for p in method.backbone.parameters()} <= trained
+
+    def test_a_batch_and_its_seed_decide_the_losses(self):
+        one, two = (self.make()(self.batch(draw_seed=5)) for _ in range(2))
+        assert _numbers(one) == _numbers(two)
+
+    def test_torchs_own_generator_is_left_alone(self):
+        method, batch, before = self.make(), self.batch(), torch.random.get_rng_state()
+        method(batch)
+        assert torch.equal(torch.random.get_rng_state(), before)
+
+    def test_state_dict_restores_the_method_to_the_bit(self):
+        method, restored = self.make(seed=0), self.make(seed=1, trained=0)
+        restored.load_state_dict(method.state_dict())
+        restored.set_progress(2, 10)
+        batch = self.batch(seed=7)
+        for _ in range(2):  # the second pass also sees the state that the first one changed
+            assert _numbers(restored(batch)) == _numbers(method(batch))
+
+    def test_a_batch_without_pairs_teaches_nothing_and_breaks_nothing(self):
+        method = self.make()
+        loss = method(self.batch(pairs=0))["loss"]
+        loss.backward()
+        assert float(loss.detach()) == 0
+        missing = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
+        assert missing == []
+        assert not any(p.grad.any() for p in method.parameters() if p.requires_grad)
+
+    def test_a_tiny_batch_is_enough(self):
+        loss = self.make()(self.batch(frames=1, voxels=4, pairs=1, images=1))["loss"]
+        loss.backward()
+        assert torch.isfinite(loss)
+
+    def test_three_d_labels_are_never_read(self):
+        batch = self.batch()
+        marked = replace(
+            batch.cloud,
+            point_labels=torch.randint(99, (len(batch.cloud.points_m),), generator=batch.generator()),
+            voxel_labels=torch.randint(99, (len(batch.cloud.coordinates),), generator=batch.generator()),
+        )
+        without, with_labels = self.make()(batch), self.make()(replace(batch, cloud=marked))
+        assert _numbers(without) == _numbers(with_labels)
+
+    def test_every_stage_is_timed(self):
+        method = self.make()
+        method(self.batch())
+        assert {"backbone", "loss"} <= set(method.timings)
+        assert all(seconds > 0 for seconds in method.timings.values())

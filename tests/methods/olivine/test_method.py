@@ -1,0 +1,196 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from methods.contract import MethodContract
+from methods.toys import ToyBackbone, toy_batch
+from olivine.backbones import MinkUNetConfig
+from olivine.config import dump, validate
+from olivine.errors import OlivineWarning, UserError
+from olivine.methods.olivine import LossWeights, Olivine, OlivineConfig, VmfConfig
+from olivine.teachers import RandomTeacherConfig, sample_features
+from oracles import olivine as oracle
+
+TEACHER = RandomTeacherConfig(channels=(4, 6))
+
+
+def _config(**settings):
+    fast = VmfConfig(alpha=0.3, warmup=2)
+    return OlivineConfig(**{"teacher": TEACHER, "feature_dim": 8, "pairs": 30, "vmf": fast} | settings)
+
+
+def _build(weak_classes=4, **settings):
+    config = _config(**settings)
+    return Olivine(config, ToyBackbone(8, class_head=config.supervised), config.teacher.build(), weak_classes)
+
+
+def _method(weak_classes=4, **settings):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return _build(weak_classes, **settings)
+
+
+def _numbers(losses):
+    return {name: float(value.detach()) for name, value in losses.items()}
+
+
+class TestOlivine(MethodContract):
+    def build(self):
+        return _build()
+
+
+class TestOlivineWithoutWeakLabels(MethodContract):
+    def build(self):
+        return _build(0, supervised=False)
+
+
+class TestOlivineDebiasedAndContinuing(MethodContract):
+    def build(self):
+        vmf = VmfConfig(warmup_fraction=0.2, estimator="debiased", continue_updates=True)
+        return _build(vmf=vmf, sampling="category", supervised_form="paper")
+
+
+@pytest.mark.parametrize("supervised", [True, False])
+def test_the_recipe_builds_a_minkunet_and_all_of_it_learns(supervised):
+    config = _config(supervised=supervised)
+    method = config.build(MinkUNetConfig(name="minkunet14a", width=0.125), 1, 4 if supervised else 0)
+    method(toy_batch())["loss"].backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
+    assert method.backbone.normalize
+    assert ("backbone.final_class_level.kernel" in method.state_dict()) == supervised
+
+
+def test_the_loss_is_the_formula_on_all_pairs():
+    method, batch = _method(pairs=1000, temperature=0.2).double(), toy_batch()
+    batch = replace(
+        batch, images=batch.images.double(), cloud=replace(batch.cloud, features=batch.cloud.features.double())
+    )
+    for step in range(2):
+        method.set_progress(step, 10)
+        method(batch)
+    method.set_progress(2, 10)
+    levels = []
+    method.backbone.register_forward_hook(lambda module, inputs, output: levels.extend(output))
+    loss = float(method(batch)["loss"].detach())
+    point_level, class_level = (level.features.detach()[batch.pairs.voxel].numpy() for level in levels)
+    sampled = sample_features(method.teacher(batch.images), batch.pairs.image, batch.pairs.uv, (32, 24)).numpy()
+    pixels, class_pixels = (
+        oracle.image_features(sampled, head.weight.detach().flatten(1).numpy(), head.bias.detach().numpy())
+        for head in (method.image_head, method.supervision.image_head)
+    )
+    z = method.supervision.statistics.z.numpy()
+    expected = oracle.total(point_level, class_level, pixels, class_pixels, batch.pairs.label.numpy(), z, 0.2)
+    assert loss == pytest.approx(expected, rel=1e-6)
+
+
+def test_terms_add_up_with_their_weights():
+    method = _method(weights=LossWeights(ppkt=0.25, sup=2.0, vmf=0.125))
+    method.supervision.statistics.update(torch.eye(4, 8), torch.arange(4))
+    method.set_progress(5, 10)
+    losses = _numbers(method(toy_batch()))
+    assert losses["loss_vmf"] != 0
+    expected = 0.25 * losses["loss_ppkt"] + 2 * losses["loss_sup"] + 0.125 * losses["loss_vmf"]
+    assert losses["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_draws_follow_the_batch_seed_and_nothing_else():
+    losses = [_numbers(_method(pairs=10)(toy_batch(draw_seed=seed))) for seed in (1, 1, 2)]
+    assert losses[0] == losses[1]
+    assert losses[0]["loss_ppkt"] != losses[2]["loss_ppkt"]
+    assert losses[0]["loss_sup"] != losses[2]["loss_sup"]
+
+
+def test_fewer_pairs_than_asked_for_are_all_used_and_unknown_ones_not_for_labels():
+    batch = toy_batch(pairs=25)
+    losses = _numbers(_method(pairs=4096)(batch))
+    assert losses["pairs"] == losses["pairs_ppkt"] == 25
+    assert losses["pairs_sup"] == int((batch.pairs.label != 255).sum()) < 25
+
+
+def test_a_batch_with_only_unknown_labels_still_teaches_points():
+    losses = _method()(toy_batch(labelled=False))
+    losses["loss"].backward()
+    assert float(losses["loss_ppkt"]) > 0
+    assert float(losses["loss_sup"]) == float(losses["pairs_sup"]) == 0
+
+
+def test_the_teacher_is_no_parameter_and_no_state_but_moves_along():
+    method = _method()
+    assert not any("teacher" in name or "encoder" in name for name in method.state_dict())
+    teachers = {id(p) for p in method.teacher.parameters()}
+    assert not teachers & {id(p) for p in method.parameters()}
+    method.train()
+    assert not method.teacher.training
+    method.double()
+    assert all(p.dtype == torch.float64 for p in method.teacher.parameters())
+    method.to("meta")
+    assert all(p.device.type == "meta" for p in method.teacher.parameters())
+
+
+def test_evaluation_leaves_the_class_statistics_alone():
+    method = _method()
+    method.eval()
+    method(toy_batch())
+    assert not method.supervision.statistics.updates.any()
+    method.train()
+    method(toy_batch())
+    assert method.supervision.statistics.updates.any()
+
+
+def test_statistics_see_all_labelled_pairs_not_only_the_drawn_ones():
+    method, batch = _method(pairs=2), toy_batch()
+    levels = []
+    method.backbone.register_forward_hook(lambda module, inputs, output: levels.extend(output))
+    method(batch)
+    features = levels[1].features.detach().double().numpy()[batch.pairs.voxel.numpy()]
+    for label in range(4):
+        mean = features[batch.pairs.label.numpy() == label].mean(0)
+        np.testing.assert_allclose(method.supervision.statistics.z[label].numpy(), 0.3 * mean, rtol=1e-5, atol=1e-7)
+
+
+def test_half_precision_autocast_gives_a_finite_loss_and_gradients():
+    method = _method()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = method(toy_batch())["loss"]
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert all(torch.isfinite(p.grad).all() for p in method.parameters())
+
+
+def test_views_ask_for_weak_labels_only_where_they_are_used():
+    assert _method().views.weak_labels
+    assert not _method(0, supervised=False).views.weak_labels
+
+
+def test_supervision_without_weak_classes_is_the_users_mistake():
+    with pytest.raises(UserError, match=r"method\.supervised"):
+        _method(weak_classes=0)
+
+
+def test_a_mask_value_beyond_its_manifest_is_the_users_mistake():
+    with pytest.raises(UserError, match="value 3, but its manifest names 3 classes"):
+        _method(weak_classes=3)(toy_batch(classes=4))
+
+
+def test_a_batch_without_images_is_refused():
+    with pytest.raises(ValueError, match="images and pairs"):
+        _method()(replace(toy_batch(), images=None))
+
+
+def test_a_run_too_short_for_its_warmup_says_so():
+    method = _method(vmf=VmfConfig())
+    with pytest.warns(OlivineWarning, match="warmup_fraction"):
+        method.set_progress(0, 500)
+    method.set_progress(1, 500)  # once is enough
+    _method(vmf=VmfConfig(warmup_fraction=0.9)).set_progress(0, 1)
+
+
+def test_settings_survive_their_yaml_and_default_to_the_published_ones():
+    config = OlivineConfig(teacher=TEACHER)
+    assert validate(OlivineConfig, config.model_dump(mode="json"), "recipe") == config
+    assert "density_category" in dump(config)
+    assert (config.temperature, config.pairs, config.feature_dim) == (0.07, 4096, 64)
+    assert (config.weights.ppkt, config.weights.sup, config.weights.vmf) == (0.5, 0.5, 1.0)
+    assert (config.vmf.alpha, config.vmf.warmup, config.vmf.estimator) == (1e-4, 10_000, "reference")
