@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,19 @@ def test_progress_line_tells_the_time_left(tmp_path: Path, caplog: pytest.LogCap
         run, _ = tiny_run(tmp_path, config())
     assert "step 6/6 (epoch 2.00): loss" in caplog.text
     assert "0:00 left" in (run.path / "log.txt").read_text()
+
+
+def test_terminal_shows_one_line_that_is_redrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    tiny_run(tmp_path, config())
+    drawn = terminal.getvalue().split("\r\x1b[K")
+    assert [line.split(" (")[0] for line in drawn if line] == [f"step {step}/6" for step in range(1, 7)]
+    assert "\n" not in terminal.getvalue()
 
 
 def test_tensorboard_holds_the_losses(tmp_path: Path) -> None:

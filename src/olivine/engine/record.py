@@ -112,8 +112,8 @@ class Recorder:
         """One line that is redrawn on a terminal; elsewhere a log line now and then."""
         now = time.monotonic()
         left_s = (now - self._started) / (step - self._first_step) * (self._total_steps - step)
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
-        message = f"step {step}/{self._total_steps} (epoch {epoch:.2f}): {shown}, {_duration(left_s)} left"
+        message = f"step {step}/{self._total_steps} (epoch {epoch:.2f}): loss {losses['loss']:.4g}"
+        message += f", {_duration(left_s)} left"
         if self._terminal:
             sys.stderr.write(f"\r\x1b[K{message}")
             sys.stderr.flush()
