@@ -14,7 +14,6 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 
 from olivine.errors import UserError
@@ -42,14 +41,12 @@ class Distribution:
         """
         # accelerate keeps the precision of the first run of a process for all later ones unless it is told to forget.
         AcceleratorState._reset_state()
-        # A loss may skip a head (no weak label in this part of the batch), so unused parameters are normal.
-        ddp = DistributedDataParallelKwargs(find_unused_parameters=True)
         # Without being told, accelerate runs the processes of a CPU-only torchrun side by side, each on its own.
         cpu = not torch.accelerator.is_available()
         if cpu and precision == "fp16":
             raise UserError("train.precision=fp16 needs a GPU and this machine has none; use bf16 or fp32")
         mixed = "no" if precision == "fp32" else precision
-        return Distribution(Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=[ddp]))
+        return Distribution(Accelerator(cpu=cpu, mixed_precision=mixed))
 
     @property
     def rank(self) -> int:

@@ -24,7 +24,11 @@ class Task(Protocol):
         ...
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Scalar losses by name; `"loss"` is minimised, the others are logged."""
+        """Scalar losses by name; `"loss"` is minimised, the others are logged.
+
+        With several processes `"loss"` must hang on every trained parameter in every step (a term that has nothing
+        to learn from is a zero with a graph), and the names must be the same in all processes.
+        """
         ...
 
     def set_progress(self, step: int, total_steps: int) -> None:
