@@ -1,0 +1,118 @@
+"""The simulated vehicle: where its sensors sit, when they fire and how it drives.
+
+The arrangement follows the nuScenes vehicle: a 32-beam LiDAR on the roof and six cameras, the rear one with a wider
+lens. Numbers are those of its public calibration, rounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from olivine.geometry import rigid_transform
+from olivine.simulate.street import Street
+
+LIDAR = "LIDAR_TOP"
+KEYFRAME_S = 0.5
+BEAMS = 32
+_BEAM_ELEVATION_DEG = (-30.67, 10.67)
+_NOMINAL_WIDTH_PX = 1600
+# A camera that looks along +x of the ego frame: its x is ego −y, its y is ego −z.
+_EGO_FROM_FORWARD_CAMERA = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+
+
+@dataclass(frozen=True)
+class CameraMount:
+    """A camera on the vehicle.
+
+    Attributes:
+        name: channel.
+        position_m: [3] in the ego frame.
+        yaw_deg: direction of view, anticlockwise from straight ahead.
+        focal_px: focal length for an image 1600 pixels wide.
+        delay_us: exposure relative to the LiDAR, microseconds.
+    """
+
+    name: str
+    position_m: tuple[float, float, float]
+    yaw_deg: float
+    focal_px: float
+    delay_us: int
+
+    def ego_from_camera(self) -> NDArray[np.float64]:
+        """[4, 4] pose of the camera on the vehicle."""
+        return rigid_transform(_turn(np.radians(self.yaw_deg)) @ _EGO_FROM_FORWARD_CAMERA, self.position_m)
+
+    def intrinsics(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """[3, 3] camera matrix for an image of (width, height); the principal point sits a little low, as it does."""
+        width, height = size
+        focal = self.focal_px * width / _NOMINAL_WIDTH_PX
+        return np.array([[focal, 0, 0.508 * width], [0, focal, 0.545 * height], [0, 0, 1.0]])
+
+
+CAMERAS = (
+    CameraMount("CAM_FRONT", (1.70, 0.02, 1.51), 0.0, 1266.0, -35_500),
+    CameraMount("CAM_FRONT_RIGHT", (1.55, -0.49, 1.50), -56.5, 1261.0, -27_600),
+    CameraMount("CAM_BACK_RIGHT", (1.01, -0.48, 1.56), -111.0, 1259.0, -20_100),
+    CameraMount("CAM_BACK", (0.03, 0.0, 1.58), 180.0, 809.0, -10_400),
+    CameraMount("CAM_BACK_LEFT", (1.04, 0.48, 1.59), 108.5, 1257.0, -500),
+    CameraMount("CAM_FRONT_LEFT", (1.52, 0.49, 1.51), 55.0, 1272.0, -43_100),
+)
+"""The six cameras, in the order they fire after one another around the vehicle."""
+
+
+def ego_from_lidar() -> NDArray[np.float64]:
+    """[4, 4] pose of the LiDAR on the vehicle; its x points right, its y forward."""
+    return rigid_transform(_turn(-np.pi / 2), (0.94, 0.0, 1.84))
+
+
+def lidar_directions(columns: int) -> NDArray[np.float32]:
+    """Unit directions of one turn in the LiDAR frame, [columns · 32, 3], column by column, lowest beam first."""
+    # The turn runs clockwise and starts behind the vehicle.
+    azimuth = -np.pi / 2 - np.arange(columns) * 2 * np.pi / columns
+    elevation = np.radians(np.linspace(*_BEAM_ELEVATION_DEG, BEAMS))
+    a, e = np.meshgrid(azimuth, elevation, indexing="ij")
+    return np.stack([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)], -1).reshape(-1, 3).astype(np.float32)
+
+
+def camera_directions(intrinsics: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Unit directions through the pixel centres in the camera frame, [H · W, 3], row by row."""
+    u, v = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    rays = np.stack([u, v, np.ones_like(u)], -1).reshape(-1, 3) @ np.linalg.inv(intrinsics).T
+    return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True), np.float32)
+
+
+class Drive:
+    """The ego vehicle's way through a street: its lane, at a varying speed, swaying a little.
+
+    Args:
+        rng: source of the speed's and the sway's phase.
+        street: the street.
+        offset_m: d of its lane.
+        speed_mps: mean speed.
+    """
+
+    def __init__(self, rng: np.random.Generator, street: Street, offset_m: float, speed_mps: float) -> None:
+        self._street, self._offset_m, self._speed_mps = street, offset_m, speed_mps
+        self._surge, self._sway = rng.uniform(0, 2 * np.pi, 2)
+
+    def global_from_ego(self, time_s: float) -> NDArray[np.float64]:
+        """[4, 4] pose `time_s` seconds after the scene's start."""
+        x, y, _ = self._street.locate(*self._position(time_s))
+        ahead_x, ahead_y, _ = self._street.locate(*self._position(time_s + 0.05))
+        yaw = float(np.arctan2(ahead_y - y, ahead_x - x))
+        return rigid_transform(_turn(yaw), (float(x), float(y), 0.0))
+
+    def _position(self, time_s: float) -> tuple[float, float]:
+        # Speed = mean · (1 + 0.25 cos(0.7 t + phase)): it changes, and never reverses.
+        s = self._speed_mps * (time_s + 0.25 / 0.7 * (np.sin(0.7 * time_s + self._surge) - np.sin(self._surge)))
+        d = self._offset_m + 0.25 * np.sin(0.9 * time_s + self._sway)
+        return float(s), float(d)
+
+
+def _turn(yaw_rad: float) -> NDArray[np.float64]:
+    """Rotation about z."""
+    cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
+    return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])

@@ -1,0 +1,151 @@
+"""`simulate`: scenes in parallel, one nuScenes data set out of them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from olivine.data.labels import load_class_set
+from olivine.data.masks import UNKNOWN
+from olivine.errors import UserError
+from olivine.simulate.config import SimulateConfig
+from olivine.simulate.rig import CAMERAS, LIDAR
+from olivine.simulate.scene import SceneResult, simulate_scene
+from olivine.simulate.tables import SCENE_TABLES, Tables, shared_tables, write_tables
+
+_WEAK_LABELLER = (
+    "stand-in for a vision foundation model: the simulator's own rendering of the classes, corrupted at random "
+    "(wandering boundaries, confused and missed segments, unknown blobs); no model looked at the images"
+)
+_TRUTH_LABELLER = "the simulator's own rendering: exact ground truth, for evaluation only, never for pretraining"
+
+
+@dataclass(frozen=True)
+class SimulationSummary:
+    """What `simulate` wrote.
+
+    Attributes:
+        folder: the data set.
+        version: its table folder.
+        scenes: names of the scenes, in table order.
+        keyframes: number of keyframes.
+        points_per_class: LiDAR returns per class name.
+        weak_label_coverage: share of the pixels showing a class that have a weak label.
+        weak_label_accuracy: share of the labelled ones whose weak label is right.
+    """
+
+    folder: Path
+    version: str
+    scenes: tuple[str, ...]
+    keyframes: int
+    points_per_class: dict[str, int]
+    weak_label_coverage: float
+    weak_label_accuracy: float
+
+    def __str__(self) -> str:
+        """A few lines for people."""
+        total = max(sum(self.points_per_class.values()), 1)
+        shares = ", ".join(f"{name} {100 * count / total:.2f} %" for name, count in self.points_per_class.items())
+        return (
+            f"{self.folder}: {self.keyframes} keyframes in {len(self.scenes)} scenes, tables in {self.version}\n"
+            f"points: {shares}\n"
+            f"weak labels: on {100 * self.weak_label_coverage:.1f} % of the pixels that show a class, "
+            f"{100 * self.weak_label_accuracy:.1f} % of them right"
+        )
+
+
+def simulate(
+    out: Path,
+    config: SimulateConfig,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int = 1,
+) -> SimulationSummary:
+    """Write a simulated nuScenes data set.
+
+    The folder holds the official tables, `samples`, `lidarseg`, weak labels in `camseg`, and the exact class of every
+    pixel in `truth`, which pretraining must not see. It is written beside `out` and renamed when complete.
+
+    Args:
+        out: the folder to create; may exist only if it is empty.
+        config: what to simulate; the same configuration gives the same bytes, whatever `workers` is.
+        progress: called with (scenes done, scenes in all) after each scene.
+        workers: processes to simulate with; more than one starts fresh interpreters ("spawn"), so a script that asks
+            for them needs the usual `if __name__ == "__main__":`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: `out` exists and is not empty, or cannot be written.
+        MissingExtraError: embreex is not installed.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out}: already exists and is not an empty folder; choose another or remove it")
+    partial_folder = out.parent / f".{out.name}.partial-{os.getpid()}"
+    try:
+        results = _write(partial_folder, config, progress, workers)
+        partial_folder.replace(out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot write the data set ({error})") from error
+    finally:
+        shutil.rmtree(partial_folder, ignore_errors=True)
+    return _summary(out, config, results)
+
+
+def _write(
+    root: Path, config: SimulateConfig, progress: Callable[[int, int], None] | None, workers: int
+) -> list[SceneResult]:
+    channels = [camera.name for camera in CAMERAS]
+    for folder in [f"samples/{LIDAR}", *(f"{kind}/{c}" for kind in ("samples", "camseg", "truth") for c in channels),
+                   f"lidarseg/{config.version}"]:  # fmt: skip
+        (root / folder).mkdir(parents=True)
+    results = []
+    for done, result in zip(count(1), _scenes(root, config, workers), strict=False):
+        results.append(result)
+        if progress is not None:
+            progress(done, config.scenes)
+    tables: Tables = {name: [row for result in results for row in result.tables[name]] for name in SCENE_TABLES}
+    write_tables(root, config.version, shared_tables(config.image_size) | tables)
+    names = load_class_set("nuscenes").names
+    for folder, labeller in (("camseg", _WEAK_LABELLER), ("truth", _TRUTH_LABELLER)):
+        manifest = {"classes": names, "unknown": UNKNOWN, "labeller": labeller}
+        text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+        (root / folder / "manifest.json").write_bytes(text)
+    return results
+
+
+def _scenes(root: Path, config: SimulateConfig, workers: int) -> Iterator[SceneResult]:
+    """All scenes in order, simulated by `workers` processes."""
+    make = partial(simulate_scene, root, config)
+    numbers = range(1, config.scenes + 1)
+    if workers <= 1 or config.scenes == 1:
+        yield from map(make, numbers)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, config.scenes), mp_context=context) as pool:
+        yield from pool.map(make, numbers)
+
+
+def _summary(out: Path, config: SimulateConfig, results: list[SceneResult]) -> SimulationSummary:
+    points = np.sum([result.points for result in results], axis=0)
+    pixels, labelled, correct = (sum(getattr(r, k) for r in results) for k in ("pixels", "labelled", "correct"))
+    return SimulationSummary(
+        out,
+        config.version,
+        tuple(row["name"] for result in results for row in result.tables["scene"]),
+        config.scenes * config.keyframes_per_scene,
+        dict(zip(load_class_set("nuscenes").names, points[1:].tolist(), strict=True)),
+        labelled / max(pixels, 1),
+        correct / max(labelled, 1),
+    )
