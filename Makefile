@@ -26,7 +26,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python benchmarks/index.py
+	$(BIN)/python benchmarks/index.py "$$(mktemp -d)"
 	$(BIN)/python benchmarks/simulate.py
 	$(BIN)/python benchmarks/step.py
 

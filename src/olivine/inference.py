@@ -117,16 +117,17 @@ def load(source: Path | str, *, device: str = "cpu") -> Model:
     """
     weights = read_weights(source)
     about = weights.about
-    absent = [key for key in ("backbone", "in_channels", "out_channels", "voxels") if key not in about]
-    if absent:
-        raise UserError(f"{weights.path}: does not say its {', '.join(absent)}; load it with load_weights instead")
+    absent = [key for key in ("backbone", "in_channels", "voxels") if key not in about]
+    if absent or "final.kernel" not in weights.tensors:
+        lacking = ", ".join([*absent, *(["final.kernel"] if "final.kernel" not in weights.tensors else [])])
+        raise UserError(f"{weights.path}: has no {lacking}; these are not the weights of one of our runs")
     backbone: BackboneConfig = TypeAdapter(BackboneConfig).validate_python(about["backbone"])
     voxels: CylindricalVoxels | CartesianVoxels = TypeAdapter(VoxelConfig).validate_python(about["voxels"])
     network = backbone.build(
         about["in_channels"],
-        about["out_channels"],
+        weights.tensors["final.kernel"].shape[-1],
         class_head=any(key.startswith("final_class_level.") for key in weights.tensors),
-        normalize=about.get("normalize", False),
+        normalize=about.get("task") == "pretraining",
     )
     load_weights(network, weights)
     classes = load_class_set(about["classes"]) if about.get("classes") else None

@@ -74,8 +74,6 @@ def import_minkowski(file: Path, out: Path) -> Path:
         "task": "imported",
         "backbone": config.model_dump(mode="json"),
         "in_channels": in_channels,
-        "out_channels": heads["final.kernel"].shape[-1],
-        "normalize": class_head,
         "voxels": CylindricalVoxels(intensity="raw").model_dump(mode="json"),
         "source": file.name,
     }
