@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import Field, field_validator
 
 from olivine.config import Config
 
@@ -63,13 +65,13 @@ class SimulateConfig(Config):
     """Seed of everything: the same seed and settings give the same bytes."""
     version: str = Field("v1.0-sim", pattern=r"^[A-Za-z0-9._-]+$")
     """Name of the table folder, as a nuScenes version."""
-    image_size: tuple[int, int] = (400, 225)
+    image_size: tuple[Annotated[int, Field(ge=32)], Annotated[int, Field(ge=32)]] = (400, 225)
     """(width, height) of the images, pixels; the fields of view stay those of the real cameras."""
     traffic: float = Field(1.0, ge=0.0, le=2.0)
     """Density of pedestrians, moving vehicles and parked ones, relative to the default."""
     bend_rad: float = Field(0.2, ge=0.0, le=0.25)
     """Largest deviation of the street's heading from straight, radians."""
-    ego_speed_mps: tuple[float, float] = (4.0, 9.0)
+    ego_speed_mps: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(le=30)]] = (4.0, 9.0)
     """Range from which each scene draws its mean ego speed, metres per second."""
     lidar: LidarConfig = LidarConfig()
     """The LiDAR."""
@@ -77,3 +79,10 @@ class SimulateConfig(Config):
     """The cameras."""
     weak_labels: WeakLabelConfig = WeakLabelConfig()
     """The corruption of the weak labels."""
+
+    @field_validator("ego_speed_mps")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("the first speed must not exceed the second")
+        return value

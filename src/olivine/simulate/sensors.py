@@ -76,8 +76,8 @@ class Light:
         blue = np.array([0.62, 0.74, 0.95]) * clear + np.array([0.78, 0.79, 0.8]) * (1 - clear)
         return Light(
             sun.astype(np.float32),
-            (1.6 * clear * warm).astype(np.float32),
-            (0.75 * blue).astype(np.float32),
+            (2.1 * clear * warm).astype(np.float32),
+            (0.68 * blue).astype(np.float32),
             (0.55 * blue + 0.3).astype(np.float32),
             float(rng.uniform(0.85, 1.15)),
         )
