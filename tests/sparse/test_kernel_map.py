@@ -1,7 +1,11 @@
+import gc
+import weakref
+
 import pytest
 import torch
 
 from builders.sparse import random_cloud
+from olivine.sparse import Convolution, ConvolutionTranspose
 
 
 @pytest.mark.parametrize(("size", "factor"), [(3, 1), (2, 1), (2, 2), (3, 2)])
@@ -13,7 +17,7 @@ def test_pairs_are_those_whose_voxels_differ_by_the_offset(size, factor):
     coarse = manager.coordinate_map(target).coordinates
     found = {
         (cell, *tensor.coordinates[i].tolist(), *coarse[o].tolist())
-        for cell, (in_rows, out_rows) in enumerate(pairs.cells)
+        for cell, (in_rows, out_rows) in enumerate(zip(pairs.inputs.cells, pairs.outputs.cells, strict=True))
         for i, o in zip(in_rows.tolist(), out_rows.tolist(), strict=True)
     }
     start = -(size // 2) if size % 2 else 0
@@ -24,30 +28,44 @@ def test_pairs_are_those_whose_voxels_differ_by_the_offset(size, factor):
             if c == b and all(0 <= v < size for v in d):
                 expected.add((d[0] + size * (d[1] + size * d[2]), c, *near, b, *xyz))
     assert found == expected
-    assert len(pairs.in_rows) == len(expected)
+    assert len(pairs.inputs.rows) == len(expected)
 
 
 def test_no_row_occurs_twice_within_a_cell_and_the_centre_is_the_identity():
     pairs = random_cloud(200, 1).manager.kernel_map((1, 1, 1), (1, 1, 1), (3, 3, 3), (1, 1, 1))
-    for in_rows, out_rows in pairs.cells:
-        assert len(in_rows.unique()) == len(in_rows)
-        assert len(out_rows.unique()) == len(out_rows)
+    for rows in (*pairs.inputs.cells, *pairs.outputs.cells):
+        assert len(rows.unique()) == len(rows)
     assert pairs.identity == 13
-    assert all(torch.equal(rows, torch.arange(pairs.in_count)) for rows in pairs.cells[13])
+    for side in (pairs.inputs, pairs.outputs):
+        assert torch.equal(side.cells[13], torch.arange(side.count))
 
 
-def test_the_transposed_map_exchanges_the_sides_and_comes_back():
+def test_the_transposed_map_exchanges_the_sides():
     manager = random_cloud(50, 1).manager
     target = manager.downsample((1, 1, 1), (2, 2, 2))
     pairs = manager.kernel_map((1, 1, 1), target, (2, 2, 2), (1, 1, 1))
-    assert pairs.transposed.in_rows is pairs.out_rows
-    assert (pairs.transposed.in_count, pairs.transposed.out_count) == (pairs.out_count, pairs.in_count)
-    assert pairs.transposed.transposed is pairs
+    assert pairs.transposed.inputs is pairs.outputs
+    assert pairs.transposed.outputs is pairs.inputs
 
 
-def test_segments_list_every_pair_of_each_output_row():
-    pairs = random_cloud(50, 1).manager.kernel_map((1, 1, 1), (1, 1, 1), (3, 3, 3), (1, 1, 1))
-    starts, order = pairs.segments.starts.tolist(), pairs.segments.order
-    assert sorted(order.tolist()) == list(range(len(pairs.out_rows)))
-    for row in range(pairs.out_count):
-        assert (pairs.out_rows[order[starts[row] : starts[row + 1]]] == row).all()
+def test_segments_list_every_pair_of_each_row():
+    side = random_cloud(50, 1).manager.kernel_map((1, 1, 1), (1, 1, 1), (3, 3, 3), (1, 1, 1)).outputs
+    starts, order = side.segments.starts.tolist(), side.segments.order
+    assert sorted(order.tolist()) == list(range(len(side.rows)))
+    for row in range(side.count):
+        assert (side.rows[order[starts[row] : starts[row + 1]]] == row).all()
+
+
+def test_maps_are_freed_with_their_last_tensor_without_waiting_for_the_garbage_collector():
+    gc.disable()
+    try:
+        tensor = random_cloud(50, 2, dtype=torch.float32)
+        out = ConvolutionTranspose(2, 2)(Convolution(2, 2, 2, stride=2)(Convolution(2, 2)(tensor)))
+        out.features.sum().backward()
+        manager = weakref.ref(tensor.manager)
+        pairs = weakref.ref(tensor.manager.kernel_map((1, 1, 1), (2, 2, 2), (2, 2, 2), (1, 1, 1)))
+        del tensor, out
+        assert manager() is None
+        assert pairs() is None
+    finally:
+        gc.enable()

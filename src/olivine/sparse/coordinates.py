@@ -1,8 +1,8 @@
 """Voxel coordinates as integer keys: uniqueness, strides, and looking one set of voxels up in another.
 
 Coordinates are int32 [N, 4] rows (batch, x, y, z) in units of the finest grid, at every stride. A row becomes one int64
-key whose order is the lexicographic order of the rows, so that set operations are sorts and binary searches, which
-run on every device and give the same result every time.
+key, so that set operations are sorts and binary searches, which run on every device and give the same result every
+time. Keys run in raster order: by batch, z, y, x, with x fastest, as the cells of a kernel do.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ Triple = tuple[int, int, int]
 
 _INT32 = torch.iinfo(torch.int32)
 _KEY_LIMIT = 2**63
+_RASTER = (0, 3, 2, 1)
+"""Columns of a coordinate row from the most to the least significant in a key."""
 
 
 def triple(value: int | Sequence[int], name: str) -> Triple:
@@ -47,26 +49,27 @@ def pack(sets: Sequence[Tensor], reach: Triple = (0, 0, 0)) -> tuple[list[Tensor
             key(row) + d·steps is the key of the shifted row and of no other.
 
     Returns:
-        `(keys, steps)`: one int64 [N_i] tensor per set, and how far a key moves per unit of x, y and z.
+        `(keys, steps)`: one int64 [N_i] tensor per set, and how far a key moves per unit of x, y and z (1 for x).
 
     Raises:
         ValueError: the voxels are so many and so far apart that no 63-bit key holds them.
     """
-    columns = [[rows[:, axis].long() for rows in sets] for axis in range(4)]
     margins = (0, *reach)
-    spans = [_span(column, margin) for column, margin in zip(columns, margins, strict=True)]
-    if math.prod(extent for _, extent in spans) >= _KEY_LIMIT:
-        columns = [_close_gaps(column, margin) for column, margin in zip(columns, margins, strict=True)]
-        spans = [_span(column, margin) for column, margin in zip(columns, margins, strict=True)]
-        if math.prod(extent for _, extent in spans) >= _KEY_LIMIT:
+    columns = {axis: [rows[:, axis].long() for rows in sets] for axis in _RASTER}
+    spans = {axis: _span(column, margins[axis]) for axis, column in columns.items()}
+    if math.prod(extent for _, extent in spans.values()) >= _KEY_LIMIT:
+        columns = {axis: _close_gaps(column, margins[axis]) for axis, column in columns.items()}
+        spans = {axis: _span(column, margins[axis]) for axis, column in columns.items()}
+        if math.prod(extent for _, extent in spans.values()) >= _KEY_LIMIT:
             raise ValueError(
                 f"{sum(len(rows) for rows in sets)} voxels are spread too widely for 63-bit keys; use a coarser grid"
             )
     keys = [torch.zeros(len(rows), dtype=torch.int64, device=rows.device) for rows in sets]
-    steps = [math.prod(extent for _, extent in spans[axis + 1 :]) for axis in range(4)]
-    for column, (origin, _), step in zip(columns, spans, steps, strict=True):
-        keys = [key.add_(values - origin, alpha=step) for key, values in zip(keys, column, strict=True)]
-    return keys, (steps[1], steps[2], steps[3])
+    for axis in _RASTER:
+        origin, extent = spans[axis]
+        for key, values in zip(keys, columns[axis], strict=True):
+            key.mul_(extent).add_(values - origin)
+    return keys, (1, spans[1][1], spans[1][1] * spans[2][1])
 
 
 def _span(column: Sequence[Tensor], margin: int) -> tuple[int, int]:
@@ -88,8 +91,8 @@ def _close_gaps(column: Sequence[Tensor], margin: int) -> list[Tensor]:
     return list(torch.split(gaps.cumsum(0)[position], [len(part) for part in column]))
 
 
-def lexicographic_order(coordinates: Tensor) -> Tensor:
-    """The int64 [N] permutation that sorts integer rows [N, 4]."""
+def raster_order(coordinates: Tensor) -> Tensor:
+    """The int64 [N] permutation that puts distinct integer rows [N, 4] into raster order."""
     (keys,), _ = pack([coordinates])
     return torch.argsort(keys)
 
@@ -101,12 +104,12 @@ def has_duplicates(coordinates: Tensor, order: Tensor) -> bool:
 
 
 def unique_rows(coordinates: Tensor) -> Tensor:
-    """The distinct rows of integer [N, 4] `coordinates` in lexicographic order, int32.
+    """The distinct rows of integer [N, 4] `coordinates` in raster order, int32.
 
     Raises:
         ValueError: a coordinate lies outside the int32 range.
     """
-    rows = coordinates[lexicographic_order(coordinates)]
+    rows = coordinates[raster_order(coordinates)]
     first = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     first[1:] = (rows[1:] != rows[:-1]).any(dim=1)
     return to_int32(rows[first])
@@ -131,7 +134,7 @@ def floor_to_stride(coordinates: Tensor, stride: Triple) -> Tensor:
         stride: (x, y, z) stride of the coarser grid.
 
     Returns:
-        int32 [M, 4] in lexicographic order.
+        int32 [M, 4] in raster order.
 
     Raises:
         ValueError: a coarser coordinate lies outside the int32 range.

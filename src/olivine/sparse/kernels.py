@@ -7,6 +7,7 @@ sum is made in the order of the cells: the same bits on every run.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -63,28 +64,28 @@ class _Convolution(torch.autograd.Function):
 
 def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
     """The value of `gather_matmul_scatter`, without a gradient."""
-    pairs = len(kernel_map.in_rows)
-    # embedding_bag has a fast CPU kernel for float32 alone, and large temporaries cost more than they save.
-    small = pairs * max(weight.shape[1], weight.shape[2]) <= _SMALL
-    if features.dtype == torch.float32 and features.device.type == "cpu" and small:
-        return _convolve_small(features, weight, kernel_map)
-    out = features.new_zeros(kernel_map.out_count, weight.shape[2])
-    for cell, ((in_rows, out_rows), matrix) in enumerate(zip(kernel_map.cells, weight.unbind(), strict=True)):
+    size = max(weight.shape[1], weight.shape[2])
+    # embedding_bag sums segments fast on a CPU in float32 alone.
+    if _is_small(kernel_map, size) and features.dtype == torch.float32 and features.device.type == "cpu":
+        return _convolve_at_once(features, weight, kernel_map)
+    out = features.new_zeros(kernel_map.outputs.count, weight.shape[2])
+    parts = zip(_rows_by_cell(features, kernel_map), weight.unbind(), kernel_map.outputs.cells, strict=True)
+    for cell, (rows, matrix, out_rows) in enumerate(parts):
         if cell == kernel_map.identity:
-            out.addmm_(features, matrix)
-        elif len(in_rows):
-            out.index_add_(0, out_rows, features.index_select(0, in_rows) @ matrix)
+            out.addmm_(rows, matrix)
+        else:
+            out.index_add_(0, out_rows, rows @ matrix)
     return out
 
 
-def _convolve_small(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
-    """`convolve` with one gather and one segmented sum for all cells: fewer calls, which dominate at small sizes."""
-    gathered = features.index_select(0, kernel_map.in_rows)
-    products = features.new_empty(len(gathered), weight.shape[2])
-    parts = zip(kernel_map.split(gathered), weight.unbind(), kernel_map.split(products), strict=True)
+def _convolve_at_once(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+    """`convolve` with one segmented sum for all cells: fewer calls, which dominate at small sizes."""
+    sizes = list(kernel_map.inputs.sizes)
+    products = features.new_empty(sum(sizes), weight.shape[2])
+    parts = zip(_rows_by_cell(features, kernel_map), weight.unbind(), torch.split(products, sizes), strict=True)
     for rows, matrix, product in parts:
         torch.mm(rows, matrix, out=product)
-    segments = kernel_map.segments
+    segments = kernel_map.outputs.segments
     return functional.embedding_bag(segments.order, products, segments.starts, mode="sum", include_last_offset=True)
 
 
@@ -99,13 +100,26 @@ def weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Te
     Returns:
         [K, C_in, C_out].
     """
-    result = features.new_zeros(len(kernel_map.sizes), features.shape[1], grad.shape[1])
-    for cell, ((in_rows, out_rows), matrix) in enumerate(zip(kernel_map.cells, result.unbind(), strict=True)):
-        if cell == kernel_map.identity:
-            torch.mm(features.t(), grad, out=matrix)
-        elif len(in_rows):
-            torch.mm(features.index_select(0, in_rows).t(), grad.index_select(0, out_rows), out=matrix)
+    result = features.new_empty(len(kernel_map.inputs.sizes), features.shape[1], grad.shape[1])
+    inputs, outputs = _rows_by_cell(features, kernel_map), _rows_by_cell(grad, kernel_map.transposed)
+    for rows, grads, matrix in zip(inputs, outputs, result.unbind(), strict=True):
+        torch.mm(rows.t(), grads, out=matrix)
     return result
+
+
+def _is_small(kernel_map: KernelMap, channels: int) -> bool:
+    """Whether a temporary with a row per pair is small."""
+    return len(kernel_map.inputs.rows) * channels <= _SMALL
+
+
+def _rows_by_cell(features: Tensor, kernel_map: KernelMap) -> Iterable[Tensor]:
+    """The input rows of the pairs, cell by cell: gathered in one call where that is small, else when asked for."""
+    if _is_small(kernel_map, features.shape[1]):
+        return torch.split(features.index_select(0, kernel_map.inputs.rows), list(kernel_map.inputs.sizes))
+    return (
+        features if cell == kernel_map.identity else features.index_select(0, in_rows)
+        for cell, in_rows in enumerate(kernel_map.inputs.cells)
+    )
 
 
 def gather_sum(features: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -137,8 +151,8 @@ class _Sum(torch.autograd.Function):
 
 
 def _sum(features: Tensor, kernel_map: KernelMap) -> Tensor:
-    out = features.new_zeros(kernel_map.out_count, features.shape[1])
-    for in_rows, out_rows in kernel_map.cells:
+    out = features.new_zeros(kernel_map.outputs.count, features.shape[1])
+    for in_rows, out_rows in zip(kernel_map.inputs.cells, kernel_map.outputs.cells, strict=True):
         out.index_add_(0, out_rows, features.index_select(0, in_rows))
     return out
 
@@ -153,14 +167,14 @@ def gather_max(features: Tensor, kernel_map: KernelMap) -> Tensor:
     Returns:
         [N_out, C], differentiable; the gradient goes to the first of equals, in the order of the cells.
     """
-    best = features.new_full((kernel_map.out_count, features.shape[1]), -torch.inf)
+    best = features.new_full((kernel_map.outputs.count, features.shape[1]), -torch.inf)
     # Row N_in stands for "nothing seen" and holds zeros.
-    winner = torch.full(best.shape, kernel_map.in_count, dtype=torch.int64, device=best.device)
+    winner = torch.full(best.shape, kernel_map.inputs.count, dtype=torch.int64, device=best.device)
     values = features.detach()
-    for in_rows, out_rows in kernel_map.cells:
+    for in_rows, out_rows in zip(kernel_map.inputs.cells, kernel_map.outputs.cells, strict=True):
         seen, before = values[in_rows], best[out_rows]
         # A NaN wins over everything, so that it is not lost on the way.
-        wins = (winner[out_rows] == kernel_map.in_count) | (seen > before) | (seen.isnan() & ~before.isnan())
+        wins = (winner[out_rows] == kernel_map.inputs.count) | (seen > before) | (seen.isnan() & ~before.isnan())
         best[out_rows] = torch.where(wins, seen, before)
         winner[out_rows] = torch.where(wins, in_rows[:, None], winner[out_rows])
     padded = torch.cat([features, features.new_zeros(1, features.shape[1])])

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from olivine.sparse.coordinates import Triple, floor_to_stride, kernel_offsets, lexicographic_order, unique_rows
+from olivine.sparse.coordinates import Triple, floor_to_stride, kernel_offsets, raster_order, unique_rows
 from olivine.sparse.kernel_map import KernelMap, build_kernel_map
 
 
@@ -26,8 +26,8 @@ class CoordinateMap:
 
     @cached_property
     def order(self) -> Tensor:
-        """int64 [N] permutation that sorts the rows."""
-        return lexicographic_order(self.coordinates)
+        """int64 [N] permutation that puts the rows into raster order."""
+        return raster_order(self.coordinates)
 
 
 class CoordinateManager:
@@ -83,7 +83,9 @@ class CoordinateManager:
         if key not in self._kernels:
             inputs, outputs = self._maps[source], self._maps[target]
             offsets = kernel_offsets(kernel_size, _times(source, dilation), inputs.coordinates.device)
-            self._kernels[key] = build_kernel_map(inputs.coordinates, outputs.coordinates, inputs.order, offsets)
+            self._kernels[key] = build_kernel_map(
+                inputs.coordinates, outputs.coordinates, inputs.order, inputs.stride[0], offsets
+            )
         return self._kernels[key]
 
 

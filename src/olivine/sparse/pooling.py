@@ -61,7 +61,7 @@ class AveragePooling(_Pooling):
     """Mean of the voxels under the kernel: the sum divided by how many exist."""
 
     def _reduce(self, features: Tensor, kernel_map: KernelMap) -> Tensor:
-        counts = kernel_map.segments.starts.diff().clamp_(min=1)
+        counts = kernel_map.outputs.segments.starts.diff().clamp_(min=1)
         return gather_sum(features, kernel_map) / counts[:, None].to(features.dtype)
 
 
