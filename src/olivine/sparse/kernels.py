@@ -30,10 +30,11 @@ def gather_matmul_scatter(features: Tensor, weight: Tensor, kernel_map: KernelMa
         kernel_map: the pairs.
 
     Returns:
-        [N_out, C_out], differentiable once in `features` and `weight`.
+        [N_out, C_out], differentiable once in `features` and `weight`; of autocast's type where autocast is on, which
+        as elsewhere in PyTorch leaves float64 alone.
     """
     device = features.device.type
-    if torch.is_autocast_enabled(device):
+    if torch.is_autocast_enabled(device) and features.dtype != torch.float64:
         low = torch.get_autocast_dtype(device)
         features, weight = features.to(low), weight.to(low)
     result: Tensor = _Convolution.apply(features, weight, kernel_map)  # type: ignore[no-untyped-call]
