@@ -172,3 +172,10 @@ def test_a_failed_run_leaves_nothing_behind(tmp_path: Path, small_config: Simula
     with pytest.raises(UserError, match="No space left"):
         simulate(tmp_path / "full", config, progress=stop)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_stands_where_the_ego_vehicle_is(frames: list[Frame]) -> None:
+    for frame in frames:
+        # In the LiDAR frame: x right, y forward, the ground 1.84 m below; a box over the vehicle above its wheels.
+        body = (np.abs(frame.points_lidar_m[:, 0]) < 0.9) & (np.abs(frame.points_lidar_m[:, 1] - 0.5) < 2.0)
+        assert not (body & (frame.points_lidar_m[:, 2] > -1.4)).any()

@@ -97,8 +97,8 @@ def _person(rng: np.random.Generator, height_m: float, coat: Color, trousers: Co
     hip, shoulder, side = 0.86 * scale, 1.42 * scale, 0.1 * scale * stout
     skin = pick(_SKIN, rng)
     parts = [
-        ellipsoid((0, 0, 1.62 * scale), (0.1, 0.085, 0.13), skin, Material.SKIN),
-        ellipsoid((-0.02, 0, 1.68 * scale), (0.11, 0.1, 0.1), pick(_HAIR, rng), Material.CLOTH),
+        ellipsoid((0, 0, 1.62 * scale), (0.1, 0.085, 0.13), skin, Material.SKIN, detail=5),
+        ellipsoid((-0.02, 0, 1.68 * scale), (0.11, 0.1, 0.1), pick(_HAIR, rng), Material.CLOTH, detail=5),
         ellipsoid((0, 0, (hip + shoulder) / 2), (0.15 * stout, 0.21 * stout, 0.36 * scale), coat, Material.CLOTH),
     ]
     for foot, y in ((stride_m, side), (-stride_m, -side)):

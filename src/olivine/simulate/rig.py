@@ -79,9 +79,10 @@ def lidar_directions(columns: int) -> NDArray[np.float32]:
 
 def camera_directions(intrinsics: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
     """Unit directions through the pixel centres in the camera frame, [H · W, 3], row by row."""
-    u, v = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
-    rays = np.stack([u, v, np.ones_like(u)], -1).reshape(-1, 3) @ np.linalg.inv(intrinsics).T
-    return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True), np.float32)
+    u, v = np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32))
+    rays = np.stack([u, v, np.ones_like(u)], -1).reshape(-1, 3) @ np.linalg.inv(intrinsics).T.astype(np.float32)
+    rays /= np.sqrt(np.einsum("rc,rc->r", rays, rays))[:, None]
+    return np.asarray(rays)
 
 
 class Drive:

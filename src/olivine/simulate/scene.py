@@ -12,11 +12,11 @@ from PIL import Image
 
 from olivine.data.labels import IGNORED, load_class_set
 from olivine.data.masks import UNKNOWN
-from olivine.geometry import quaternion_from_rotation
+from olivine.geometry import invert, quaternion_from_rotation, transform_points
 from olivine.simulate import tables
 from olivine.simulate.annotations import Annotator
 from olivine.simulate.config import SimulateConfig
-from olivine.simulate.layout import ego_offset_m, populate
+from olivine.simulate.layout import Thing, ego_offset_m, populate
 from olivine.simulate.rig import CAMERAS, KEYFRAME_S, LIDAR, CameraMount, Drive, ego_from_lidar
 from olivine.simulate.sensors import Light, photograph, scan
 from olivine.simulate.street import Street
@@ -26,6 +26,8 @@ from olivine.simulate.world import Snapshot, World
 
 _EPOCH_US = 1_600_000_000_000_000
 _SCENE_US = 1_000_000_000
+# Footprint of the ego vehicle with some room around it, from the rear axle.
+_EGO_REAR_M, _EGO_FRONT_M, _EGO_HALF_WIDTH_M = -1.8, 5.0, 1.5
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ class _SceneWriter:
         drive_m = 1.3 * speed * KEYFRAME_S * config.keyframes_per_scene
         street = Street(self._rng, drive_m, config.bend_rad)
         things = populate(street, self._rng, config.traffic, speed)
-        self._world = World(street, street.ground(self._rng), things)
         self._drive = Drive(self._rng, street, ego_offset_m(street), speed)
+        things = _out_of_the_way(street, things, self._drive, config.keyframes_per_scene)
+        self._world = World(street, street.ground(self._rng), things)
         self._light = Light.draw(self._rng)
         self._annotator = Annotator(self._token, self._world.things)
         self._tables: Tables = {name: [] for name in tables.SCENE_TABLES}
@@ -186,6 +189,18 @@ class _SceneWriter:
 
     def _timestamp_us(self, time_s: float) -> int:
         return _EPOCH_US + self._number * _SCENE_US + round(time_s * 1e6)
+
+
+def _out_of_the_way(street: Street, things: list[Thing], drive: Drive, keyframes: int) -> list[Thing]:
+    """Leave out the things that the ego vehicle would touch in some keyframe, such as people on a crossing."""
+    kept = np.ones(len(things), bool)
+    s, d, along, across = np.array([(t.s_m, t.d_m, t.along_mps, t.across_mps) for t in things]).T
+    for keyframe in range(keyframes):
+        time_s = keyframe * KEYFRAME_S
+        x, y, _ = street.locate(s + along * time_s, d + across * time_s)
+        ego = transform_points(invert(drive.global_from_ego(time_s)), np.column_stack([x, y, np.zeros_like(x)]))
+        kept &= (ego[:, 0] < _EGO_REAR_M) | (ego[:, 0] > _EGO_FRONT_M) | (np.abs(ego[:, 1]) > _EGO_HALF_WIDTH_M)
+    return [thing for thing, keep in zip(things, kept, strict=True) if keep]
 
 
 def _chain(rows: list[Row]) -> None:

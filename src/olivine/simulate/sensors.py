@@ -145,7 +145,7 @@ def photograph(
         config: the camera.
         rng: source of the pixel noise.
     """
-    directions = (camera_directions(intrinsics, size) @ global_from_camera[:3, :3].T).astype(np.float32)
+    directions = camera_directions(intrinsics, size) @ global_from_camera[:3, :3].T.astype(np.float32)
     origins = np.broadcast_to(global_from_camera[:3, 3].astype(np.float32), directions.shape)
     hits = snapshot.cast(origins, directions)
     open_sky = hits.triangle == NOTHING
