@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -202,6 +203,13 @@ def leaves(
     return Mesh(mesh.vertices_m, mesh.faces, mesh.uv_m, np.clip(mesh.color * shade, 0, 1), mesh.material)
 
 
+def cross(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Cross products of vectors [..., 3]; numpy's own spends most of its time on axes when there are few vectors."""
+    ax, ay, az = a[..., 0], a[..., 1], a[..., 2]
+    bx, by, bz = b[..., 0], b[..., 1], b[..., 2]
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], -1)
+
+
 def _split(quads: ArrayLike) -> NDArray[np.int64]:
     """Two triangles for each quadrilateral [Q, 4]."""
     quad = np.asarray(quads, np.int64)
@@ -213,14 +221,14 @@ def _axes(direction: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
     length = float(np.linalg.norm(direction))
     unit = direction / length
     helper = np.array([1.0, 0.0, 0.0]) if abs(unit[2]) > 0.9 else _UP
-    across = np.cross(unit, helper)
+    across = cross(unit, helper)
     across /= np.linalg.norm(across)
-    return across, np.cross(unit, across), length
+    return across, cross(unit, across), length
 
 
 def _box_uv(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     """Default texture coordinates of faces [F, 3, 3]: (run, height), or (x, y) on faces that lie flat."""
-    normal = np.abs(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
+    normal = np.abs(cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
     main = normal.argmax(1)
     first = np.where(main == 0, 1, 0)
     second = np.where(main == 2, 1, 2)

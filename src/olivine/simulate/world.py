@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from olivine.errors import MissingExtraError
 from olivine.simulate.layout import Thing
-from olivine.simulate.mesh import Mesh
+from olivine.simulate.mesh import Mesh, cross
 from olivine.simulate.street import Piece, Street
 from olivine.simulate.taxonomy import lidarseg_index
 
@@ -99,7 +99,7 @@ class Snapshot:
             raise MissingExtraError("embreex", "sim") from error
         self.soup, self.places = soup, places
         corners = soup.corners_m
-        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        normal = cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         self.normals = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), np.float32(1e-12))
         self._scene: Any = rtcore_scene.EmbreeScene()
         # The scene does not keep the mesh alive by itself.
