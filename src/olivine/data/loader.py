@@ -7,6 +7,7 @@ like does not depend on the number of workers or processes, nor on where a run w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,16 @@ class _Key(NamedTuple):
     step: int
     rank: int
     sample: int
+
+
+@dataclass(frozen=True)
+class _Mistake:
+    """The message of a `UserError` on its way out of a loader process.
+
+    An exception raised there would arrive with the process's traceback as its message, so it travels as a value.
+    """
+
+    message: str
 
 
 class Loader:
@@ -87,9 +98,15 @@ class Loader:
         Args:
             epoch: which epoch, from 0; chooses the order and the augmentation.
             start: batches of this epoch to leave out, without reading them (resume).
+
+        Raises:
+            UserError: a file of a frame is missing or damaged, wherever it was read.
         """
         self._order.epoch, self._order.start = epoch, start
-        yield from self._loader
+        for batch in self._loader:
+            if isinstance(batch, _Mistake):
+                raise UserError(batch.message)
+            yield batch
 
 
 class _Order(torch_data.Sampler[list[_Key]]):
@@ -121,18 +138,28 @@ class _Order(torch_data.Sampler[list[_Key]]):
         return np.asarray(whole.reshape(self.steps, self._world, self._batch_size)[:, self._rank].reshape(-1))
 
 
-class _Samples(torch_data.Dataset[tuple[_Key, Prepared]]):
+class _Samples(torch_data.Dataset[tuple[_Key, Prepared | _Mistake]]):
     """Frames read and prepared by key."""
 
     def __init__(self, dataset: Dataset, prepare: Callable[[Frame, np.random.Generator], Prepared]) -> None:
         self._dataset, self._prepare = dataset, prepare
 
-    def __getitem__(self, key: _Key) -> tuple[_Key, Prepared]:
+    def __getitem__(self, key: _Key) -> tuple[_Key, Prepared | _Mistake]:
         rng = np.random.default_rng((key.seed, key.epoch, key.sample))
-        return key, self._prepare(self._dataset[key.sample], rng)
+        try:
+            return key, self._prepare(self._dataset[key.sample], rng)
+        except UserError as error:
+            if torch_data.get_worker_info() is None:
+                raise
+            return key, _Mistake(str(error))
 
 
-def _collate(items: list[tuple[_Key, Prepared]]) -> Batch:
+def _collate(items: list[tuple[_Key, Prepared | _Mistake]]) -> Batch | _Mistake:
+    samples = []
+    for _, sample in items:
+        if isinstance(sample, _Mistake):
+            return sample
+        samples.append(sample)
     key = items[0][0]
     seed = np.random.SeedSequence((key.seed, key.epoch, key.step, key.rank)).generate_state(1, np.uint64)[0]
-    return collate([sample for _, sample in items], int(seed >> 1))
+    return collate(samples, int(seed >> 1))
