@@ -1,26 +1,38 @@
 """The command line: parse, call, print; no logic.
 
-Exit status 0 only on success; 2 for a user's mistake, with one line and no traceback; 1 for anything else. Modules are
-imported inside the commands so that `olivine --help` answers at once.
+Results go to standard output, progress and trouble to standard error; of the processes of a `torchrun` only the first
+says anything but trouble. Exit status 0 only on success; 2 for a user's mistake, with one line and no traceback; 1 for
+anything else. Modules are imported inside the commands so that `olivine --help` answers at once.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 
 from olivine import __version__
 from olivine.config import C, load_recipe
-from olivine.errors import UserError
+from olivine.errors import OlivineWarning, TrainingDiverged, UserError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+# What typer raises for a wrong option or argument; it exports only this branch of them by name.
+_UsageError = cast("type[Exception]", typer.BadParameter.__base__)
+
+_log = logging.getLogger("olivine")
 
 app = typer.Typer(
     help="Teach LiDAR networks from camera images, without human labels.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -30,6 +42,7 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(help="Settings over the recipe's, e.g. optimizer.lr=0.1", metavar="[KEY=VALUE]...")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run; ends in the same weights.")]
+Layout = "Layout: minkowski (a .pt file with a state dict of MinkUNet34C in it)."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for a program to read.")]
 
 
@@ -38,7 +51,7 @@ def demo(overrides: Overrides = None) -> None:
     """The whole story on a simulated world, with a report to look at. Continues where it was stopped."""
     from olivine.demo import DemoConfig, run_demo
 
-    typer.echo(run_demo(_configuration(DemoConfig, "demo", overrides)))
+    _say(run_demo(_configuration(DemoConfig, "demo", overrides)))
 
 
 @app.command()
@@ -49,7 +62,7 @@ def simulate(
     from olivine.simulate import SimulateConfig
     from olivine.simulate import simulate as write
 
-    typer.echo(write(out, _configuration(SimulateConfig, "simulate", overrides)))
+    _say(write(out, _configuration(SimulateConfig, "simulate", overrides), workers=os.cpu_count() or 1))
 
 
 @app.command()
@@ -59,13 +72,18 @@ def check(
     pictures: Annotated[Path | None, typer.Option(help="Folder for point-on-image pictures.")] = None,
 ) -> None:
     """Read a dataset as training would; say what is wrong; draw projections. Exit 2 when there are problems."""
-    from olivine.data.check import check_folder
+    from olivine.data.check import CheckReport, check_folder
     from olivine.visualize.projection import draw_folder
 
-    report = check_folder(data)
+    try:
+        report = check_folder(data)
+    except UserError as error:
+        if as_json:
+            _say(json.dumps(CheckReport(problems=[str(error)]).as_json()))
+        raise
     for picture in draw_folder(data, pictures) if pictures else ():
-        typer.echo(picture, err=True)
-    typer.echo(json.dumps(report.as_json()) if as_json else str(report))
+        _log.info("drew %s", picture)
+    _say(json.dumps(report.as_json()) if as_json else str(report))
     if report.problems:
         raise typer.Exit(2)
 
@@ -76,7 +94,7 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, resume: Resume = False
     from olivine.engine.pretrain import PretrainConfig
     from olivine.engine.pretrain import pretrain as run
 
-    typer.echo(run(_configuration(PretrainConfig, recipe, overrides), resume=resume))
+    _say(run(_configuration(PretrainConfig, recipe, overrides), resume=resume))
 
 
 @app.command()
@@ -107,19 +125,31 @@ def compare(recipe: Recipe, overrides: Overrides = None) -> None:
     from olivine.compare import CompareConfig
     from olivine.compare import compare as run
 
-    typer.echo(run(_configuration(CompareConfig, recipe, overrides)))
+    _say(run(_configuration(CompareConfig, recipe, overrides)))
 
 
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder, or a weights file of one.")],
     out: Annotated[Path, typer.Argument(help="The file to write.")],
-    to: Annotated[str, typer.Option("--to", help="Layout: minkowski (a .pt state dict with Minkowski names).")],
+    to: Annotated[str, typer.Option("--to", help=Layout)],
 ) -> None:
     """Write a backbone's weights in another project's layout."""
     from olivine.interop import export_weights
 
-    typer.echo(export_weights(run, to, out))
+    _say(export_weights(run, to, out))
+
+
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="The file to read.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write weights to, for weights=... in recipes.")],
+    layout: Annotated[str, typer.Option("--from", help=Layout)],
+) -> None:
+    """Read a backbone's weights from another project's layout."""
+    from olivine.interop import import_weights
+
+    _say(import_weights(file, layout, out))
 
 
 @app.command()
@@ -128,25 +158,62 @@ def doctor(as_json: AsJson = False) -> None:
     from olivine.doctor import examine
 
     report = examine()
-    typer.echo(json.dumps(report) if as_json else "\n".join(f"{key:<24}{value}" for key, value in report.items()))
+    width = max(map(len, report)) + 2
+    _say(json.dumps(report) if as_json else "\n".join(f"{key:<{width}}{value}" for key, value in report.items()))
 
 
 @app.callback(invoke_without_command=True)
 def _options(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
     if version:
-        typer.echo(__version__)
+        _say(__version__)
         raise typer.Exit
 
 
-def main() -> None:
-    """Entry point of the `olivine` program."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The `olivine` program.
+
+    Args:
+        arguments: the words after the program's name; by default those it was started with.
+
+    Returns:
+        The exit status. What is no user's mistake, interruption or diverged training is raised.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    command = typer.main.get_command(app)
+    with _reporting(sys.stderr):
+        try:
+            status = command.main(words, prog_name="olivine", standalone_mode=False)
+        except _UsageError as error:
+            return _trouble(cast("Any", error).format_message(), 2)
+        except UserError as error:
+            return _trouble(str(error), 2)
+        except TrainingDiverged as error:
+            return _trouble(str(error), 1)
+        except (KeyboardInterrupt, typer.Abort):  # older typers turn the one into the other, newer into a status
+            status = INTERRUPTED
+    return _trouble("interrupted", INTERRUPTED) if status == INTERRUPTED else int(status or 0)
+
+
+@contextmanager
+def _reporting(stream: TextIO) -> Iterator[None]:
+    """Show the package's log and its warnings on `stream`, a line each; nothing but warnings from later processes."""
+    handler, level, show = logging.StreamHandler(stream), _log.level, warnings.showwarning
+
+    def show_line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+        if issubclass(category, OlivineWarning):
+            _log.warning("warning: %s", message)
+        else:
+            show(message, category, *place, **options)
+
+    _log.addHandler(handler)
+    _log.setLevel(logging.WARNING if _rank() else logging.INFO)
+    warnings.showwarning = show_line
     try:
-        app()
-    except UserError as error:
-        _stop(str(error), 2)
-    except KeyboardInterrupt:
-        _stop("interrupted", 130)
+        yield
+    finally:
+        warnings.showwarning = show
+        _log.setLevel(level)
+        _log.removeHandler(handler)
 
 
 def _configuration(model: type[C], recipe: str, overrides: list[str] | None) -> C:
@@ -154,9 +221,22 @@ def _configuration(model: type[C], recipe: str, overrides: list[str] | None) -> 
 
 
 def _print_results(results: dict[str, Any], *, as_json: bool) -> None:
-    typer.echo(json.dumps(results) if as_json else f"mIoU {results['miou']:.2f} %")
+    miou = results["miou"]
+    _say(json.dumps(results) if as_json else "no labels to score" if miou is None else f"mIoU {miou:.2f} %")
 
 
-def _stop(message: str, status: int) -> None:
-    sys.stderr.write(f"olivine: {' '.join(message.split())}\n")
-    sys.exit(status)
+def _rank() -> int:
+    """Which of the processes of a `torchrun` this is; 0 where there is one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def _say(text: object) -> None:
+    if _rank() == 0:
+        typer.echo(text)
+
+
+def _trouble(message: str, status: int) -> int:
+    """Say in one line what is wrong; returns `status`."""
+    who = f"olivine (process {_rank()})" if _rank() else "olivine"
+    sys.stderr.write(f"{who}: {' '.join(message.split())}\n")
+    return status

@@ -1,4 +1,4 @@
-"""The two kinds of trouble the package reports: a user's mistake and a warning worth reading.
+"""The kinds of trouble the package reports: a user's mistake, a training gone wrong, and a warning worth reading.
 
 Everything a user can get wrong (a path, a recipe key, a truncated file) is raised as `UserError` with one clear
 line; the command line prints that line and exits with status 2. Anything else is a defect and keeps its traceback.
@@ -21,6 +21,10 @@ class MissingExtraError(UserError):
 
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(f"{library} is not installed: pip install 'olivine[{extra}]'")
+
+
+class TrainingDiverged(Exception):  # noqa: N818 (a state of the training, not of the program)
+    """The loss is no longer a number. The message is one line; the last checkpoint is from before."""
 
 
 class OlivineWarning(UserWarning):

@@ -16,9 +16,8 @@ from builders.training import FRAMES, TinyLoader, TinyTask, tiny_run
 from olivine.data.batch import Batch
 from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.config import SGDConfig
-from olivine.engine.loop import TrainingDiverged
 from olivine.engine.weights import read_weights
-from olivine.errors import UserError
+from olivine.errors import TrainingDiverged, UserError
 
 PLAIN = {"noisy": False, "train": {"epochs": 2, "batch_size": 8, "log_every": 1, "tensorboard": False}}
 

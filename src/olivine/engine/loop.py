@@ -25,11 +25,7 @@ from olivine.engine.distribution import Distribution
 from olivine.engine.record import Recorder, Stopwatch
 from olivine.engine.run import RunFolder
 from olivine.engine.task import HasParameterGroups, HasTimings, Task
-from olivine.errors import UserError
-
-
-class TrainingDiverged(Exception):  # noqa: N818 (a state of the training, not of the program)
-    """The loss is no longer a number. The message is one line; the last checkpoint is from before."""
+from olivine.errors import TrainingDiverged, UserError
 
 
 class BatchSource(Protocol):
