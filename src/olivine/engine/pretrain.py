@@ -109,6 +109,8 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
     )
     if processes.main:
         save_weights(run.path, method.backbone, _about(config, dataset, result.steps))
+    # Whatever comes next may read them, on every process.
+    processes.wait()
     return run.path
 
 

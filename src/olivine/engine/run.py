@@ -75,10 +75,35 @@ class RunFolder:
                 raise UserError(
                     f"{run.path}: a run of this name exists; continue it with --resume or choose another name"
                 )
-            run._check_config(config, may_differ)
+            run.check_config(config, may_differ)
         write_text(run.config_path, dump(config))
         _point(Path(out) / "latest", name)
         return run
+
+    def check_config(self, config: Config, may_differ: Collection[str] = ()) -> None:
+        """Compare a configuration with the one this run was made with.
+
+        Args:
+            config: the configuration now.
+            may_differ: dotted keys that may change, since they do not change the result.
+
+        Raises:
+            UserError: another key differs, or the run's configuration cannot be read.
+        """
+        try:
+            before = _flatten(yaml.safe_load(self.config_path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{self.config_path}: cannot read this run's configuration ({error})") from error
+        now = _flatten(config.model_dump(mode="json"))
+        absent = object()
+        differing = [
+            key
+            for key in {**before, **now}
+            if key not in may_differ and before.get(key, absent) != now.get(key, absent)
+        ]
+        if differing:
+            changes = ", ".join(f"{key} (was {before.get(key)!r}, now {now.get(key)!r})" for key in differing)
+            raise UserError(f"{self.path}: cannot resume with another configuration: {changes}")
 
     @property
     def config_path(self) -> Path:
@@ -126,19 +151,6 @@ class RunFolder:
     def write_results(self, results: dict[str, Any]) -> None:
         """Write `results.json`."""
         write_json(self.path / "results.json", results)
-
-    def _check_config(self, config: Config, may_differ: Collection[str]) -> None:
-        before = _flatten(yaml.safe_load(self.config_path.read_text(encoding="utf-8")))
-        now = _flatten(config.model_dump(mode="json"))
-        absent = object()
-        differing = [
-            key
-            for key in {**before, **now}
-            if key not in may_differ and before.get(key, absent) != now.get(key, absent)
-        ]
-        if differing:
-            changes = ", ".join(f"{key} (was {before.get(key)!r}, now {now.get(key)!r})" for key in differing)
-            raise UserError(f"{self.path}: cannot resume with another configuration: {changes}")
 
 
 def _flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
