@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from olivine.backbones import BackboneConfig, MinkUNet
@@ -121,8 +121,13 @@ def load(source: Path | str, *, device: str = "cpu") -> Model:
     if absent or "final.kernel" not in weights.tensors:
         lacking = ", ".join([*absent, *(["final.kernel"] if "final.kernel" not in weights.tensors else [])])
         raise UserError(f"{weights.path}: has no {lacking}; these are not the weights of one of our runs")
-    backbone: BackboneConfig = TypeAdapter(BackboneConfig).validate_python(about["backbone"])
-    voxels: CylindricalVoxels | CartesianVoxels = TypeAdapter(VoxelConfig).validate_python(about["voxels"])
+    try:
+        backbone: BackboneConfig = TypeAdapter(BackboneConfig).validate_python(about["backbone"])
+        voxels: CylindricalVoxels | CartesianVoxels = TypeAdapter(VoxelConfig).validate_python(about["voxels"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise UserError(f"{weights.path}: describes a network that this version does not know ({what})") from error
     network = backbone.build(
         about["in_channels"],
         weights.tensors["final.kernel"].shape[-1],

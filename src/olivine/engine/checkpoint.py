@@ -21,6 +21,8 @@ from olivine.engine.files import write_bytes
 from olivine.errors import UserError
 
 _FORMAT = 1
+_DAMAGE = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError)
+"""What torch's reader raises on a file that ends early or is none of its own."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ class Checkpoint:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except FileNotFoundError as error:
             raise UserError(f"{path}: no such checkpoint") from error
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise UserError(f"{path}: cannot read this checkpoint ({str(error).splitlines()[0]})") from error
+        except _DAMAGE as error:
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            raise UserError(f"{path}: cannot read this checkpoint ({reason})") from error
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise UserError(f"{path}: not a checkpoint of this version of olivine")
         return Checkpoint(**content)

@@ -1,13 +1,13 @@
 """Checkpoints of MinkUNet34C as the Minkowski code bases publish them: a `.pt` file with a state dict inside.
 
-SLidR and its successors store the 3-D network under `model_points`; others under `state_dict` or `model`, or plainly.
-Names and layouts of the tensors are those of our own `MinkUNet`, so nothing is converted.
+SLidR and its successors store the 3-D network under `model_points`; others under `state_dict` or `model`, or plainly,
+and data-parallel training puts `module.` before every name. Names and layouts of the tensors are otherwise those of our
+own `MinkUNet`, so nothing is converted.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from torch import Tensor
 from olivine.backbones import MinkUNetConfig
 from olivine.data.voxelize import CylindricalVoxels
 from olivine.engine.files import write_bytes
-from olivine.engine.weights import Weights, load_weights, read_weights, save_weights
+from olivine.engine.weights import WEIGHTS_FILE, Weights, load_weights, read_weights, save_weights
 from olivine.errors import UserError
+from olivine.teachers.weights import read_checkpoint
 
 _CONTAINERS = ("model_points", "state_dict", "model")
-_PREFIXES = ("module.", "backbone.")
 _STEM = "conv0p1s1.kernel"
 _STEM_CHANNELS = 32
+_HEAD = "final.kernel"
 
 
 def export_minkowski(run: Path, out: Path) -> Path:
@@ -53,22 +54,23 @@ def import_minkowski(file: Path, out: Path) -> Path:
 
     Args:
         file: the checkpoint; unpickled with `weights_only=True`.
-        out: folder to write `weights.safetensors` and `weights.json` to.
+        out: folder to write `weights.safetensors` and `weights.json` to; must not hold any yet.
 
     Returns:
         Path of the weights.
 
     Raises:
-        UserError: the file cannot be read or holds another network.
+        UserError: the file cannot be read or holds another network, or `out` holds weights already.
     """
+    if (out / WEIGHTS_FILE).exists():
+        raise UserError(f"{out / WEIGHTS_FILE}: exists; choose another folder")
     tensors = _state_dict(file)
     _, in_channels, stem = tensors[_STEM].shape
-    heads = {key: value for key, value in tensors.items() if key == "final.kernel"}
-    if not heads:
-        raise UserError(f"{file}: no head final.kernel; this is not a MinkUNet checkpoint")
+    if _HEAD not in tensors:
+        raise UserError(f"{file}: no head {_HEAD}; this is not a MinkUNet checkpoint")
     config = MinkUNetConfig(width=stem / _STEM_CHANNELS)
     class_head = any(key.startswith("final_class_level.") for key in tensors)
-    network = config.build(in_channels, heads["final.kernel"].shape[-1], class_head=class_head)
+    network = config.build(in_channels, tensors[_HEAD].shape[-1], class_head=class_head)
     load_weights(network, Weights(file, tensors, {}))
     about = {
         "task": "imported",
@@ -82,22 +84,14 @@ def import_minkowski(file: Path, out: Path) -> Path:
 
 def _state_dict(file: Path) -> dict[str, Tensor]:
     """The network's tensors, out of the containers and prefixes that wrap them."""
-    try:
-        content: Any = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise UserError(f"{file}: cannot read this checkpoint ({str(error).splitlines()[0]})") from error
+    content: Mapping[str, Any] = read_checkpoint(file)
     for name in _CONTAINERS:
-        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+        if isinstance(content.get(name), Mapping):
             content = content[name]
-    if not isinstance(content, Mapping):
-        raise UserError(f"{file}: holds {type(content).__name__}, not a state dict")
-    tensors = {_bare(str(key)): value for key, value in content.items() if isinstance(value, Tensor)}
-    if _STEM not in tensors or tensors[_STEM].ndim != 3:
-        raise UserError(f"{file}: no stem {_STEM}; this is not a MinkUNet checkpoint")
-    return tensors
-
-
-def _bare(key: str) -> str:
-    for prefix in _PREFIXES:
-        key = key.removeprefix(prefix)
-    return key
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    stems = [key for key in tensors if key.endswith(_STEM) and tensors[key].ndim == 3]
+    if len(stems) != 1:
+        found = f"{len(stems)} stems" if stems else "no stem"
+        raise UserError(f"{file}: {found} {_STEM}; this is not a checkpoint of one MinkUNet")
+    prefix = stems[0].removesuffix(_STEM)
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
