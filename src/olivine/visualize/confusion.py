@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from olivine.engine.files import writing
 from olivine.errors import MissingExtraError
 
 
@@ -20,6 +21,7 @@ def draw_confusion(counts: NDArray[np.int64], names: tuple[str, ...], path: Path
 
     Raises:
         MissingExtraError: matplotlib is not installed.
+        UserError: the picture cannot be written.
     """
     try:
         from matplotlib.figure import Figure
@@ -40,4 +42,5 @@ def draw_confusion(counts: NDArray[np.int64], names: tuple[str, ...], path: Path
     for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
         color = "white" if share[row, column] > 60 else "black"
         axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", fontsize=7, color=color)
-    figure.savefig(path, dpi=120)
+    with writing(path):
+        figure.savefig(path, dpi=120)

@@ -55,7 +55,8 @@ def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title:
         axes.plot(steps, values, label=name, color=PALETTE[index % len(PALETTE)], linewidth=1.4)
     axes.set(title=title, xlabel="step", ylabel=unit)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    if series:
+        axes.legend(fontsize=8)
     return png(figure)
 
 
@@ -110,10 +111,10 @@ def pca_colors(features: NDArray[np.floating]) -> NDArray[np.uint8]:
 
     Returns:
         [N, 3] uint8 RGB: the three leading principal components, each stretched from its 2nd to its 98th percentile.
-        With fewer than three dimensions the missing channels are mid-grey.
+        Where features vary in fewer than three directions the remaining channels are mid-grey.
     """
     result = np.full((len(features), 3), 128, np.uint8)
-    if len(features) == 0:
+    if features.size == 0:
         return result
     centered = features.astype(np.float64) - features.mean(axis=0)
     _, vectors = np.linalg.eigh(centered.T @ centered)
@@ -122,8 +123,10 @@ def pca_colors(features: NDArray[np.floating]) -> NDArray[np.uint8]:
     vectors = vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), range(vectors.shape[1])] < 0, -1, 1)
     components = centered @ vectors
     low, high = np.percentile(components, (2, 98), axis=0)
-    stretched = (components - low) / np.maximum(high - low, 1e-12)
-    result[:, : stretched.shape[1]] = (np.clip(stretched, 0, 1) * 255).astype(np.uint8)
+    # Stretching a direction without variation would show rounding errors in full colour.
+    varied = np.flatnonzero(high - low > 1e-6 * np.abs(features).max())
+    stretched = (components[:, varied] - low[varied]) / (high - low)[varied]
+    result[:, varied] = (np.clip(stretched, 0, 1) * 255).astype(np.uint8)
     return result
 
 

@@ -53,8 +53,13 @@ def cloud_pictures(dataset: Dataset, index: int, models: Mapping[str, Model]) ->
 
 
 def image_pictures(dataset: Dataset, index: int) -> list[Picture]:
-    """The images of a frame: points by depth, and points by weak label over the masks where there are any."""
+    """The images of a frame: points by depth, and points by weak label over the masks where there are any.
+
+    None where the frame has no cameras.
+    """
     frame = dataset[index]
+    if not frame.cameras:
+        return []
     pairs = find_pairs(frame)
     depth, labels = [], []
     palette = label_colors(len(dataset.manifest.classes)) if dataset.manifest else None

@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from olivine.data.check import open_any
 from olivine.data.frame import Camera, Dataset, Frame, Pairs, find_pairs
 from olivine.data.masks import UNKNOWN
+from olivine.engine.files import writing
 from olivine.errors import UserError
 from olivine.geometry import transform_points
 
@@ -235,6 +236,7 @@ def _legend(classes: Sequence[str], palette: RGB, width: int) -> RGB:
 
 
 def _save(picture: RGB, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
     return path

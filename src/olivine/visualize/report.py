@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from olivine.engine.files import write_text
 from olivine.visualize.figures import bars, curves
 
@@ -93,17 +95,20 @@ def comparison_sections(folder: Path) -> list[Section]:
     """What a finished comparison has to show: its table, loss curves and per-class scores.
 
     Args:
-        folder: the comparison's folder, with `results.json`.
+        folder: the comparison's folder, with `compare.yaml` and `results.json`.
     """
+    seeds = yaml.safe_load((folder / "compare.yaml").read_text(encoding="utf-8"))["seeds"]
     miou = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     protocols = [key.removesuffix("_miou") for key in next(iter(miou.values()))]
     sections = [_table_section(miou, protocols)]
-    pretraining = [_pretraining_curves(run) for run in sorted(folder.glob("pretrain-*"))]
+    pretrained = {arm: folder / f"pretrain-{arm}" for arm in miou}
+    pretraining = [_pretraining_curves(arm, run) for arm, run in pretrained.items() if run.is_dir()]
     if pretraining:
         sections.append(Section("Pretraining: the losses fall", pictures=pretraining))
-    pictures = [_class_bars(folder, list(miou), protocol) for protocol in protocols]
+    runs = {name: {arm: [folder / f"{arm}-{name}-seed{seed}" for seed in seeds] for arm in miou} for name in protocols}
+    pictures = [_class_bars(protocol, arms) for protocol, arms in runs.items()]
     sections.append(Section("Class by class", ["IoU per class, mean over the seeds."], pictures=pictures))
-    training = [_training_curves(folder, list(miou), protocol) for protocol in protocols]
+    training = [_training_curves(protocol, arms) for protocol, arms in runs.items()]
     sections.append(Section("Downstream training", pictures=training))
     return sections
 
@@ -134,24 +139,21 @@ def _losses(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     return series
 
 
-def _pretraining_curves(run: Path) -> Picture:
-    arm = run.name.removeprefix("pretrain-")
+def _pretraining_curves(arm: str, run: Path) -> Picture:
     return Picture(curves(_losses(run), f"{arm}: pretraining losses", "loss"), "No 3-D label takes part in these.")
 
 
-def _training_curves(folder: Path, arms: Sequence[str], protocol: str) -> Picture:
-    series = {}
-    for arm in arms:
-        runs = sorted(folder.glob(f"{arm}-{protocol}-seed*"))
-        series[arm] = _losses(runs[0]).get("loss", ([], []))
+def _training_curves(protocol: str, arms: Mapping[str, Sequence[Path]]) -> Picture:
+    """Curves of each arm's first run."""
+    series = {arm: _losses(first).get("loss", ([], [])) for arm, (first, *_) in arms.items()}
     return Picture(curves(series, f"{protocol}: training loss", "loss"), "First seed.")
 
 
-def _class_bars(folder: Path, arms: Sequence[str], protocol: str) -> Picture:
+def _class_bars(protocol: str, arms: Mapping[str, Sequence[Path]]) -> Picture:
+    """IoU of each class, the mean over each arm's runs."""
     values: dict[str, list[float]] = {}
     names: list[str] = []
-    for arm in arms:
-        runs = sorted(folder.glob(f"{arm}-{protocol}-seed*"))
+    for arm, runs in arms.items():
         per_seed = [json.loads((run / "results.json").read_text(encoding="utf-8"))["iou"] for run in runs]
         names = list(per_seed[0])
         values[arm] = [_mean([seed[name] for seed in per_seed]) for name in names]
