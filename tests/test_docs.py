@@ -1,0 +1,171 @@
+"""The documentation says what is so: its code runs, its commands parse, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+import typer.main
+
+from builders.nuscenes import build_nuscenes
+from olivine.backbones import MinkUNetConfig
+from olivine.cli import app
+from olivine.config import Config, load_recipe, shipped_recipes
+from olivine.data.voxelize import CylindricalVoxels
+from olivine.engine.weights import save_weights
+from olivine.methods import OlivineConfig
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+FENCE = re.compile(
+    r"^(?:<!-- (?P<mark>[^>]+) -->\n)?```(?P<language>\S*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+sys.path.insert(0, str(DOCS / "_ext"))
+
+from configuration import COMMANDS, command_of, configuration_reference, parts_of, recipe_list  # noqa: E402
+from docstrings import readable  # noqa: E402
+
+
+def blocks(page: Path) -> list[re.Match[str]]:
+    return list(FENCE.finditer(page.read_text(encoding="utf-8")))
+
+
+def command_lines() -> Iterator[tuple[str, list[str]]]:
+    """Every `olivine …` line of a shell block: where it stands, and the words after `olivine`."""
+    for page in (*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"):
+        for block in blocks(page):
+            if block["language"] in ("sh", "bash", "console", "shell"):
+                for line in block["text"].replace("\\\n", " ").splitlines():
+                    words = shlex.split(line.removeprefix("$ "), comments=True)
+                    starts = [i for i, word in enumerate(words) if word == "olivine" or word.endswith("/olivine")]
+                    if starts and "install" not in words[: starts[0]]:
+                        yield f"{page.name}: {line}", words[starts[0] + 1 :]
+
+
+COMMAND_LINES = list(command_lines())
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the examples name: a dataset, a scan, two finished runs and a foreign checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    build_nuscenes(tmp_path / "datasets" / "nuscenes", points=400)
+    np.random.default_rng(0).uniform(0, 20, (200, 5)).astype(np.float32).tofile("scan.pcd.bin")
+    config = MinkUNetConfig(name="minkunet14a", width=0.125)
+    made = {"backbone": config.model_dump(), "in_channels": 1, "voxels": CylindricalVoxels().model_dump()}
+    save_weights(Path("runs/olivine_nuscenes"), config.build(1, 8, class_head=True), {**made, "task": "pretraining"})
+    about = {**made, "task": "segmentation", "classes": "nuscenes"}
+    save_weights(Path("runs/finetune_nuscenes"), config.build(1, 16), about)
+    torch.save({"model_points": MinkUNetConfig(width=0.125).build(1, 8).state_dict()}, "minkunet_slidr.pt")
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "<!-- run -->" in page.read_text()], ids=lambda p: p.stem)
+def test_marked_code_runs_from_top_to_bottom(page, workplace, monkeypatch):
+    # A module, in which pydantic finds what the annotations of the examples name.
+    module = ModuleType(f"docs_{page.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    names = vars(module)
+    for block in blocks(page):
+        kind, _, path = (block["mark"] or "").partition(": ")
+        if kind == "file":
+            Path(path).write_text(block["text"], encoding="utf-8")
+        elif kind == "run":
+            line = page.read_text(encoding="utf-8").count("\n", 0, block.start("text"))
+            exec(compile("\n" * line + block["text"], str(page), "exec", dont_inherit=True), names)
+    for contract in [value for name, value in names.items() if name.startswith("Test")]:
+        checks = [name for name in dir(contract) if name.startswith("test_")]
+        assert checks
+        for check in checks:
+            getattr(contract(), check)()
+
+
+@pytest.mark.parametrize(("where", "words"), COMMAND_LINES, ids=[where for where, _ in COMMAND_LINES])
+def test_commands_parse_and_their_recipes_and_keys_exist(where, words):
+    commands = typer.main.get_command(app).commands
+    if words[0].startswith("-"):
+        return
+    arguments = commands[words[0]].make_context(words[0], words[1:]).params
+    overrides = list(arguments.get("overrides") or ())
+    if words[0] in ("demo", "simulate"):
+        load_recipe(COMMANDS[words[0]], words[0], overrides)
+    elif words[0] in COMMANDS and not str(arguments["recipe"]).endswith(".yaml"):
+        load_recipe(COMMANDS[words[0]], arguments["recipe"], overrides)
+    elif words[0] == "evaluate":
+        load_recipe(COMMANDS["segment"], "finetune_nuscenes", overrides)
+
+
+def test_commands_are_shown():
+    shown = {words[0] for _, words in COMMAND_LINES}
+    assert {"simulate", "check", "pretrain", "segment", "evaluate", "export"} <= shown
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name)
+def test_links_lead_to_files_that_exist(page):
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        path = target.partition("#")[0]
+        if path and not path.startswith(("http:", "https:", "mailto:")):
+            assert (page.parent / path).exists(), target
+
+
+def test_every_page_is_in_the_table_of_contents():
+    contents = next(block["text"] for block in blocks(DOCS / "index.md") if block["language"] == "{toctree}")
+    assert {page.stem for page in PAGES} - {"index"} == {line for line in contents.splitlines() if line[:1].isalpha()}
+
+
+def reaches(model: type[Config], keys: list[str]) -> bool:
+    """Whether a dotted key exists below a configuration class, in any of the kinds that a `name` may choose."""
+    if keys[0] not in model.model_fields:
+        return False
+    parts = list(parts_of(model.model_fields[keys[0]].annotation))
+    return len(keys) == 1 or any(reaches(part, keys[1:]) for part in parts)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_dotted_keys_named_in_the_text_exist(page):
+    """The first part says whether it is meant as a key; the pages on the method leave `method.` out."""
+    models = [*COMMANDS.values(), OlivineConfig]
+    for dotted in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?:=[^`]*)?`", FENCE.sub("", page.read_text(encoding="utf-8"))):
+        keys = dotted.split(".")
+        if any(keys[0] in model.model_fields for model in models) and keys[-1] not in ("safetensors", "json", "png"):
+            assert any(reaches(model, keys) for model in models), dotted
+
+
+def test_the_reference_names_every_key_of_every_part_with_its_text():
+    reference = configuration_reference()
+    assert "`alpha` — number > 0, ≤ 1; default `0.0001`\n: Weight of a step's class mean" in reference
+    assert "`size` — list of 2: integer, integer; default `[416, 224]`" in reference
+    assert "`root` — path; **required**" in reference
+    undescribed = re.findall(r"`(\w+)` — [^\n]*\n: Which kind this is\.", reference)
+    assert set(undescribed) <= {"name"}
+
+
+def test_every_shipped_recipe_is_listed_under_a_command_with_its_comment():
+    listed = recipe_list()
+    for recipe in shipped_recipes():
+        assert f"### `{recipe}`\n\n" in listed
+        assert command_of(recipe) in COMMANDS
+    assert "OLIVINE on nuScenes with MinkUNet34C, as published" in listed
+
+
+def test_docstrings_become_restructuredtext_that_shows_what_they_say():
+    text = ["Sizes |A| and x_ of `a|b_`.", "", "    drawn", "      here", "", "Args:", "    x: `y", "        z|` w_"]
+    assert readable(text) == [
+        *["Sizes \\|A\\| and x\\_ of `a|b_`.", "", "::", "", "    drawn", "      here", ""],
+        *["Args:", "    x: `y", "        z|` w\\_"],
+    ]
+
+
+def test_pages_name_no_place_of_one_machine():
+    for page in PAGES:
+        assert not re.search(r"/(work|tmp|home|Users)/", page.read_text(encoding="utf-8")), page.name
