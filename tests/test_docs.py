@@ -21,6 +21,7 @@ from olivine.config import Config, load_recipe, shipped_recipes
 from olivine.data.voxelize import CylindricalVoxels
 from olivine.engine.weights import save_weights
 from olivine.methods import OlivineConfig
+from test_architecture import ROAD
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -106,7 +107,7 @@ def test_commands_parse_and_their_recipes_and_keys_exist(where, words):
 
 def test_commands_are_shown():
     shown = {words[0] for _, words in COMMAND_LINES}
-    assert {"simulate", "check", "pretrain", "segment", "evaluate", "export"} <= shown
+    assert {"simulate", "check", "pretrain", "segment", "evaluate", "export", "import"} <= shown
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name)
@@ -116,6 +117,11 @@ def test_links_lead_to_files_that_exist(page):
         path = target.partition("#")[0]
         if path and not path.startswith(("http:", "https:", "mailto:")):
             assert (page.parent / path).exists(), target
+
+
+def test_the_import_order_is_the_one_that_is_checked():
+    shown = next(block["text"] for block in blocks(DOCS / "design.md") if "errors →" in block["text"])
+    assert tuple(re.findall(r"[\w.]+", shown)) == tuple(part for part in ROAD if not part.startswith("__"))
 
 
 def test_every_page_is_in_the_table_of_contents():
