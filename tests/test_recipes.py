@@ -1,0 +1,118 @@
+"""The shipped recipes are what their readers take them for, and run."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from builders.nuscenes import build_nuscenes
+from builders.semantickitti import build_semantickitti
+from olivine.cli import main
+from olivine.compare import CompareConfig
+from olivine.config import Config, dump, load_recipe, shipped_recipes
+from olivine.demo import DemoConfig
+from olivine.engine.pretrain import PretrainConfig
+from olivine.errors import UserError
+from olivine.segmentation.segment import SegmentConfig
+from olivine.simulate import SimulateConfig
+
+KINDS: dict[str, type[Config]] = {
+    "method": PretrainConfig,
+    "mode": SegmentConfig,
+    "arms": CompareConfig,
+    "world": DemoConfig,
+    "scenes": SimulateConfig,
+}
+"""The configuration of a recipe, by a key that only recipes of its kind have."""
+
+
+def content(name: str) -> dict[str, Any]:
+    text = (resources.files("olivine") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+    tree: dict[str, Any] = yaml.safe_load(text)
+    return tree
+
+
+def kind(name: str) -> type[Config]:
+    (found,) = (KINDS[key] for key in content(name) if key in KINDS)
+    return found
+
+
+def of_kind(*kinds: type[Config]) -> list[str]:
+    return [name for name in shipped_recipes() if kind(name) in kinds]
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_recipes_load_and_survive_being_written(name: str, tmp_path: Path) -> None:
+    config = load_recipe(kind(name), name)
+    (tmp_path / "again.yaml").write_text(dump(config), encoding="utf-8")
+    assert load_recipe(kind(name), tmp_path / "again.yaml") == config
+
+
+@pytest.mark.parametrize("name", of_kind(PretrainConfig, SegmentConfig))
+def test_runs_are_named_after_their_recipes(name: str) -> None:
+    assert content(name)["name"] == name
+
+
+@pytest.mark.parametrize("name", of_kind(CompareConfig, DemoConfig))
+def test_comparisons_refer_to_recipes_that_exist_and_fit(name: str) -> None:
+    config = load_recipe(kind(name), name)
+    comparison = config.compare if isinstance(config, DemoConfig) else config
+    assert isinstance(comparison, CompareConfig)
+    references = [*((PretrainConfig, arm) for arm in comparison.arms.values() if arm is not None)]
+    pretraining = [load_recipe(model, reference.recipe, reference.overrides) for model, reference in references]
+    for reference in comparison.protocols.values():
+        downstream = load_recipe(SegmentConfig, reference.recipe, reference.overrides)
+        for settings in pretraining:
+            assert downstream.voxels == settings.voxels
+            same = {"batch_norm_momentum": downstream.backbone.batch_norm_momentum}
+            assert downstream.backbone == settings.backbone.model_copy(update=same)
+            assert downstream.data.root == settings.data.root
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("data")
+    return {
+        "nuscenes": build_nuscenes(folder / "nuscenes", ("scene-0061", "scene-0103"), points=150, boxes=0),
+        "semantickitti": build_semantickitti(folder / "semantickitti", ("00", "08"), range(2)),
+    }
+
+
+def overrides(name: str, roots: dict[str, Path], out: Path) -> list[str]:
+    """A shipped recipe on a tiny dataset: everything that makes it long or large, and nothing else."""
+    data = content(name)["data"]["name"]
+    train, val = {"nuscenes": ("scene-0061", "scene-0103"), "semantickitti": ("00", "08")}[data]
+    small = [f"out={out}", f"data.root={roots[data]}", "backbone.name=minkunet14a", "backbone.width=0.125"]
+    small += ["train.max_steps=2", "train.batch_size=2", "train.workers=0", "train.tensorboard=false"]
+    small += [f"train_split={{split: ['{train}'], every: 1}}"]
+    if data == "nuscenes":
+        small.append("data.version=v1.0-mini")
+    if kind(name) is SegmentConfig:
+        return [*small, f"val_split={{split: ['{val}'], every: 1}}"]
+    small += ["method.teacher.name=random", "method.pairs=64", "method.vmf.warmup_fraction=0.5"]
+    return [*small, "images.size=[32, 16]", "images.min_pairs=4"]
+
+
+@pytest.mark.parametrize("name", of_kind(PretrainConfig))
+def test_pretraining_recipes_run(name: str, roots: dict[str, Path], tmp_path: Path) -> None:
+    assert main(["pretrain", name, *overrides(name, roots, tmp_path)]) == 0
+    about = json.loads((tmp_path / name / "weights.json").read_text())
+    assert about["steps"] == 2
+
+
+@pytest.mark.parametrize("name", of_kind(SegmentConfig))
+def test_segmentation_recipes_run(name: str, roots: dict[str, Path], tmp_path: Path) -> None:
+    assert main(["segment", name, *overrides(name, roots, tmp_path)]) == 0
+    results = json.loads((tmp_path / name / "results.json").read_text())
+    assert results["protocol"]["mode"] == content(name)["mode"]
+    assert results["protocol"]["steps"] == 2
+
+
+def test_an_unknown_recipe_is_answered_with_those_that_ship() -> None:
+    with pytest.raises(UserError, match=f"no recipe named 'olivine_moon'; shipped are {', '.join(shipped_recipes())}"):
+        load_recipe(PretrainConfig, "olivine_moon")
