@@ -7,6 +7,7 @@ interrupted.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def run_demo(config: DemoConfig) -> str:
     _claim(folder, config)
     if not world.exists():
         _log.info("simulating %d scenes into %s", config.world.scenes, world)
-        simulate(world, config.world)
+        simulate(world, config.world, workers=os.cpu_count() or 1)
         report = check_folder(world)
         _log.info("%s", report)
         if report.problems:
