@@ -1,0 +1,242 @@
+"""Comparisons: what they run, what they leave, and that they can be started again at any time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from builders.recipes import tiny_data, tiny_pretraining, tiny_segmentation, write_recipe
+from olivine.cli import main
+from olivine.compare import CompareConfig, Comparison, compare
+from olivine.config import dump, load_recipe, validate
+from olivine.engine import pretrain as pretraining
+from olivine.engine.pretrain import PretrainConfig
+from olivine.engine.weights import read_weights
+from olivine.errors import UserError
+from olivine.segmentation.segment import evaluate_run
+
+SEEDS = (0, 7)
+RUNS = [f"{arm}-{way}-seed{seed}" for arm in ("scratch", "olivine") for way in ("finetune", "probe") for seed in SEEDS]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_data(tmp_path_factory.mktemp("sound") / "data")
+
+
+def recipe(folder: Path, data: Path, **changes: Any) -> dict[str, Any]:
+    """Two arms × two protocols × two seeds."""
+    folder.mkdir(exist_ok=True)
+    method = write_recipe(folder / "method.yaml", tiny_pretraining(data))
+    segmentation = write_recipe(folder / "segmentation.yaml", tiny_segmentation(data, data={"name": "nuscenes"}))
+    tree = {
+        "name": "both",
+        "out": str(folder),
+        "seeds": list(SEEDS),
+        "arms": {"scratch": None, "olivine": {"recipe": method}},
+        "protocols": {
+            "finetune": {"recipe": segmentation},
+            "probe": {"recipe": segmentation, "overrides": ["mode=probe", "optimizer.lr=0.01"]},
+        },
+        "overrides": [f"data.root={data}", "data.version=v1.0-mini", "data.boxes=false"],
+    }
+    return {**tree, **changes}
+
+
+def config(folder: Path, data: Path, **changes: Any) -> CompareConfig:
+    return validate(CompareConfig, recipe(folder, data, **changes), "test")
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    return compare(config(tmp_path_factory.mktemp("finished"), data))
+
+
+def times(folder: Path) -> dict[str, int]:
+    """When each run folder, and everything in it, last changed."""
+    runs = [folder / name for name in (*RUNS, "pretrain-olivine")]
+    return {str(path): path.stat().st_mtime_ns for run in runs for path in (run, *run.rglob("*"))}
+
+
+def test_results_are_percentages_by_arm_protocol_and_seed(finished: Comparison) -> None:
+    results = json.loads((finished.path / "results.json").read_text())
+    assert list(results) == ["scratch", "olivine"]
+    for arm, scores in results.items():
+        assert list(scores) == ["finetune_miou", "probe_miou"]
+        for key, values in scores.items():
+            runs = [finished.path / f"{arm}-{key.removesuffix('_miou')}-seed{seed}" for seed in SEEDS]
+            miou = [json.loads((run / "results.json").read_text())["miou"] for run in runs]
+            assert values == [round(value, 2) for value in miou]
+            assert all(0 <= value <= 100 for value in values)
+
+
+def test_the_table_has_a_row_per_arm(finished: Comparison) -> None:
+    table = str(finished)
+    assert (finished.path / "table.txt").read_text() == f"{table}\n"
+    lines = [line.split() for line in table.splitlines()]
+    assert lines[0] == ["mIoU", "(%)", "finetune", "probe"]
+    assert [line[0] for line in lines[1:3]] == ["scratch", "olivine"]
+    first, second = finished.miou["olivine"]["probe"]
+    mean, spread = (first + second) / 2, abs(first - second) / 2**0.5
+    assert lines[2][-3:] == [f"{mean:.1f}", "±", f"{spread:.1f}"]
+
+
+def test_one_seed_has_no_spread(tmp_path: Path) -> None:
+    table = str(Comparison(tmp_path, {"scratch": {"finetune": [12.34]}}, {})).splitlines()
+    assert table[1].split() == ["scratch", "12.3"]
+    assert table[2].startswith("one seed;")
+
+
+def test_arms_differ_in_their_weights_and_in_nothing_else(finished: Comparison) -> None:
+    for protocol, seed in (("finetune", 0), ("probe", 7)):
+        runs = [finished.path / f"{arm}-{protocol}-seed{seed}" for arm in ("scratch", "olivine")]
+        scratch, olivine = (yaml.safe_load((run / "config.yaml").read_text()) for run in runs)
+        assert scratch.pop("weights") is None
+        assert olivine.pop("weights") == str(finished.path / "pretrain-olivine")
+        assert scratch.pop("name") != olivine.pop("name")
+        assert scratch == olivine
+        assert scratch["train"]["seed"] == seed
+        assert scratch["mode"] == protocol
+    pretrained = read_weights(finished.path / "pretrain-olivine").tensors
+    probed = read_weights(finished.path / "olivine-probe-seed7").tensors
+    assert (probed["conv0p1s1.kernel"] == pretrained["conv0p1s1.kernel"]).all()
+
+
+def test_what_each_protocol_saw_is_kept(finished: Comparison) -> None:
+    protocols = json.loads((finished.path / "protocols.json").read_text())
+    assert {name: protocol["mode"] for name, protocol in protocols.items()} == {
+        "finetune": "finetune",
+        "probe": "probe",
+    }
+    assert protocols["probe"]["scored"]["scenes"] == ["scene-0103"]
+
+
+def test_its_runs_are_ordinary_runs(finished: Comparison) -> None:
+    run = finished.path / "olivine-finetune-seed7"
+    again = evaluate_run(run)
+    assert round(again["miou"], 2) == finished.miou["olivine"]["finetune"][1]
+
+
+def test_started_again_it_does_nothing_and_says_the_same(data: Path, tmp_path: Path, capsys: Any) -> None:
+    path = write_recipe(tmp_path / "both.yaml", recipe(tmp_path, data))
+    assert main(["compare", path]) == 0
+    first, before = capsys.readouterr().out, times(tmp_path / "both")
+    assert main(["compare", path]) == 0
+    assert capsys.readouterr().out == first
+    assert times(tmp_path / "both") == before
+
+
+def test_interrupted_between_runs_it_goes_on(
+    data: Path, finished: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(tmp_path, data)
+    segment, started = compare.__globals__["segment"], []
+
+    def counted(run: Any, *, resume: bool) -> Any:
+        started.append(run.name)
+        if len(started) == 6:
+            raise KeyboardInterrupt
+        return segment(run, resume=resume)
+
+    monkeypatch.setattr("olivine.compare.segment", counted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(settings)
+    assert not (tmp_path / "both" / "results.json").exists()
+    assert compare(settings).miou == finished.miou
+    assert started == [*RUNS[:6], *RUNS[5:]]
+
+
+def test_a_pretraining_is_done_when_all_its_weights_are_there(
+    data: Path, finished: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(tmp_path, data, seeds=[0])
+    save_weights = pretraining.save_weights
+
+    def killed(folder: Path, *arguments: Any) -> None:
+        save_weights(folder, *arguments)
+        (folder / "weights.json").unlink()  # written after the weights, so a kill in between leaves this
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretraining, "save_weights", killed)
+    with pytest.raises(KeyboardInterrupt):
+        compare(settings)
+    assert (tmp_path / "both" / "pretrain-olivine" / "weights.safetensors").exists()
+    monkeypatch.undo()
+    again = compare(settings)
+    assert again.miou["olivine"]["probe"] == finished.miou["olivine"]["probe"][:1]
+    assert (tmp_path / "both" / "pretrain-olivine" / "weights.json").exists()
+
+
+def test_a_folder_belongs_to_one_comparison(finished: Comparison) -> None:
+    stored = load_recipe(CompareConfig, finished.path / "compare.yaml")
+    with pytest.raises(UserError, match="holds a comparison with other settings; choose another name"):
+        compare(stored.model_copy(update={"seeds": (0, 1)}))
+
+
+@pytest.mark.parametrize("file", ["method.yaml", "segmentation.yaml"])
+def test_results_of_recipes_that_have_changed_since_are_not_taken(
+    data: Path, tmp_path: Path, file: str, capsys: Any
+) -> None:
+    path = write_recipe(tmp_path / "both.yaml", recipe(tmp_path, data, seeds=[0]))
+    assert main(["compare", path]) == 0
+    tree = yaml.safe_load((tmp_path / file).read_text())
+    tree["optimizer"]["lr"] = 0.2
+    write_recipe(tmp_path / file, tree)
+    capsys.readouterr()
+    assert main(["compare", path]) == 2
+    assert "optimizer.lr (was " in capsys.readouterr().err
+
+
+def test_a_mistake_in_any_recipe_shows_before_anything_is_written(data: Path, tmp_path: Path) -> None:
+    settings = recipe(tmp_path, data)
+    settings["protocols"]["probe"]["overrides"] = ["mode=prob"]
+    with pytest.raises(UserError, match="mode: "):
+        compare(validate(CompareConfig, settings, "test"))
+    assert not (tmp_path / "both").exists()
+
+
+def test_runs_of_one_name_are_refused(data: Path, tmp_path: Path) -> None:
+    segmentation = {"recipe": write_recipe(tmp_path / "segmentation.yaml", tiny_segmentation(data))}
+    ambiguous = {"arms": {"a": None, "a-b": None}, "protocols": {"b-c": segmentation, "c": segmentation}}
+    settings = config(tmp_path / "both", data, **ambiguous)
+    with pytest.raises(UserError, match="two runs would be called a-b-c-seed0"):
+        compare(settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"seeds": []}, "seeds"),
+        ({"seeds": [1, 1]}, "seeds"),
+        ({"seeds": [-1]}, r"seeds\.0"),
+        ({"arms": {}}, "arms"),
+        ({"arms": {"a/b": None}}, "arms"),
+        ({"name": "../x"}, "name"),
+    ],
+)
+def test_settings_that_make_no_comparison_are_refused_by_key(
+    data: Path, tmp_path: Path, changes: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(UserError, match=f"test: {key}"):
+        config(tmp_path, data, **changes)
+
+
+def test_a_protocol_without_labels_to_score_is_refused(data: Path, tmp_path: Path) -> None:
+    bare = tiny_data(tmp_path / "bare", lidarseg=False, camseg=False)
+    unlabelled = {"name": "nuscenes", "root": str(bare), "version": "v1.0-mini"}
+    segmentation = write_recipe(tmp_path / "unlabelled.yaml", tiny_segmentation(data, val_data=unlabelled))
+    settings = config(tmp_path, data, arms={"scratch": None}, protocols={"finetune": {"recipe": segmentation}})
+    with pytest.raises(UserError, match="scratch-finetune-seed0: no labels in the scored split"):
+        compare(settings)
+
+
+def test_the_stored_settings_are_the_comparison(finished: Comparison) -> None:
+    stored = load_recipe(CompareConfig, finished.path / "compare.yaml")
+    assert dump(stored) == (finished.path / "compare.yaml").read_text()
+    arm = stored.arms["olivine"]
+    assert arm is not None
+    assert load_recipe(PretrainConfig, arm.recipe).method.name == "olivine"

@@ -1,0 +1,137 @@
+"""`olivine.load`: a trained backbone on points, with the numbers that evaluation gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import olivine
+from builders.recipes import TRAIN, VAL, tiny_data, tiny_pretraining, tiny_segmentation
+from olivine.backbones import MinkUNetConfig
+from olivine.config import validate
+from olivine.data.nuscenes import NuScenes, NuScenesConfig
+from olivine.data.splits import SplitConfig
+from olivine.engine.pretrain import PretrainConfig, pretrain
+from olivine.engine.weights import save_weights
+from olivine.errors import UserError
+from olivine.segmentation.segment import SegmentConfig, segment
+from olivine.sparse import SparseTensor
+
+BOUNDED = {"name": "cartesian", "size_m": [4.0, 4.0, 2.0], "bounds_m": [-20, -20, -2, 20, 20, 2]}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_data(tmp_path_factory.mktemp("sound") / "data")
+
+
+@pytest.fixture(scope="module")
+def segmented(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    tree = tiny_segmentation(data, out=str(out), voxels=BOUNDED, write_predictions=True, eval_batch_size=1)
+    segment(validate(SegmentConfig, tree, "test"))
+    return out / "segmented"
+
+
+@pytest.fixture(scope="module")
+def pretrained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tree = tiny_pretraining(data, out=str(tmp_path_factory.mktemp("runs")))
+    return pretrain(validate(PretrainConfig, tree, "test"))
+
+
+def frames(data: Path, scene: str) -> NuScenes:
+    return NuScenesConfig(root=data, version="v1.0-mini").open(SplitConfig(split=[scene]))
+
+
+def test_predictions_are_those_of_the_evaluation(segmented: Path, data: Path) -> None:
+    model = olivine.load(segmented)
+    dataset = frames(data, VAL)
+    for index in range(len(dataset)):
+        frame = dataset[index]
+        predicted = model.predict(frame.points_lidar_m, frame.intensity)
+        sweep = dataset.lidar_token(frame.token)
+        (file,) = (segmented / "predictions").rglob(f"{sweep}_lidarseg.bin")
+        written = np.fromfile(file, np.uint8)
+        assert predicted.dtype == np.uint8
+        np.testing.assert_array_equal(predicted, written)
+        outside = (np.abs(frame.points_lidar_m[:, :2]) > 20).any(axis=1)
+        assert 0 < outside.sum() < len(outside)
+        assert (predicted[outside] == 0).all()
+        assert len(np.unique(predicted)) > 1
+
+
+def test_intensity_is_taken_in_the_sensors_own_range(segmented: Path, data: Path) -> None:
+    model, frame = olivine.load(segmented), frames(data, VAL)[0]
+    features = model.features(frame.points_lidar_m, frame.intensity)
+    scaled = model.features(frame.points_lidar_m, frame.intensity / 255, intensity_max=1.0)
+    np.testing.assert_allclose(scaled, features, atol=1e-5)
+
+
+def test_features_of_a_pretrained_backbone_are_one_row_a_point(pretrained: Path, data: Path) -> None:
+    model, frame = olivine.load(pretrained), frames(data, TRAIN)[0]
+    features = model.features(frame.points_lidar_m, frame.intensity)
+    assert features.shape == (150, model.network.feature_channels)
+    assert features.dtype == np.float32
+    assert not model.network.training
+    cells = np.floor(frame.points_lidar_m / np.array([4, 4, 2], np.float32)).astype(np.int32)
+    voxels, first, inverse = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+    inputs = torch.from_numpy(frame.intensity[first] / 255)[:, None]
+    coordinates = torch.from_numpy(np.insert(voxels, 0, 0, axis=1))
+    with torch.no_grad():
+        rows = model.network.forward_features(SparseTensor(inputs, coordinates)).features.numpy()
+    np.testing.assert_allclose(features, rows[inverse.ravel()], atol=1e-5)
+
+
+def test_pretrained_weights_predict_no_classes(pretrained: Path) -> None:
+    with pytest.raises(UserError, match="predict no classes; fine-tune or probe them"):
+        olivine.load(pretrained).predict(np.zeros((3, 3)), np.zeros(3))
+
+
+def test_a_weights_file_is_as_good_as_its_folder(pretrained: Path, data: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes((pretrained / "weights.safetensors").read_bytes())
+    frame = frames(data, TRAIN)[0]
+    models = (olivine.load(pretrained), olivine.load(str(moved)))
+    one, other = (model.features(frame.points_lidar_m, frame.intensity) for model in models)
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("points", [0, 1])
+def test_clouds_of_hardly_any_points_are_no_trouble(segmented: Path, points: int) -> None:
+    model = olivine.load(segmented)
+    cloud, intensity = np.zeros((points, 3)), np.zeros(points)
+    assert model.features(cloud, intensity).shape == (points, model.network.feature_channels)
+    assert model.predict(cloud, intensity).shape == (points,)
+
+
+@pytest.mark.parametrize(("points", "intensity"), [((5, 4), (5,)), ((15,), (5,)), ((5, 3), (4,)), ((5, 3), (5, 1))])
+def test_wrong_shapes_are_named(segmented: Path, points: tuple[int, ...], intensity: tuple[int, ...]) -> None:
+    model = olivine.load(segmented)
+    for method in (model.features, model.predict):
+        with pytest.raises(UserError) as caught:
+            method(np.zeros(points), np.zeros(intensity))
+        assert str(list(points)) in str(caught.value)
+        assert str(list(intensity)) in str(caught.value)
+
+
+def test_what_is_no_trained_backbone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such run folder or weights file"):
+        olivine.load(tmp_path / "nowhere")
+    with pytest.raises(UserError, match=r"no weights\.safetensors in this folder; a run writes it when it is finished"):
+        olivine.load(tmp_path)
+    (tmp_path / "cut.safetensors").write_bytes(b"\x10")
+    with pytest.raises(UserError, match=r"cut\.safetensors: not a readable safetensors file"):
+        olivine.load(tmp_path / "cut.safetensors")
+    save_weights(tmp_path, torch.nn.Linear(2, 2), {"backbone": {}})
+    with pytest.raises(UserError, match=r"has no in_channels, voxels, final\.kernel"):
+        olivine.load(tmp_path)
+
+
+def test_a_network_of_another_version_is_refused(tmp_path: Path) -> None:
+    about = {"backbone": {"name": "minkunet99z"}, "in_channels": 1, "voxels": BOUNDED}
+    save_weights(tmp_path, MinkUNetConfig(name="minkunet14a", width=0.125).build(1, 8), about)
+    with pytest.raises(UserError, match="describes a network that this version does not know"):
+        olivine.load(tmp_path)
