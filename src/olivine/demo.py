@@ -101,8 +101,8 @@ def _report(settings: CompareConfig, comparison: Comparison, data: NuScenesConfi
         result,
         Section("What this is, and what it is not", HONESTY, note=True),
         *rest,
-        Section("Clouds", pictures=cloud_pictures(scored, middle, models)),
-        Section("Images and weak labels", pictures=image_pictures(scored, middle)),
+        Section("Clouds", pictures=cloud_pictures(scored, middle, models), wide=True),
+        Section("Images and weak labels", pictures=image_pictures(scored, middle), wide=True),
         Section("How the scores were made", listing=_protocols(settings)),
     ]
     return write_report(folder / "report.html", "Images teach a LiDAR network", sections)

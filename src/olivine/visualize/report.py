@@ -28,9 +28,17 @@ table { border-collapse: collapse; margin: 1rem 0; } th, td { padding: .35rem .9
 th:first-child, td:first-child { text-align: left; } tr + tr { border-top: 1px solid #8884; }
 figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; border-radius: 4px; }
 figcaption { font-size: .88rem; opacity: .8; } .row { display: flex; flex-wrap: wrap; gap: 1rem; }
-.row figure { flex: 1 1 22rem; margin: 0; } .note { border-left: 4px solid #3f7d20; padding: .1rem 1rem; }
+.row figure { flex: 1 1 18rem; margin: 0; } .note { border-left: 4px solid #3f7d20; padding: .1rem 1rem; }
 pre { overflow-x: auto; background: #8881; padding: .8rem; font-size: .85rem; }
 """
+
+
+_TERMS = {
+    "loss_ppkt": "Point-pixel InfoNCE: each point finds its own pixel.",
+    "loss_sup": "Weakly-supervised contrast: points find pixels of their class.",
+    "loss_vmf": "Consistency with the class densities; it starts after the warm-up, with a constant that makes it jump.",
+}
+"""What each term of a method's loss says, for captions."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,7 @@ class Section:
         pictures: pictures, side by side where they fit.
         listing: preformatted text, e.g. a configuration; empty for none.
         note: whether the text is set off as something the reader must know.
+        wide: give every picture the full width, one below the other.
     """
 
     title: str
@@ -65,6 +74,7 @@ class Section:
     pictures: Sequence[Picture] = ()
     listing: str = ""
     note: bool = False
+    wide: bool = False
 
 
 def write_report(path: Path, title: str, sections: Sequence[Section]) -> Path:
@@ -102,9 +112,11 @@ def comparison_sections(folder: Path) -> list[Section]:
     protocols = [key.removesuffix("_miou") for key in next(iter(miou.values()))]
     sections = [_table_section(miou, protocols)]
     pretrained = {arm: folder / f"pretrain-{arm}" for arm in miou}
-    pretraining = [_pretraining_curves(arm, run) for arm, run in pretrained.items() if run.is_dir()]
+    pretraining = [
+        picture for arm, run in pretrained.items() if run.is_dir() for picture in _pretraining_curves(arm, run)
+    ]
     if pretraining:
-        sections.append(Section("Pretraining: the losses fall", pictures=pretraining))
+        sections.append(Section("Pretraining", ["No 3-D label takes part in these losses."], pictures=pretraining))
     runs = {name: {arm: [folder / f"{arm}-{name}-seed{seed}" for seed in seeds] for arm in miou} for name in protocols}
     pictures = [_class_bars(protocol, arms) for protocol, arms in runs.items()]
     sections.append(Section("Class by class", ["IoU per class, mean over the seeds."], pictures=pictures))
@@ -139,8 +151,12 @@ def _losses(run: Path) -> dict[str, tuple[list[float], list[float]]]:
     return series
 
 
-def _pretraining_curves(arm: str, run: Path) -> Picture:
-    return Picture(curves(_losses(run), f"{arm}: pretraining losses", "loss"), "No 3-D label takes part in these.")
+def _pretraining_curves(arm: str, run: Path) -> list[Picture]:
+    """A picture per term: their scales differ too much for one."""
+    terms = {name: curve for name, curve in _losses(run).items() if name != "loss"}
+    return [
+        Picture(curves({name: curve}, f"{arm}: {name}", name), _TERMS.get(name, name)) for name, curve in terms.items()
+    ]
 
 
 def _training_curves(protocol: str, arms: Mapping[str, Sequence[Path]]) -> Picture:
@@ -175,7 +191,9 @@ def _section(section: Section) -> str:
         head, *rows = section.table
         parts.append(f"<table>{_row(head, 'th')}{''.join(_row(row, 'td') for row in rows)}</table>")
     if section.pictures:
-        parts.append(f'<div class="row">{"".join(_figure(picture) for picture in section.pictures)}</div>')
+        parts.append(
+            f'<div class="{"stack" if section.wide else "row"}">{"".join(_figure(picture) for picture in section.pictures)}</div>'
+        )
     if section.listing:
         parts.append(f"<pre>{html.escape(section.listing)}</pre>")
     return "\n".join(parts)
