@@ -59,9 +59,21 @@ def test_weights_say_how_they_were_made(finished: Path) -> None:
     assert about["backbone"]["name"] == "minkunet14a"
     assert about["in_channels"] == 1
     assert about["method"]["teacher"]["name"] == "random"
+    assert about["sources"] == {"teacher": "random convolutions, seed 0, never trained"}
     assert about["train"]["scenes"] == ["00"]
     assert about["train"]["weak_labels"] == {"classes": ["road", "car", "tree"], "labeller": "test"}
     assert about["steps"] == STEPS
+
+
+def test_the_log_says_what_the_teacher_is(finished: Path) -> None:
+    log = (finished / "log.txt").read_text(encoding="utf-8").splitlines()
+    assert sum(line.endswith("teacher: random convolutions, seed 0, never trained") for line in log) == 1
+
+
+def test_weak_labels_are_recorded_only_where_they_taught(data: Path, tmp_path: Path) -> None:
+    settings = config(data, tmp_path)
+    plain = settings.model_copy(update={"method": settings.method.model_copy(update={"supervised": False})})
+    assert read_weights(pretrain(plain)).about["train"]["weak_labels"] is None
 
 
 def test_every_step_and_stage_is_recorded(finished: Path) -> None:

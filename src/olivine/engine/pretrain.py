@@ -44,7 +44,7 @@ class PretrainConfig(Config):
     """Folder of all runs."""
 
     data: DatasetConfig
-    """The dataset to learn from. Its 3-D labels are never read."""
+    """The dataset to learn from. Its 3-D labels, where it has any, never reach the method."""
 
     train_split: SplitConfig = SplitConfig(split="train")
     """What of it is learned from."""
@@ -96,6 +96,9 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
     method = _build(config, dataset)
     loader = _loader(config, dataset, method, processes)
     run = RunFolder.open(config.out, config.name, config, resume=resume, may_differ=MAY_DIFFER, main=processes.main)
+    if processes.main:
+        for name, source in method.sources.items():
+            run.log(f"{name}: {source}")
     processes.wait()
     result = train(
         method,
@@ -108,7 +111,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
         distribution=processes,
     )
     if processes.main:
-        save_weights(run.path, method.backbone, _about(config, dataset, result.steps))
+        save_weights(run.path, method.backbone, _about(config, dataset, method, result.steps))
     # Whatever comes next may read them, on every process.
     processes.wait()
     return run.path
@@ -146,9 +149,9 @@ def _loader(config: PretrainConfig, dataset: Dataset, method: Method, processes:
     )
 
 
-def _about(config: PretrainConfig, dataset: Dataset, steps: int) -> dict[str, Any]:
+def _about(config: PretrainConfig, dataset: Dataset, method: Method, steps: int) -> dict[str, Any]:
     """What the weights say about themselves."""
-    manifest = dataset.manifest
+    manifest = dataset.manifest if method.views.weak_labels else None
     weak_labels = None if manifest is None else {"classes": list(manifest.classes), "labeller": manifest.labeller}
     return {
         "task": "pretraining",
@@ -156,6 +159,7 @@ def _about(config: PretrainConfig, dataset: Dataset, steps: int) -> dict[str, An
         "in_channels": config.voxels.channels,
         "voxels": config.voxels.model_dump(mode="json"),
         "method": config.method.model_dump(mode="json"),
+        "sources": method.sources,
         "train": {
             "dataset": dataset.name,
             **config.train_split.model_dump(mode="json"),

@@ -38,6 +38,8 @@ class Method(nn.Module, ABC):
     Attributes:
         backbone: what is exported after pretraining.
         views: what the loader must prepare.
+        sources: what the method learns from besides the dataset (a teacher's weights), one line each by name; logged,
+            and recorded with the weights.
         timings: seconds by stage of the latest forward pass.
         synchronize: wait for the GPU at the ends of each stage, so that `timings` are true there too; costs speed.
     """
@@ -47,6 +49,7 @@ class Method(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
+        self.sources: dict[str, str] = {}
         self.timings: dict[str, float] = {}
         self.synchronize = False
 

@@ -120,6 +120,7 @@ class Olivine(Method):
             )
         self.config = config
         self.views = Views(images=True, weak_labels=config.supervised)
+        self.sources["teacher"] = teacher.source
         self.backbone = backbone
         # A tuple hides it from the module tree: it is in no state dict and costs DistributedDataParallel nothing.
         self._hidden = (teacher,)
