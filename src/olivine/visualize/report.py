@@ -36,7 +36,7 @@ pre { overflow-x: auto; background: #8881; padding: .8rem; font-size: .85rem; }
 _TERMS = {
     "loss_ppkt": "Point-pixel InfoNCE: each point finds its own pixel.",
     "loss_sup": "Weakly-supervised contrast: points find pixels of their class.",
-    "loss_vmf": "Consistency with the class densities; it starts after the warm-up, with a constant that makes it jump.",
+    "loss_vmf": "Consistency with the class densities. It starts after the warm-up, with a constant that lets it jump.",
 }
 """What each term of a method's loss says, for captions."""
 
@@ -191,9 +191,8 @@ def _section(section: Section) -> str:
         head, *rows = section.table
         parts.append(f"<table>{_row(head, 'th')}{''.join(_row(row, 'td') for row in rows)}</table>")
     if section.pictures:
-        parts.append(
-            f'<div class="{"stack" if section.wide else "row"}">{"".join(_figure(picture) for picture in section.pictures)}</div>'
-        )
+        layout = "stack" if section.wide else "row"
+        parts.append(f'<div class="{layout}">{"".join(_figure(picture) for picture in section.pictures)}</div>')
     if section.listing:
         parts.append(f"<pre>{html.escape(section.listing)}</pre>")
     return "\n".join(parts)
