@@ -96,9 +96,6 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
     method = _build(config, dataset)
     loader = _loader(config, dataset, method, processes)
     run = RunFolder.open(config.out, config.name, config, resume=resume, may_differ=MAY_DIFFER, main=processes.main)
-    if processes.main:
-        for name, source in method.sources.items():
-            run.log(f"{name}: {source}")
     processes.wait()
     result = train(
         method,
@@ -111,6 +108,8 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
         distribution=processes,
     )
     if processes.main:
+        for name, source in method.sources.items():
+            run.log(f"{name}: {source}")
         save_weights(run.path, method.backbone, _about(config, dataset, method, result.steps))
     # Whatever comes next may read them, on every process.
     processes.wait()
