@@ -1,0 +1,116 @@
+"""Figures: valid pictures, and colours that mean something."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from olivine.errors import MissingExtraError
+from olivine.visualize.figures import bars, clouds, curves, legend, new_figure, pca_colors
+
+RNG = np.random.default_rng(3)
+CLOUD = RNG.uniform(-40, 40, (200, 3)).astype(np.float32)
+RED = np.full((200, 3), (250, 10, 10), np.uint8)
+
+
+def decoded(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as picture:
+        assert picture.format == "PNG"
+        return np.asarray(picture.convert("RGB"), int)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(
+            lambda: curves({"a": ([1, 2], [0.5, 0.2]), "b": ([1, 2], [math.nan, 1.0])}, "t", "u"), id="curves"
+        ),
+        pytest.param(lambda: curves({}, "t", "u"), id="no curves"),
+        pytest.param(lambda: bars(["car", "road"], {"x": [1.0, math.nan], "y": [2.0, 3.0]}, "t", "u"), id="bars"),
+        pytest.param(lambda: clouds(CLOUD, {"one": RED, "two": RED}), id="clouds"),
+        pytest.param(lambda: clouds(CLOUD[:0], {"none": RED[:0]}), id="empty cloud"),
+        pytest.param(lambda: legend([str(i) for i in range(5)], RED[:5]), id="legend"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_figures_are_pictures_and_the_same_each_time(data) -> None:
+    picture = decoded(data())
+    assert picture.min() < 200 < picture.max()
+    assert data() == data()
+
+
+def test_a_longer_bar_covers_more() -> None:
+    first = decoded(bars(["car"], {"x": [10.0], "y": [100.0]}, "t", "u"))
+    grey, green = (((first == color).all(axis=2)).sum() for color in ((0x7A, 0x87, 0x94), (0x3F, 0x7D, 0x20)))
+    assert green > 5 * grey > 0
+
+
+def test_points_are_drawn_in_their_colours_within_reach() -> None:
+    near = np.array([[0.0, 0.0, 0.0]] * 50)
+    red = (np.abs(decoded(clouds(near, {"near": RED[:50]})) - (250, 10, 10)) < 60).all(axis=2).sum()
+    far = (np.abs(decoded(clouds(near + 100, {"far": RED[:50]})) - (250, 10, 10)) < 60).all(axis=2).sum()
+    assert red > 0
+    assert far == 0
+
+
+def test_without_matplotlib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    with pytest.raises(MissingExtraError, match="report"):
+        new_figure(1, 1)
+
+
+def test_feature_colours_follow_the_leading_directions() -> None:
+    # Three independent directions of clearly different spread, mixed into eight dimensions by a rotation.
+    sources = RNG.uniform(-1, 1, (500, 3)) * (100, 10, 1)
+    rotation = np.linalg.qr(RNG.normal(size=(8, 8)))[0]
+    colors = pca_colors(sources @ rotation[:3])
+    for channel in range(3):
+        correlation = np.corrcoef(sources[:, channel], colors[:, channel])[0, 1]
+        assert abs(correlation) > 0.98
+        assert (colors[:, channel].min(), colors[:, channel].max()) == (0, 255)
+
+
+def test_feature_colours_do_not_depend_on_the_sign_that_the_solver_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = RNG.normal(size=(300, 6)) * (6, 5, 4, 3, 2, 1)
+    expected = pca_colors(features)
+    solver = np.linalg.eigh
+
+    def flipped(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        values, vectors = solver(matrix)
+        return values, vectors * np.where(np.arange(len(values)) % 2, -1, 1)
+
+    monkeypatch.setattr(np.linalg, "eigh", flipped)
+    np.testing.assert_array_equal(pca_colors(features), expected)
+    shuffled = RNG.permutation(300)
+    assert np.abs(pca_colors(features[shuffled]).astype(int) - expected[shuffled]).max() <= 1
+
+
+def test_feature_colours_are_inverted_with_the_features() -> None:
+    features = RNG.normal(size=(300, 4)) * (4, 3, 2, 1)
+    both = pca_colors(features).astype(int) + pca_colors(-features)
+    assert np.abs(both - 255).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("features", "varied"),
+    [
+        pytest.param(np.zeros((0, 5)), 0, id="no points"),
+        pytest.param(np.zeros((4, 0)), 0, id="no features"),
+        pytest.param(np.ones((1, 5)), 0, id="one point"),
+        pytest.param(np.full((9, 5), 1e6), 0, id="all alike"),
+        pytest.param(np.arange(9.0)[:, None], 1, id="one dimension"),
+        pytest.param(1e4 * np.arange(9.0)[:, None] * np.linspace(0.1, 1.3, 5), 1, id="one direction of five"),
+        pytest.param(np.stack((np.arange(9.0), np.arange(9.0) % 2), 1), 2, id="two dimensions"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_directions_without_variation_are_mid_grey(features: np.ndarray, varied: int) -> None:
+    colors = pca_colors(features.astype(np.float32))
+    assert colors.dtype == np.uint8
+    assert colors.shape == (len(features), 3)
+    assert (colors[:, varied:] == 128).all()
+    assert all(len(np.unique(channel)) > 1 for channel in colors[:, :varied].T)
