@@ -150,7 +150,7 @@ def test_dotted_keys_named_in_the_text_exist(page):
 def test_the_reference_names_every_key_of_every_part_with_its_text():
     reference = configuration_reference()
     assert "`alpha` — number > 0, ≤ 1; default `0.0001`\n: Weight of a step's class mean" in reference
-    assert "`size` — list of 2: integer, integer; default `[416, 224]`" in reference
+    assert "`size` — list of 2: integer > 0, integer > 0; default `[416, 224]`" in reference
     assert "`root` — path; **required**" in reference
     undescribed = re.findall(r"`(\w+)` — [^\n]*\n: Which kind this is\.", reference)
     assert set(undescribed) <= {"name"}

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from builders.frames import make_frame
 from olivine.data.augment import CloudAugment, ImageAugment, augment_images, cloud_transform, cuboid_keep, drop_points
@@ -61,6 +62,14 @@ def test_images_of_different_sizes_come_out_alike(tmp_path):
     assert images.shape == (2, 224, 416, 3)
     assert (pairs.uv >= 0).all()
     assert (pairs.uv <= [415, 223]).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"size": (0, 224)}, {"crop_area": (-0.3, 1)}, {"crop_area": (1, 0.3)}, {"crop_ratio": (0, 2)}]
+)
+def test_cuts_that_cannot_be_made_are_refused(wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        ImageAugment(**wrong)
 
 
 def test_cloud_transform_turns_about_z_and_keeps_lengths():

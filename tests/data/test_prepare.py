@@ -1,6 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from builders.frames import make_frame
@@ -8,6 +9,7 @@ from olivine.data.augment import CloudAugment, ImageAugment
 from olivine.data.frame import find_pairs
 from olivine.data.prepare import PairConfig, Prepare, collate
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels
+from olivine.errors import UserError
 
 IMAGES = ImageAugment(size=(48, 32), min_pairs=5)
 
@@ -91,6 +93,24 @@ def test_the_same_key_gives_the_same_sample_and_another_key_another(tmp_path):
     np.testing.assert_array_equal(one.images, again.images)
     other = Prepare(CylindricalVoxels(), CloudAugment(), IMAGES)(make_frame(tmp_path, seed=3), np.random.default_rng(4))
     assert not np.array_equal(one.images, other.images)
+
+
+@pytest.mark.parametrize("field", ["points_lidar_m", "intensity"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_scan_with_points_that_are_not_finite_is_refused_by_name(tmp_path, field, value):
+    frame = make_frame(tmp_path)
+    broken = getattr(frame, field).copy()
+    broken[3:5] = value
+    with pytest.raises(UserError, match=f"{frame.token}.*: 2 of {len(broken)} points are not finite"):
+        Prepare(CylindricalVoxels())(replace(frame, **{field: broken}), np.random.default_rng(0))
+
+
+def test_a_point_too_far_away_for_the_grid_is_refused_by_the_frames_name(tmp_path):
+    frame = make_frame(tmp_path)
+    points = frame.points_lidar_m.copy()
+    points[7] = [1e30, 0, 0]
+    with pytest.raises(UserError, match=f"{frame.token}.*: 1 of {len(points)} points lie"):
+        Prepare(CylindricalVoxels())(replace(frame, points_lidar_m=points), np.random.default_rng(0))
 
 
 def test_the_occlusion_filter_drops_pairs_behind_a_wall(tmp_path):

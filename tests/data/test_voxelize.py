@@ -2,9 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from builders.frames import make_frame
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, normalized_intensity, voxel_features, voxelize
+from olivine.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -47,6 +49,28 @@ def test_a_cloud_without_points_in_the_grid_has_no_voxels(config):
         voxels = voxelize(points, config)
         assert voxels.coordinates.shape == (0, 3)
         assert (voxels.point_voxel == -1).all()
+
+
+def test_points_whose_voxels_cannot_be_told_apart_are_refused():
+    # 2^21 cells along y once made the same key as one cell along x.
+    points = np.array([[0, 0, 0], [0.05, 0, 0], [0, 2**21 * 0.05, 0]], np.float32)
+    assert len(voxelize(points[:2], CartesianVoxels(size_m=(0.05, 0.05, 0.05))).coordinates) == 2
+    with pytest.raises(UserError, match="1 of 3 points lie 1048576 voxels or more from the LiDAR"):
+        voxelize(points, CartesianVoxels(size_m=(0.05, 0.05, 0.05)))
+
+
+def test_the_outermost_voxels_are_still_told_apart():
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float32) * (2**20 - 1)
+    points = np.concatenate([corners, corners + np.float32([0, 0, 0.5])])
+    voxels = voxelize(points, CartesianVoxels(size_m=(1, 1, 1)))
+    np.testing.assert_array_equal(voxels.coordinates, corners)
+    np.testing.assert_array_equal(voxels.point_voxel, [*range(8), *range(8)])
+
+
+@pytest.mark.parametrize("wrong", [{"size_m": (0.1, 0, 0.1)}, {"bounds_m": (0, 0, 0, 1, -1, 1)}])
+def test_a_grid_without_room_is_refused(wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        CartesianVoxels(**wrong)
 
 
 def test_features_are_those_of_the_first_point_in_the_order_asked_for(tmp_path):

@@ -7,11 +7,12 @@ every step. All random choices come from the generator that is passed in.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 
 from olivine.config import Config
 from olivine.data.frame import Pairs
@@ -30,19 +31,29 @@ class CloudAugment(Config):
     """Scale by a factor uniform in 1 ± this; 0 in the published recipes."""
 
 
+def _ascending(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise ValueError("the first number must not be above the second")
+    return interval
+
+
+Interval = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ascending)]
+"""Smallest and largest value of something that is positive."""
+
+
 class ImageAugment(Config):
     """Augmentation of the images and of the cloud with them."""
 
-    size: tuple[int, int] = (416, 224)
+    size: tuple[PositiveInt, PositiveInt] = (416, 224)
     """(width, height) every image is resized to, pixels."""
 
     crop: bool = True
     """Cut a random part out of every image before resizing; off: the whole image is resized."""
 
-    crop_area: tuple[float, float] = (0.3, 1.0)
+    crop_area: Interval = (0.3, 1.0)
     """Area of the cut as a share of the image, uniform in this interval."""
 
-    crop_ratio: tuple[float, float] = (14 / 9, 17 / 9)
+    crop_ratio: Interval = (14 / 9, 17 / 9)
     """Width over height of the cut, log-uniform in this interval."""
 
     flip: float = Field(default=0.5, ge=0, le=1)

@@ -26,6 +26,7 @@ from olivine.data.augment import (
 from olivine.data.batch import Batch, Cloud, PixelPairs
 from olivine.data.frame import Frame, Pairs, find_pairs
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, Voxels, voxel_features, voxelize
+from olivine.errors import UserError
 
 
 class PairConfig(Config):
@@ -99,15 +100,20 @@ class Prepare:
             rng: the generator keyed by (seed, epoch, sample).
 
         Raises:
-            UserError: an image or a mask is missing, unreadable or of the wrong size.
+            UserError: an image or a mask is missing, unreadable or of the wrong size, or a point is not finite or too
+                far away for the grid.
         """
+        _check_finite(frame)
         images, pairs = None, None
         if self.images is not None:
             frame, images, pairs = self._cameras(frame, rng, self.images)
         points_m = frame.points_lidar_m
         if self.cloud is not None:
             points_m = points_m @ cloud_transform(rng, self.cloud).T
-        voxels = voxelize(points_m, self.voxels)
+        try:
+            voxels = voxelize(points_m, self.voxels)
+        except UserError as error:
+            raise UserError(f"frame {frame.token!r}: {error}") from error
         range_m = None
         if pairs is not None:
             pairs = pairs.select(voxels.point_voxel[pairs.point] >= 0)
@@ -142,6 +148,16 @@ class Prepare:
         frame, pairs = _keep_points(keep, frame, pairs)
         images, pairs = augment_images([camera.image() for camera in frame.cameras], pairs, rng, config)
         return frame, images, pairs
+
+
+def _check_finite(frame: Frame) -> None:
+    """Refuse a scan with NaN or infinite points: their voxel is undefined, and one spoils its whole neighbourhood."""
+    finite = np.isfinite(frame.points_lidar_m).all(axis=1) & np.isfinite(frame.intensity)
+    if not finite.all():
+        raise UserError(
+            f"frame {frame.token!r}: {int((~finite).sum())} of {len(finite)} points are not finite (position or "
+            "intensity); remove them from the scan"
+        )
 
 
 def _keep_points(keep: NDArray[np.bool_], frame: Frame, pairs: Pairs) -> tuple[Frame, Pairs]:

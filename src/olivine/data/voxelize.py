@@ -12,12 +12,15 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, PositiveFloat, field_validator
 
 from olivine.config import Config
 from olivine.data.frame import Frame
+from olivine.errors import UserError
 
 Feature = Literal["intensity", "x", "y", "z", "range"]
+
+_REACH = 2**20  # voxels to each side of the origin that a key of 3 × 21 bits can hold
 
 
 class _Features(Config):
@@ -68,11 +71,18 @@ class CartesianVoxels(_Features):
 
     name: Literal["cartesian"] = "cartesian"
 
-    size_m: tuple[float, float, float] = (0.1, 0.1, 0.1)
+    size_m: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = (0.1, 0.1, 0.1)
     """Voxel size along x, y, z, metres."""
 
     bounds_m: tuple[float, float, float, float, float, float] | None = None
     """x_min, y_min, z_min, x_max, y_max, z_max, metres; points outside belong to no voxel. None: unbounded."""
+
+    @field_validator("bounds_m")
+    @classmethod
+    def _ascending(cls, bounds: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if bounds is not None and not all(low < high for low, high in zip(bounds[:3], bounds[3:], strict=True)):
+            raise ValueError("x_min, y_min, z_min must each be below x_max, y_max, z_max")
+        return bounds
 
     def grid(self, points_m: NDArray[np.float32]) -> NDArray[np.float32]:
         """[N, 3] float32 continuous grid coordinates of points [N, 3], from the lower bounds where there are any."""
@@ -114,9 +124,20 @@ def voxelize(points_m: NDArray[np.float32], config: CylindricalVoxels | Cartesia
 
     Returns:
         The voxels; none for an empty cloud.
+
+    Raises:
+        UserError: a point lies a million voxels or more from the origin.
     """
     inside = np.flatnonzero(config.inside(points_m))
-    cells = np.floor(config.grid(points_m[inside])).astype(np.int32)
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        grid = np.floor(config.grid(points_m[inside]))
+    far = ~(np.abs(grid) < _REACH).all(axis=1)
+    if far.any():
+        raise UserError(
+            f"{int(far.sum())} of {len(points_m)} points lie {_REACH} voxels or more from the LiDAR; "
+            "remove them from the scan, or use larger voxels"
+        )
+    cells = grid.astype(np.int32)
     point_voxel = np.full(len(points_m), -1, np.int64)
     if len(inside) == 0:
         return Voxels(cells, inside, point_voxel)
@@ -130,7 +151,7 @@ def voxelize(points_m: NDArray[np.float32], config: CylindricalVoxels | Cartesia
 
 
 def _pack(cells: NDArray[np.int32]) -> NDArray[np.int64]:
-    """One int64 key per cell; 3 × 21 bits hold any cloud whose extent is under two million cells an axis."""
+    """One int64 key per cell, distinct within `_REACH` of the origin."""
     offset = cells.astype(np.int64) - cells.min(axis=0)
     return np.asarray((offset[:, 0] << 42) | (offset[:, 1] << 21) | offset[:, 2])
 
