@@ -37,6 +37,71 @@ def test_pairs_keep_pointing_at_the_same_content_through_cut_resize_and_mirror(s
     np.testing.assert_array_equal(moved.label, pairs.label[moved.point])
 
 
+def read_between_pixels(image, uv):
+    """[P, C] bilinear reading of an image [H, W, C] at positions inside it."""
+    corner = np.minimum(np.floor(uv).astype(int), np.array(image.shape[1::-1]) - 2)
+    (column, row), (right, down) = corner.T, (uv - corner).T[:, :, None]
+    above = (1 - right) * image[row, column] + right * image[row, column + 1]
+    below = (1 - right) * image[row + 1, column] + right * image[row + 1, column + 1]
+    return (1 - down) * above + down * below
+
+
+@pytest.mark.parametrize("flip", [0, 1])
+@pytest.mark.parametrize("size", [(20, 12), (150, 90)])
+def test_positions_are_right_to_a_fraction_of_a_pixel(size, flip):
+    steep = 4 * ramp(60, 36)  # 4 grey levels a pixel, so that a grey level's rounding is an eighth of a pixel
+    pairs = grid_pairs(60, 36, step=1)
+    for seed in range(5):
+        config = ImageAugment(size=size, min_pairs=10, flip=flip)
+        images, moved = augment_images([steep], pairs, np.random.default_rng(seed), config)
+        inside = ((moved.uv > 2) & (moved.uv < np.array(size) - 3)).all(axis=1)
+        seen = read_between_pixels(images[0, :, :, :2] / 4, moved.uv[inside])
+        assert inside.sum() > 100
+        np.testing.assert_allclose(seen, pairs.uv[moved.point][inside], atol=0.2)
+
+
+def test_a_cut_keeps_exactly_the_pairs_whose_pixel_it_shows():
+    u, v = np.meshgrid(np.arange(-0.375, 59.5, 0.25), np.arange(-0.375, 35.5, 0.25))
+    uv = np.stack((u.reshape(-1), v.reshape(-1)), axis=1).astype(np.float32)
+    pairs = Pairs(np.arange(len(uv)), np.zeros(len(uv), np.int64), uv, np.zeros(len(uv), np.uint8))
+    config = ImageAugment(size=(30, 18), crop_area=(0.25, 0.25), crop_ratio=(60 / 36, 60 / 36), min_pairs=10, flip=0)
+    for seed in range(5):
+        images, moved = augment_images([ramp(60, 36)], pairs, np.random.default_rng(seed), config)
+        assert len(moved) == 30 * 4 * 18 * 4
+        column, row = np.rint(moved.uv).astype(int).T
+        np.testing.assert_array_equal(images[0, row, column, :2], np.rint(uv[moved.point]))
+
+
+def test_cuts_vary_in_area_and_ratio_within_their_intervals():
+    shares, ratios = [], []
+    for seed in range(200):
+        images, _ = augment_images(
+            [ramp(240, 140)], grid_pairs(240, 140), np.random.default_rng(seed), ImageAugment(min_pairs=10, flip=0)
+        )
+        first, last = images[0, 0, 0, :2].astype(float), images[0, -1, -1, :2].astype(float)
+        width, height = last - first + 1
+        shares.append(width * height / (240 * 140))
+        ratios.append(width / height)
+    assert 0.28 < min(shares) < 0.35
+    assert 0.85 < max(shares) <= 1
+    assert 14 / 9 - 0.05 < min(ratios) < 1.6
+    assert 1.84 < max(ratios) < 17 / 9 + 0.05
+
+
+@pytest.mark.parametrize(("min_pairs", "min_share", "kept"), [(500, 0.75, 0.3), (10**6, 0.2, 0.3), (10**6, 0.75, 1)])
+def test_a_cut_must_leave_enough_pairs_or_enough_of_them(min_pairs, min_share, kept):
+    pairs = grid_pairs(240, 140)
+    config = ImageAugment(crop_area=(0.3, 0.3), min_pairs=min_pairs, min_share=min_share)
+    _, moved = augment_images([ramp(240, 140)], pairs, np.random.default_rng(0), config)
+    assert len(moved) / len(pairs) == pytest.approx(kept, abs=0.03)
+
+
+def test_half_of_the_images_are_mirrored():
+    config = ImageAugment(size=(16, 8), crop=False)
+    images, _ = augment_images([ramp(32, 16)] * 400, grid_pairs(32, 16), np.random.default_rng(0), config)
+    assert 0.4 < (images[:, 0, 0, 0] > images[:, 0, -1, 0]).mean() < 0.6
+
+
 def test_without_cut_and_mirror_a_corner_keeps_its_place():
     pairs = Pairs(np.arange(2), np.zeros(2, np.int64), np.array([[0, 0], [199, 99]], np.float32), np.zeros(2, np.uint8))
     config = ImageAugment(size=(100, 50), crop=False, flip=0)

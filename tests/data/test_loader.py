@@ -35,6 +35,12 @@ def test_an_epoch_shows_every_frame_once_in_an_order_of_its_own(frames):
     assert first != second
 
 
+def test_a_frame_is_augmented_anew_in_every_epoch(frames):
+    loader = Loader(frames, PREPARE, batch_size=1, seed=1)
+    first, second = ({batch.tokens: batch.cloud.points_m for batch in loader.batches(epoch)} for epoch in (0, 1))
+    assert not any(torch.equal(first[token], second[token]) for token in first)
+
+
 def test_starting_later_gives_the_same_batches_without_reading_the_skipped_frames(frames):
     loader = Loader(frames, PREPARE, batch_size=3, seed=1)
     whole = list(loader.batches(2))
