@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -24,12 +25,15 @@ CASES = {
     "whole": {"noisy": False, "train": TRAIN},
     "parts": {"noisy": False, "train": {**TRAIN, "accumulate": 2}},
 }
+NOISY = {"noisy": True, "train": TRAIN}
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    """The runs' folder, and what each process said at the end of the last one."""
     out = tmp_path_factory.mktemp("two")
-    scenarios = [{"out": str(out), "name": name, "config": config} for name, config in CASES.items()]
+    configs = {**CASES, "noisy": NOISY}
+    scenarios = [{"out": str(out), "name": name, "config": config} for name, config in configs.items()]
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
         [sys.executable, *launch, builders.training.__file__, json.dumps(scenarios)],
@@ -40,8 +44,14 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("one of 2") == 2, done.stdout
-    return out
+    said = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["world"] for line in said] == [2] * 2 * len(configs)
+    return out, [line for line in said if len(line["buffers"]) > 1]
+
+
+@pytest.fixture(scope="module")
+def runs(launched: tuple[Path, list[dict[str, Any]]]) -> Path:
+    return launched[0]
 
 
 @pytest.mark.distributed
@@ -54,6 +64,16 @@ def test_two_processes_equal_one_with_the_same_global_batch(runs: Path, tmp_path
         assert together["losses"] == pytest.approx(alone["losses"], abs=1e-6)
     for key, value in read_weights(two.path).tensors.items():
         torch.testing.assert_close(value, read_weights(one.path).tensors[key], rtol=0, atol=1e-6)
+
+
+@pytest.mark.distributed
+def test_every_process_ends_with_the_batch_statistics_that_are_saved(
+    launched: tuple[Path, list[dict[str, Any]]],
+) -> None:
+    folder, (one, other) = launched
+    assert one == other
+    saved = Checkpoint.load(RunFolder(folder / "noisy").checkpoint_path("last")).model
+    assert {name: saved[name].tolist() for name in one["buffers"]} == one["buffers"]
 
 
 @pytest.mark.distributed

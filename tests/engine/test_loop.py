@@ -137,6 +137,11 @@ def test_evaluation_chooses_the_best_and_epochs_are_kept(tmp_path: Path) -> None
     assert found == {"epoch-2": 2 * steps, "epoch-4": 4 * steps, "best": 4 * steps, "last": 5 * steps}
 
 
+def test_an_epoch_that_the_run_ends_in_is_not_kept_as_one(tmp_path: Path) -> None:
+    run, _ = tiny_run(tmp_path, config(max_steps=FRAMES // 8 + 1, keep_every=1))
+    assert {path.stem for path in (run.path / "checkpoints").iterdir()} == {"epoch-1", "last"}
+
+
 def test_best_score_survives_a_resume(tmp_path: Path) -> None:
     scores = iter([0.9, 0.1])
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import olivine
 from builders.training import TinyConfig
 from olivine.config import load_recipe
 from olivine.engine.config import SGDConfig, TrainConfig
 from olivine.engine.run import RunFolder
+from olivine.engine.weights import code_version
 from olivine.errors import UserError
 
 
@@ -58,6 +62,29 @@ def test_metrics_are_cut_where_the_checkpoint_was(tmp_path: Path) -> None:
     assert run.metrics() == [{"step": 1}]
     run.truncate_metrics(10 * length)
     assert run.metrics() == [{"step": 1}]
+
+
+def test_a_second_program_in_the_same_folder_is_refused_until_the_first_ends(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path, "one", TinyConfig())
+    program = "import sys, pathlib\nfrom olivine.engine.run import RunFolder\n"
+    program += "with RunFolder(pathlib.Path(sys.argv[1])).alone():\n  print(flush=True)\n  sys.stdin.read()"
+    command = [sys.executable, "-c", program, str(run.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        with pytest.raises(UserError, match=r"one: another program is training in this folder"), run.alone():
+            pass
+        first.kill()
+    for _ in range(2):
+        with run.alone():
+            pass
+
+
+def test_the_log_says_which_code_opened_the_folder(tmp_path: Path) -> None:
+    for resume in (False, True):
+        run = RunFolder.open(tmp_path, "one", TinyConfig(), resume=resume)
+    lines = (run.path / "log.txt").read_text().splitlines()
+    assert [line.endswith(f"olivine {olivine.__version__}, code {code_version()}") for line in lines] == [True] * 2
 
 
 @pytest.mark.parametrize("name", ["", "latest", "a/b", ".."])

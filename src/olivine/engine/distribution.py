@@ -81,6 +81,15 @@ class Distribution:
         mean: Tensor = self.accelerator.reduce(stacked, reduction="mean")
         return dict(zip(values, mean.tolist(), strict=True))
 
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the first one's buffers, which are those that checkpoints and weights hold.
+
+        Batch statistics are averaged by each process for itself; without this, each would score another network.
+        """
+        if self.world > 1:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+
     def local_gradients(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Context in which a backward pass only adds to this process's gradients, for all but the last part."""
         context: AbstractContextManager[Any] = self.accelerator.no_sync(model) if self.world > 1 else nullcontext()

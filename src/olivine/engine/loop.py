@@ -111,7 +111,8 @@ def train(
 
     Raises:
         TrainingDiverged: a loss became NaN or infinite.
-        UserError: the settings do not fit the data or the task, or the disk is full.
+        UserError: the settings do not fit the data or the task, another program trains in the folder, or the disk is
+            full.
     """
     loop = _Loop(
         task=task,
@@ -125,11 +126,12 @@ def train(
         plan=_Plan.of(loader.steps, config),
         optimizer=optimizer.build(_parameter_groups(task, optimizer)),
     )
-    if resume and run.checkpoint_path("last").exists():
-        loop.restore(Checkpoint.load(run.checkpoint_path("last")))
-    elif loop.processes.main:
-        run.truncate_metrics(0)
-    return loop.run_to_end()
+    with run.alone() if loop.processes.main else nullcontext():
+        if resume and run.checkpoint_path("last").exists():
+            loop.restore(Checkpoint.load(run.checkpoint_path("last")))
+        elif loop.processes.main:
+            run.truncate_metrics(0)
+        return loop.run_to_end()
 
 
 def _parameter_groups(task: Task, optimizer: SGDConfig | AdamWConfig) -> list[dict[str, Any]]:
@@ -253,14 +255,16 @@ class _Loop:
             self.recorder.losses(self.step, self.step / self.plan.steps_per_epoch, self.losses, lr, seconds)
 
     def _end_epoch(self, epochs_done: int) -> None:
-        """Evaluate and keep, where it is time to."""
+        """Evaluate and keep, where it is time to; a run may end within its last epoch."""
         finished = self.step == self.plan.total_steps
+        self.processes.share_buffers(self.processes.accelerator.unwrap_model(self.model))
         if self.evaluate is not None and (finished or epochs_done % self.config.evaluate_every == 0):
             self.scores = dict(self.evaluate())
             if self.recorder is not None:
                 self.recorder.scores(self.step, self.step / self.plan.steps_per_epoch, self.scores)
             self._keep_best()
-        if self.config.keep_every is not None and epochs_done % self.config.keep_every == 0:
+        whole = self.step % self.plan.steps_per_epoch == 0
+        if whole and self.config.keep_every is not None and epochs_done % self.config.keep_every == 0:
             self._save(f"epoch-{epochs_done}")
 
     def _keep_best(self) -> None:

@@ -16,9 +16,11 @@ import contextlib
 import json
 import logging
 import os
+import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ import yaml
 
 from olivine.config import Config, dump
 from olivine.engine.files import append_line, write_json, write_text, writing
+from olivine.engine.weights import code_version
 from olivine.errors import UserError
 
 _log = logging.getLogger("olivine")
@@ -77,6 +80,7 @@ class RunFolder:
                 )
             run.check_config(config, may_differ)
         write_text(run.config_path, dump(config))
+        run._note(f"olivine {metadata.version('olivine')}, code {code_version()}")
         _point(Path(out) / "latest", name)
         return run
 
@@ -105,6 +109,34 @@ class RunFolder:
             changes = ", ".join(f"{key} (was {before.get(key)!r}, now {now.get(key)!r})" for key in differing)
             raise UserError(f"{self.path}: cannot resume with another configuration: {changes}")
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other programs from training in this folder meanwhile; however this one ends, the folder is free again.
+
+        Raises:
+            UserError: another program trains here.
+        """
+        if sys.platform == "win32":  # has no such locks
+            yield
+            return
+        import fcntl
+
+        # The folder itself is locked, so that no file stays behind; the system drops the lock with the process.
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise UserError(
+                f"{self.path}: another program is training in this folder; let it end or stop it"
+            ) from error
+        except OSError as error:
+            self._note(f"this file system has no locks ({error}); nothing keeps a second program out")
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
     @property
     def config_path(self) -> Path:
         """The resolved configuration."""
@@ -121,8 +153,11 @@ class RunFolder:
 
     def log(self, message: str) -> None:
         """Say one line: in `log.txt` with the time, and through the `olivine` logger."""
-        append_line(self.path / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
+        self._note(message)
         _log.info(message)
+
+    def _note(self, message: str) -> None:
+        append_line(self.path / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Append one object to `metrics.jsonl`."""

@@ -7,6 +7,7 @@ partial loading is asked for by name.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -171,8 +172,13 @@ def load_weights(
     return report
 
 
+@functools.cache
 def code_version() -> str:
-    """Twelve hexadecimal digits that change with any source file of the package."""
+    """Twelve hexadecimal digits that change with any source file of the package.
+
+    They are of the files as they were when the process first asked, which a run does when it opens its folder: what is
+    edited while it trains is not what it ran.
+    """
     root = Path(olivine.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):
