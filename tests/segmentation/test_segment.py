@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -94,6 +95,7 @@ def test_a_probe_of_pretrained_weights_keeps_them(root: Path, tmp_path: Path) ->
     assert {key for key in before if key not in after} == {"final_class_level.kernel", "final_class_level.bias"}
     for key, value in after.items():
         assert key.startswith("final.") or torch.equal(value, before[key]), key
+    assert re.search(r"pretrained weights: .*: (\d+) of \1 keys match\n", (tmp_path / "run" / "log.txt").read_text())
     said = results["protocol"]["pretrained"]
     assert said["sha256"] == json.loads(path.with_suffix(".json").read_text())["sha256"]
     assert said["about"]["backbone"]["name"] == "minkunet14a"
@@ -157,11 +159,22 @@ def test_evaluating_a_run_again_gives_its_scores(root: Path, tmp_path: Path) -> 
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text())["protocol"] == results["protocol"]
 
 
+def test_evaluating_takes_no_setting_that_made_the_weights(root: Path, tmp_path: Path) -> None:
+    segment(settings(root, tmp_path))
+    for key in ("mode", "voxels.size_m", "train.seed", "database"):
+        with pytest.raises(UserError, match=rf"^{key}: not a setting of scoring, which are data, val_data"):
+            evaluate_run(tmp_path / "run", ["val_split.split=val", f"{key}=1"])
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+
+
 def test_evaluating_on_another_split_names_it(root: Path, tmp_path: Path) -> None:
     segment(settings(root, tmp_path))
+    (tmp_path / "run" / "confusion.png").write_bytes(b"of the results")
     other = evaluate_run(tmp_path / "run", ["val_split.split=['01']", "reference_compatible=true"])
     assert other["protocol"]["scored"]["scenes"] == ["01"]
     assert other["protocol"]["shared_scenes"] == ["01"]
+    assert (tmp_path / "run" / "confusion.png").read_bytes() == b"of the results"
+    assert (tmp_path / "run" / "evaluation.png").exists()
     absent = [name for name, points in other["points"].items() if points == 0]
     assert any(other["iou"][name] == 100.0 for name in absent)
 

@@ -24,7 +24,7 @@ from olivine.engine.distribution import Distribution
 from olivine.engine.files import write_json
 from olivine.engine.loop import train
 from olivine.engine.run import RunFolder
-from olivine.engine.weights import Weights, load_weights, read_weights, save_weights
+from olivine.engine.weights import LoadReport, Weights, load_weights, read_weights, save_weights
 from olivine.errors import MissingExtraError, OlivineWarning, UserError
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.evaluate import evaluate
@@ -48,6 +48,17 @@ MAY_DIFFER = (
 )
 """Settings that may change when a run is resumed: the weights and scores do not depend on them."""
 
+SCORING = (
+    "data",
+    "val_data",
+    "val_split",
+    "eval_batch_size",
+    "reference_compatible",
+    "write_predictions",
+    "train.workers",
+)
+"""Settings that may change when a finished run is scored again."""
+
 
 def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
     """Train for segmentation, then score the last weights.
@@ -68,7 +79,7 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
     trained_on = describe_split(train_data, config.train_split)
     _check_data(trained_on, val_data, train_data, config)
     backbone = _build(config, train_data.classes.count)
-    pretrained = None if config.weights is None else _load_pretrained(backbone, config.weights, config)
+    pretrained, loaded = (None, None) if config.weights is None else _load_pretrained(backbone, config.weights, config)
     task = SegmentationTask(
         backbone,
         mode=config.mode,
@@ -77,6 +88,8 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
     )
     monitor = _monitor(task, config, processes)
     run = RunFolder.open(config.out, config.name, config, resume=resume, may_differ=MAY_DIFFER, main=processes.main)
+    if loaded is not None and processes.main:
+        run.log(f"pretrained weights: {loaded}")
     processes.wait()
     steps = _train(task, train_data, config, run, processes, monitor=monitor, resume=resume)
     about = {
@@ -93,7 +106,7 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
     }
     if processes.main:
         save_weights(run.path, backbone, about)
-    return _score(task, val_data, config, run, processes, about=about, file="results.json")
+    return _score(task, val_data, config, run, processes, about=about, file="results.json", picture="confusion.png")
 
 
 def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -101,14 +114,19 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     Args:
         folder: the run's folder.
-        overrides: `key=value` settings over those of the run, e.g. `val_split.split=test` or `write_predictions=true`.
+        overrides: `key=value` settings over those of the run, e.g. `val_split.split=test` or `write_predictions=true`;
+            only those in `SCORING`, since the others made the weights.
 
     Returns:
-        What `segment` returns; also written to `evaluation.json` in the run's folder.
+        What `segment` returns; also written to `evaluation.json` in the run's folder, with `evaluation.png`.
 
     Raises:
-        UserError: this is no finished segmentation run, or the settings do not fit its weights.
+        UserError: this is no finished segmentation run, a setting is none of scoring, or the data do not fit.
     """
+    for override in overrides:
+        key = override.partition("=")[0]
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in SCORING):
+            raise UserError(f"{key}: not a setting of scoring, which are {', '.join(SCORING)}; the run is what it is")
     weights = read_weights(folder)
     if not Path(folder).is_dir() or weights.about.get("task") != "segmentation":
         raise UserError(f"{folder}: not the folder of a finished `olivine segment` run")
@@ -121,7 +139,9 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     load_weights(backbone, weights)
     task = SegmentationTask(backbone.to(processes.device), mode=config.mode)
     run = RunFolder(Path(folder))
-    return _score(task, dataset, config, run, processes, about=weights.about, file="evaluation.json")
+    return _score(
+        task, dataset, config, run, processes, about=weights.about, file="evaluation.json", picture="evaluation.png"
+    )
 
 
 def _build(config: SegmentConfig, classes: int) -> MinkUNet:
@@ -131,12 +151,12 @@ def _build(config: SegmentConfig, classes: int) -> MinkUNet:
         return config.backbone.build(config.voxels.channels, classes)
 
 
-def _load_pretrained(backbone: MinkUNet, path: Path, config: SegmentConfig) -> dict[str, Any]:
-    """Load all but the heads of pretrained weights; returns their description."""
+def _load_pretrained(backbone: MinkUNet, path: Path, config: SegmentConfig) -> tuple[dict[str, Any], LoadReport]:
+    """Load all but the heads of pretrained weights; returns their description, and what matched."""
     weights = read_weights(path)
     _check_made_for(weights, config)
-    load_weights(backbone, weights, skip=("final",))
-    return describe_weights(weights)
+    report = load_weights(backbone, weights, skip=("final",))
+    return describe_weights(weights), report
 
 
 def _check_made_for(weights: Weights, config: SegmentConfig) -> None:
@@ -252,8 +272,9 @@ def _score(
     *,
     about: dict[str, Any],
     file: str,
+    picture: str,
 ) -> dict[str, Any]:
-    """Predict the validation split, and write the results to `file` in the run's folder."""
+    """Predict the validation split; write the results to `file` and their `picture` to the run's folder."""
     split = config.val_split.split
     submission = Submission(
         run.path / "predictions", dataset, split if isinstance(split, str) else "custom", config.weights is not None
@@ -268,17 +289,18 @@ def _score(
     scored = describe_split(dataset, config.val_split)
     results = results_of(matrix, dataset.classes, config, about=about, scored=scored)
     if processes.main:
+        _show(matrix, dataset, config, run, picture=picture)
+        # Last, since a comparison takes a run with results for a finished one.
         write_json(run.path / file, results)
-        _show(matrix, dataset, config, run)
     return results
 
 
-def _show(matrix: ConfusionMatrix, dataset: Dataset, config: SegmentConfig, run: RunFolder) -> None:
+def _show(matrix: ConfusionMatrix, dataset: Dataset, config: SegmentConfig, run: RunFolder, *, picture: str) -> None:
     """The table in the log and the picture in the folder."""
     names = dataset.classes.names
     scores = matrix.scores(names, reference_compatible=config.reference_compatible)
     run.log(f"{config.mode}, scored on {len(dataset)} frames\n{scores.table()}")
     try:
-        draw_confusion(matrix.counts.numpy(), names, run.path / "confusion.png")
+        draw_confusion(matrix.counts.numpy(), names, run.path / picture)
     except MissingExtraError as error:
-        run.log(f"no confusion.png: {error}")
+        run.log(f"no {picture}: {error}")
