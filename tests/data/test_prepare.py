@@ -128,6 +128,18 @@ def test_the_occlusion_filter_drops_pairs_behind_a_wall(tmp_path):
     assert PairConfig().occlusion_m is None
 
 
+def test_what_belongs_to_a_point_stays_with_it_when_others_are_dropped(tmp_path):
+    frame = make_frame(tmp_path)
+    prepare = Prepare(CartesianVoxels(size_m=(0.01, 0.01, 0.01)), None, IMAGES, labels=True)
+    sample = prepare(frame, np.random.default_rng(0))
+    of_point = {tuple(point): row for row, point in enumerate(frame.points_lidar_m.tolist())}
+    rows = [of_point[tuple(point)] for point in sample.points_m.tolist()]
+    assert 2000 < len(rows) < 3000
+    np.testing.assert_array_equal(sample.labels, frame.labels[rows])
+    first = np.array(rows)[sample.voxels.first_point]
+    np.testing.assert_allclose(sample.features[:, 0], frame.intensity[first] / 255, rtol=1e-6)
+
+
 def test_points_no_camera_sees_can_be_dropped(tmp_path):
     frame = make_frame(tmp_path)
     config = ImageAugment(size=(48, 32), crop=False, drop_cuboid=0)

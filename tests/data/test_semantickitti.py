@@ -17,7 +17,7 @@ from builders.semantickitti import (
     scan_points,
 )
 from olivine.data.frame import find_pairs
-from olivine.data.semantickitti import SPLITS, SemanticKitti, SemanticKittiConfig
+from olivine.data.semantickitti import SPLITS, SemanticKitti, SemanticKittiConfig, read_labels
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError
 from olivine.geometry import transform_points
@@ -54,6 +54,11 @@ def test_reads_scans_and_labels_in_file_order(tmp_path, nested):
     training = {0: 0, 10: 1, 252: 1, 40: 9, 70: 15, 99: 0}
     assert frame.labels.dtype == np.uint8
     assert frame.labels.tolist() == [training[value] for value in raw.tolist()]
+
+
+def test_the_class_is_the_low_sixteen_bits_of_a_label(tmp_path):
+    np.array([259 | 7 << 16, 10 | 0xFFFF << 16, 0xFFFF], "<u4").tofile(tmp_path / "000000.label")
+    assert read_labels(tmp_path / "000000.label", 3).tolist() == [259, 10, 65535]
 
 
 def test_points_fall_on_the_pixels_the_projection_matrix_names(tmp_path):
