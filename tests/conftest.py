@@ -1,8 +1,12 @@
-"""What every test shares: a cache folder of its own, so that nothing is read from or left in the user's."""
+"""What every test shares: a cache folder of its own, so that nothing is read from or left in the user's, and one thread.
+
+The tests' tensors are tiny: several threads only wait for each other, and on a busy machine for most of the time.
+"""
 
 from __future__ import annotations
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -10,3 +14,13 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OLIVINE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that tests start
+        yield
+    torch.set_num_threads(before)
