@@ -1,4 +1,4 @@
-"""What every test shares: one thread, and a cache folder of its own, so that nothing is read from or left in the user's.
+"""What every test shares: one thread, and a cache folder of its own, to leave that of the user alone.
 
 The tests' tensors are tiny: several threads only wait for each other, and on a busy machine for most of the time.
 """
