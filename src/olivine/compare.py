@@ -142,6 +142,15 @@ def compare(config: CompareConfig) -> Comparison:
     return comparison
 
 
+def check_recipes(config: CompareConfig) -> None:
+    """Read every recipe of a comparison, and write nothing.
+
+    Raises:
+        UserError: a recipe is wrong, or two runs would have one name.
+    """
+    list(_plan(config, config.out / config.name))
+
+
 def _plan(config: CompareConfig, folder: Path) -> Iterator[tuple[str, str, SegmentConfig]]:
     """Every downstream run; reading all recipes first, so that a mistake shows before the first hour is spent."""
     for arm in config.arms:

@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from olivine.compare import CompareConfig, Comparison, compare
+from olivine.compare import CompareConfig, Comparison, check_recipes, compare
 from olivine.config import Config, dump, load_recipe
 from olivine.data.check import check_folder
 from olivine.data.datasets import NuScenesConfig
@@ -60,21 +60,31 @@ def run_demo(config: DemoConfig) -> str:
     """
     started = time.monotonic()
     folder = config.compare.out / config.compare.name
-    world = folder / "world"
-    _claim(folder, config)
-    if not world.exists():
-        _log.info("simulating %d scenes into %s", config.world.scenes, world)
-        simulate(world, config.world, workers=os.cpu_count() or 1)
-        report = check_folder(world)
-        _log.info("%s", report)
-        if report.problems:
-            raise UserError(f"{world}: the simulated dataset has {len(report.problems)} problems; see the log above")
-    data = NuScenesConfig(root=world, version=config.world.version)
+    data = NuScenesConfig(root=folder / "world", version=config.world.version)
     pointed = (f"data.root={data.root}", f"data.version={data.version}")
     settings = config.compare.model_copy(update={"overrides": (*config.compare.overrides, *pointed)})
+    # Before anything is written: a recipe with a mistake must not leave a folder that then has to be removed.
+    check_recipes(settings)
+    _claim(folder, config)
+    if not data.root.exists():
+        _simulate(data.root, config.world)
     comparison = compare(settings)
     path = _report(settings, comparison, data)
     return f"{comparison}\nreport: {path}\n{_minutes(time.monotonic() - started)}"
+
+
+def _simulate(world: Path, config: SimulateConfig) -> None:
+    """Write the world, and read it back as training will."""
+    _log.info("simulating %d scenes into %s", config.scenes, world)
+    simulate(world, config, progress=_say_scene, workers=min(os.cpu_count() or 1, config.scenes))
+    report = check_folder(world)
+    _log.info("%s", report)
+    if report.problems:
+        raise UserError(f"{world}: the simulated dataset has {len(report.problems)} problems; see the log above")
+
+
+def _say_scene(done: int, scenes: int) -> None:
+    _log.info("simulated scene %d of %d", done, scenes)
 
 
 def _claim(folder: Path, config: DemoConfig) -> None:
