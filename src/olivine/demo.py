@@ -67,20 +67,23 @@ def run_demo(config: DemoConfig) -> str:
     check_recipes(settings)
     _claim(folder, config)
     if not data.root.exists():
-        _simulate(data.root, config.world)
+        _log.info("simulating %d scenes into %s", config.world.scenes, data.root)
+        workers = min(os.cpu_count() or 1, config.world.scenes)
+        simulate(data.root, config.world, progress=_say_scene, workers=workers)
+    _check(data.root)
     comparison = compare(settings)
     path = _report(settings, comparison, data)
     return f"{comparison}\nreport: {path}\n{_minutes(time.monotonic() - started)}"
 
 
-def _simulate(world: Path, config: SimulateConfig) -> None:
-    """Write the world, and read it back as training will."""
-    _log.info("simulating %d scenes into %s", config.scenes, world)
-    simulate(world, config, progress=_say_scene, workers=min(os.cpu_count() or 1, config.scenes))
+def _check(world: Path) -> None:
+    """Read the world as training will, and refuse it where something is wrong."""
     report = check_folder(world)
     _log.info("%s", report)
     if report.problems:
-        raise UserError(f"{world}: the simulated dataset has {len(report.problems)} problems; see the log above")
+        raise UserError(
+            f"{world}: the simulated dataset has {len(report.problems)} problems; see the log above, and remove it"
+        )
 
 
 def _say_scene(done: int, scenes: int) -> None:
