@@ -23,9 +23,10 @@ from olivine.engine.files import write_json, write_text
 from olivine.engine.pretrain import MAY_DIFFER as PRETRAINING_MAY_DIFFER
 from olivine.engine.pretrain import PretrainConfig, pretrain
 from olivine.engine.run import RunFolder
-from olivine.errors import UserError
+from olivine.errors import MissingExtraError, UserError
 from olivine.segmentation.segment import MAY_DIFFER as SEGMENTATION_MAY_DIFFER
 from olivine.segmentation.segment import SegmentConfig, segment
+from olivine.visualize.report import comparison_sections, write_report
 
 _log = logging.getLogger("olivine")
 
@@ -112,7 +113,7 @@ def compare(config: CompareConfig) -> Comparison:
         config: what is compared.
 
     Returns:
-        The scores; also written to `<out>/<name>/results.json` and `table.txt`.
+        The scores; also written to `<out>/<name>/results.json`, `table.txt` and `report.html`.
 
     Raises:
         UserError: a recipe is wrong, the folder holds a comparison with another configuration, a scored split has no
@@ -139,7 +140,16 @@ def compare(config: CompareConfig) -> Comparison:
         write_json(folder / "results.json", comparison.as_json())
         write_json(folder / "protocols.json", comparison.protocols)
         write_text(folder / "table.txt", f"{comparison}\n")
+        _report(folder)
     return comparison
+
+
+def _report(folder: Path) -> None:
+    """`report.html`, where matplotlib is there to draw it."""
+    try:
+        write_report(folder / "report.html", f"Comparison {folder.name}", comparison_sections(folder))
+    except MissingExtraError as error:
+        _log.info("no report.html: %s", error)
 
 
 def check_recipes(config: CompareConfig) -> None:
