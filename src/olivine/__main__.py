@@ -8,7 +8,8 @@ import sys
 from olivine.cli import main
 
 
-def _program() -> None:
+def program() -> None:
+    """Run the command line and end the process with its exit status."""
     status = main()
     if "WORLD_SIZE" in os.environ:
         # PyTorch keeps gloo's threads alive once gradients were shared. One that is still tidying up while the
@@ -20,4 +21,4 @@ def _program() -> None:
 
 
 if __name__ == "__main__":
-    _program()
+    program()
