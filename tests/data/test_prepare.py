@@ -148,3 +148,9 @@ def test_points_no_camera_sees_can_be_dropped(tmp_path):
     seen = np.unique(find_pairs(frame).point)
     np.testing.assert_array_equal(sample.points_m, frame.points_lidar_m[seen])
     np.testing.assert_array_equal(np.unique(sample.pairs.point), np.arange(len(seen)))
+
+
+def test_a_frame_without_cameras_is_refused_where_images_are_wanted(tmp_path):
+    frame = make_frame(tmp_path, sizes=())
+    with pytest.raises(UserError, match="frame frame-0 of scene has no camera images"):
+        Prepare(CylindricalVoxels(), None, IMAGES)(frame, np.random.default_rng(0))

@@ -100,7 +100,8 @@ class Prepare:
             rng: the generator keyed by (seed, epoch, sample).
 
         Raises:
-            UserError: an image or a mask is missing, unreadable or of the wrong size, or a point is not finite or too
+            UserError: images are wanted and the frame has no camera;
+                an image or a mask is missing, unreadable or of the wrong size, or a point is not finite or too
                 far away for the grid.
         """
         _check_finite(frame)
@@ -133,6 +134,11 @@ class Prepare:
         self, frame: Frame, rng: np.random.Generator, config: ImageAugment
     ) -> tuple[Frame, NDArray[np.uint8], Pairs]:
         """Pairs and images, augmented together with the cloud."""
+        if not frame.cameras:
+            raise UserError(
+                f"frame {frame.token} of {frame.scene} has no camera images, and learning from images needs them; "
+                "leave its scene out of train_split"
+            )
         pairs = find_pairs(
             frame,
             labels=self.weak_labels,
