@@ -54,6 +54,7 @@ def test_starting_later_gives_the_same_batches_without_reading_the_skipped_frame
 def test_workers_do_not_change_the_batches(frames):
     alone = list(Loader(frames, PREPARE, batch_size=4, seed=3).batches(1))
     helped = list(Loader(frames, PREPARE, batch_size=4, seed=3, workers=1).batches(1))
+    assert len(alone) == 2
     for one, other in zip(alone, helped, strict=True):
         same(one, other)
 

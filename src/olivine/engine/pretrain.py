@@ -18,19 +18,12 @@ from olivine.data.voxelize import CylindricalVoxels, VoxelConfig
 from olivine.engine.config import OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
 from olivine.engine.distribution import Distribution
 from olivine.engine.loop import train
-from olivine.engine.run import RunFolder
+from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
 from olivine.engine.weights import save_weights
 from olivine.errors import UserError
 from olivine.methods import Method, MethodConfig
 
-MAY_DIFFER = (
-    "out",
-    "train.workers",
-    "train.save_every",
-    "train.keep_every",
-    "train.log_every",
-    "train.tensorboard",
-)
+MAY_DIFFER = LOOP_MAY_DIFFER
 """Settings that may change when a run is resumed: the weights do not depend on them."""
 
 

@@ -33,6 +33,16 @@ from olivine.errors import UserError
 
 _log = logging.getLogger("olivine")
 
+LOOP_MAY_DIFFER = (
+    "out",
+    "train.workers",
+    "train.save_every",
+    "train.keep_every",
+    "train.log_every",
+    "train.tensorboard",
+)
+"""Settings of every run that may change when it is resumed: nothing it leaves depends on them but files for people."""
+
 
 @dataclass(frozen=True)
 class RunFolder:

@@ -23,7 +23,7 @@ from olivine.data.prepare import Prepare
 from olivine.engine.distribution import Distribution
 from olivine.engine.files import write_json
 from olivine.engine.loop import train
-from olivine.engine.run import RunFolder
+from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
 from olivine.engine.weights import LoadReport, Weights, load_weights, read_weights, save_weights
 from olivine.errors import MissingExtraError, OlivineWarning, UserError
 from olivine.segmentation.config import SegmentConfig
@@ -37,12 +37,7 @@ from olivine.visualize.confusion import draw_confusion
 __all__ = ["SegmentConfig", "evaluate_run", "segment"]
 
 MAY_DIFFER = (
-    "out",
-    "train.workers",
-    "train.save_every",
-    "train.keep_every",
-    "train.log_every",
-    "train.tensorboard",
+    *LOOP_MAY_DIFFER,
     "eval_batch_size",
     "write_predictions",
 )
