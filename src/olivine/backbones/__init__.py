@@ -8,6 +8,7 @@ from olivine.backbones.minkunet import (
     MinkUNet34C,
     set_batch_norm_momentum,
 )
+from olivine.backbones.voxelnet import VoxelBackBone8x, VoxelScales
 
 __all__ = [
     "DOWNSTREAM_MOMENTUM",
@@ -16,5 +17,7 @@ __all__ = [
     "MinkUNet",
     "MinkUNet34C",
     "MinkUNetConfig",
+    "VoxelBackBone8x",
+    "VoxelScales",
     "set_batch_norm_momentum",
 ]

@@ -1,0 +1,125 @@
+import math
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from builders.sparse import relative_error, rows_in_order_of
+from olivine.backbones import VoxelBackBone8x
+from olivine.sparse import grid as grid_module
+from olivine.sparse.grid import GridTensor
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+KITTI = (41, 1600, 1408)
+EVERY = 3  # the files keep every third row of features
+EVERY_WEIGHT = 16  # and every sixteenth gradient of a large weight
+SEED = 0  # the weights are those of a fresh network under this seed, rounded to float16
+
+
+def load(name):
+    with np.load(GOLDEN / name) as file:
+        return {key: torch.from_numpy(file[key].astype(np.int32) if "coords" in key else file[key]) for key in file}
+
+
+@pytest.fixture(scope="module")
+def state():
+    """The state that the reference outputs belong to: norms from the file, convolutions drawn again and checked."""
+    norms = load("voxelbackbone8x_norms.npz")
+    generator, result = torch.Generator().manual_seed(SEED), {}
+    for key, shape in zip(norms, map(weight_shapes().get, (key.removesuffix("/crc32") for key in norms)), strict=True):
+        if not key.endswith("/crc32"):
+            result[key] = norms[key].float() if norms[key].is_floating_point() else norms[key]
+            continue
+        bound = 1 / math.sqrt(math.prod(shape[1:]))
+        weight = torch.empty(shape).uniform_(-bound, bound, generator=generator).half()
+        assert zlib.crc32(weight.numpy().tobytes()) == int(norms[key]), "PyTorch draws other numbers than it used to"
+        result[key.removesuffix("/crc32")] = weight.float()
+    return result
+
+
+def weight_shapes():
+    lines = (line.split("\t") for line in (GOLDEN / "voxelbackbone8x_keys.txt").read_text().splitlines())
+    return {key: tuple(int(size) for size in shape.strip("()").split(",") if size) for key, shape, _ in lines}
+
+
+def network_and_input(state, dtype):
+    network = VoxelBackBone8x(4, KITTI)
+    network.load_state_dict(state)
+    golden = load("voxelbackbone8x_tiny_eval.npz")
+    features = golden["feats"].to(dtype).requires_grad_()
+    return network.to(dtype), features, GridTensor(features, golden["coords"], KITTI, int(golden["batch_size"]))
+
+
+def test_the_state_has_the_published_names_shapes_and_types():
+    state = VoxelBackBone8x(4, KITTI).state_dict()
+    lines = [f"{key}\t{tuple(value.shape)}\t{value.dtype}" for key, value in state.items()]
+    assert lines == (GOLDEN / "voxelbackbone8x_keys.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+def test_every_scale_in_eval_mode_matches_spconv(state, dtype):
+    network, _, tensor = network_and_input(state, dtype)
+    golden = load("voxelbackbone8x_tiny_eval.npz")
+    with torch.no_grad():
+        scales = network.eval()(tensor)
+    for name, prefix in [*((f"x_conv{i}", f"x_conv{i}/") for i in range(1, 5)), ("encoded", "out_")]:
+        scale = getattr(scales, name)
+        assert scale.spatial_shape == tuple(golden[f"{prefix}spatial_shape"].tolist())
+        assert len(scale) == len(golden[f"{prefix}coords"])
+        rows = rows_in_order_of(scale.indices, golden[f"{prefix}coords"])
+        assert relative_error(scale.features[rows][::EVERY], golden[f"{prefix}feats"]) < 5e-6
+    assert network.encoded_shape == scales.encoded.spatial_shape
+    assert network.out_channels == scales.encoded.features.shape[1]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 2e-7)], ids=str)
+def test_a_training_step_matches_spconv(state, dtype, tolerance):
+    network, features, tensor = network_and_input(state, dtype)
+    coordinates, golden = load("voxelbackbone8x_tiny_eval.npz")["out_coords"], load("voxelbackbone8x_tiny_train.npz")
+    encoded = network.train()(tensor).encoded
+    out = encoded.features[rows_in_order_of(encoded.indices, coordinates)]
+    (out * golden["R"].to(dtype)).sum().backward()
+
+    assert relative_error(out[::EVERY], golden["train_out"]) < 5e-6
+    assert relative_error(features.grad[::EVERY], golden["grad_feats_from_f64"]) < tolerance
+    gradients = {key.split("/")[1]: value for key, value in golden.items() if key.startswith("grad_from_f64/")}
+    assert len(gradients) == 11
+    for name, expected in gradients.items():
+        got = network.get_parameter(name).grad
+        thinned = got if got.shape == expected.shape else got.flatten()[::EVERY_WEIGHT]
+        assert relative_error(thinned, expected) < tolerance, name
+    statistics = {key.split("/")[1]: value for key, value in golden.items() if key.startswith("running_after/")}
+    assert len(statistics) == 4
+    for name, expected in statistics.items():
+        assert relative_error(network.get_buffer(name), expected) < 2e-7, name
+
+
+def test_one_kernel_map_serves_all_submanifold_layers_of_a_scale(monkeypatch):
+    built, build = [], grid_module.build_kernel_map
+    monkeypatch.setattr(grid_module, "build_kernel_map", lambda *a: built.append(a) or build(*a))
+    indices = torch.tensor([[0, 5, 6, 7], [0, 5, 6, 8]], dtype=torch.int32)
+    VoxelBackBone8x(1, (41, 32, 32))(GridTensor(torch.ones(2, 1), indices, (41, 32, 32), 1))
+    assert len(built) == 4 + 4  # four scales, and the four ways between them and to the output
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_an_empty_sweep_and_a_single_voxel_train(count):
+    network = VoxelBackBone8x(3, (41, 32, 32)).train()
+    indices = torch.tensor([[0, 20, 16, 16]], dtype=torch.int32)[:count]
+    encoded = network(GridTensor(torch.ones(count, 3), indices, (41, 32, 32), 1)).encoded
+    encoded.features.sum().backward()
+    assert (len(encoded) > 0) == (count > 0)
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in network.parameters())
+
+
+def test_wrong_grids_are_refused():
+    network = VoxelBackBone8x(1, (41, 32, 32))
+    indices = torch.zeros(1, 4, dtype=torch.int32)
+    with pytest.raises(ValueError, match=r"grid of shape \(41, 32, 32\), got \(40, 32, 32\)"):
+        network(GridTensor(torch.ones(1, 1), indices, (40, 32, 32), 1))
+    with pytest.raises(ValueError, match="takes 1 channels, got 2"):
+        network(GridTensor(torch.ones(1, 2), indices, (41, 32, 32), 1))
+    with pytest.raises(ValueError, match="too small"):
+        VoxelBackBone8x(1, (10, 32, 32))
