@@ -97,7 +97,7 @@ class GridLevel:
         key = (kernel_size, dilation)
         if key not in self._submanifold:
             offsets = kernel_offsets(kernel_size[::-1], dilation[::-1], self.indices.device)
-            self._submanifold[key] = build_kernel_map(self._voxels, self._voxels, self._order, 1, offsets)
+            self._submanifold[key] = self._pairs(self._voxels, offsets)
         return self._submanifold[key]
 
     def descend(self, geometry: KernelGeometry) -> tuple[GridLevel, KernelMap]:
@@ -140,7 +140,10 @@ class GridLevel:
         # The engine centres odd kernels; spconv starts all of them at 0.
         corner = torch.tensor(geometry.padding[::-1], device=offsets.device) + offsets[0]
         places = target._voxels.long() * steps - torch.nn.functional.pad(corner, (1, 0))
-        return build_kernel_map(self._voxels, to_int32(places), self._order, 1, offsets)
+        return self._pairs(to_int32(places), offsets)
+
+    def _pairs(self, outputs: Tensor, offsets: Tensor) -> KernelMap:
+        return build_kernel_map(self._voxels, outputs, self._order, 1, offsets)
 
 
 @dataclass(frozen=True, eq=False)
