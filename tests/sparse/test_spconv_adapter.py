@@ -169,31 +169,19 @@ def test_pairs_are_padded_and_their_order_is_kept(integer):
     pairs = spconv_adapter.pairs_of(KernelMap(Side(inputs, 5, (2, 0, 1, 1)), Side(outputs, 2, (2, 0, 1, 1))))
     assert pairs.rows.tolist() == [[[4, 2], [-1, -1], [0, -1], [1, -1]], [[0, 1], [-1, -1], [1, -1], [0, -1]]]
     assert pairs.rows.dtype == pairs.sizes.dtype == torch.int32
-    assert (pairs.sizes.tolist(), pairs.count, pairs.inverse, pairs.centred) == ([2, 0, 1, 1], 2, False, False)
+    assert (pairs.sizes.tolist(), pairs.centred) == ([2, 0, 1, 1], False)
 
 
-def test_pairs_are_made_once_for_a_map_and_its_transpose_and_go_with_it():
+def test_pairs_are_made_once_for_a_map_and_go_with_it():
     tensor = random_cloud(30, 5, dtype=torch.float32)
     kernel_map, _ = map_of(Convolution(5, 7), tensor)
-    pairs, transposed = spconv_adapter.pairs_of(kernel_map), spconv_adapter.pairs_of(kernel_map.transposed)
-    assert pairs.rows is spconv_adapter.pairs_of(kernel_map).rows is transposed.rows
-    assert (pairs.inverse, transposed.inverse) == (False, True)
-    assert (pairs.centred, transposed.centred) == (True, True)
+    pairs = spconv_adapter.pairs_of(kernel_map)
+    assert spconv_adapter.pairs_of(kernel_map) is pairs
+    assert pairs.centred
     table = weakref.ref(pairs.rows)
-    del pairs, transposed, kernel_map, tensor
+    del pairs, kernel_map, tensor
     gc.collect()
     assert table() is None
-
-
-def test_maps_that_share_one_side_do_not_share_their_pairs():
-    side, sizes = Side(torch.tensor([0, 1]), 2, (2,)), (2,)
-    one = KernelMap(side, Side(torch.tensor([0, 1]), 2, sizes))
-    other = KernelMap(side, Side(torch.tensor([1, 0]), 2, sizes))
-    assert [spconv_adapter.pairs_of(kernel_map).rows[1, 0].tolist() for kernel_map in (one, other, one)] == [
-        [0, 1],
-        [1, 0],
-        [0, 1],
-    ]
 
 
 def test_module_weights_have_the_last_axis_fastest_and_a_single_cell_keeps_its_memory():

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
-from weakref import ReferenceType, WeakKeyDictionary, ref
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -33,24 +33,17 @@ class Pairs:
     Attributes:
         rows: int32 [2, K, N] input and output row of each pair of each kernel cell; −1 behind a cell's last pair.
         sizes: int32 [K] number of pairs of each cell.
-        inverse: whether `rows[1]` holds the input rows and `rows[0]` the output rows.
-        centred: whether the middle cell maps every row to itself and the cells before it mirror those behind it: what
-            spconv calls a submanifold convolution and does without a gather for that cell.
-        count: number of output rows.
+        centred: whether the middle cell maps every row to itself and the sizes of the cells before it mirror those
+            behind it: what spconv calls a submanifold convolution, and does without a gather for that cell.
     """
 
     rows: Tensor
     sizes: Tensor
-    inverse: bool
     centred: bool
-    count: int
 
 
-_Table = tuple[Tensor, Tensor, "ReferenceType[Side]"]
-
-_TABLES: WeakKeyDictionary[Side, _Table] = WeakKeyDictionary()
-"""Rows and sizes by the input side they start from, with the output side they belong to. A map and its transpose, which
-is made anew whenever it is asked for, share both sides, hence one table; it goes when the map does."""
+_PAIRS: WeakKeyDictionary[KernelMap, Pairs] = WeakKeyDictionary()
+"""What was converted, for as long as its map lives."""
 
 
 def available(device: torch.device, dtype: torch.dtype = torch.float32) -> bool:
@@ -97,9 +90,8 @@ def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
             filters_of(weight),
             pairs.rows,
             pairs.sizes,
-            pairs.count,
-            pairs.inverse,
-            pairs.centred,
+            kernel_map.outputs.count,
+            subm=pairs.centred,
         )
     return out
 
@@ -128,8 +120,7 @@ def gradients(features: Tensor, weight: Tensor, grad: Tensor, kernel_map: Kernel
             grad.contiguous(),
             pairs.rows,
             pairs.sizes,
-            pairs.inverse,
-            pairs.centred,
+            subm=pairs.centred,
         )
     return grad_features, grad_filters.reshape(weight.shape[2], *weight.shape[:2]).permute(1, 2, 0).contiguous()
 
@@ -167,16 +158,13 @@ def module_weight(weight: Tensor, kernel_size: Triple) -> Tensor:
 
 def pairs_of(kernel_map: KernelMap) -> Pairs:
     """The pairs of a map for spconv's operations, converted when first asked for and kept as long as the map lives."""
-    inputs, outputs, cells = kernel_map.inputs, kernel_map.outputs, len(kernel_map.inputs.sizes)
-    centred = kernel_map.identity == cells // 2 and inputs.sizes == inputs.sizes[::-1]
-    for first, second, inverse in ((inputs, outputs, False), (outputs, inputs, True)):
-        table = _TABLES.get(first)
-        if table is not None and table[2]() is second:
-            return Pairs(table[0], table[1], inverse, centred, outputs.count)
-    sizes = torch.tensor(inputs.sizes, dtype=torch.int32, device=inputs.rows.device)
-    rows = torch.stack((_padded(inputs, sizes), _padded(outputs, sizes)))
-    _TABLES[inputs] = (rows, sizes, ref(outputs))
-    return Pairs(rows, sizes, False, centred, outputs.count)
+    if kernel_map not in _PAIRS:
+        inputs, outputs = kernel_map.inputs, kernel_map.outputs
+        sizes = torch.tensor(inputs.sizes, dtype=torch.int32, device=inputs.rows.device)
+        rows = torch.stack((_padded(inputs, sizes), _padded(outputs, sizes)))
+        centred = kernel_map.identity == len(sizes) // 2 and inputs.sizes == inputs.sizes[::-1]
+        _PAIRS[kernel_map] = Pairs(rows, sizes, centred)
+    return _PAIRS[kernel_map]
 
 
 def _padded(side: Side, sizes: Tensor) -> Tensor:
