@@ -99,8 +99,9 @@ def test_a_training_step_in_float32_matches_minkowski_engine(narrow):
     assert relative_error(out, golden["train_out0"]) < 5e-6
     parameters = dict(network.named_parameters())
     for key in (key for key in golden if key.startswith("grad_from_f64/")):
-        # The reference's own float32 gradients lie up to 8.5e-5 from these float64 ones.
-        assert relative_error(parameters[key.partition("/")[2]].grad, golden[key]) < 1e-5, key
+        # The reference's own float32 gradients lie up to 8.5e-5 from these float64 ones: an input of a ReLU so near to
+        # zero (6e-7) that rounding decides its sign decides the size of these errors too.
+        assert relative_error(parameters[key.partition("/")[2]].grad, golden[key]) < 8.5e-5, key
 
 
 def test_normalized_heads_have_unit_rows():

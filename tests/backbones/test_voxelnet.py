@@ -98,7 +98,7 @@ def test_a_training_step_matches_spconv(state, dtype, tolerance):
 
 def test_one_kernel_map_serves_all_submanifold_layers_of_a_scale(monkeypatch):
     built, build = [], grid_module.build_kernel_map
-    monkeypatch.setattr(grid_module, "build_kernel_map", lambda *a: built.append(a) or build(*a))
+    monkeypatch.setattr(grid_module, "build_kernel_map", lambda *a, **k: built.append(a) or build(*a, **k))
     indices = torch.tensor([[0, 5, 6, 7], [0, 5, 6, 8]], dtype=torch.int32)
     VoxelBackBone8x(1, (41, 32, 32))(GridTensor(torch.ones(2, 1), indices, (41, 32, 32), 1))
     assert len(built) == 4 + 4  # four scales, and the four ways between them and to the output

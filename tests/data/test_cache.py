@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from olivine.data.cache import cache_folder, cached_arrays, stamp_of
+from olivine.data.cache import cached_arrays, stamp_of
 from olivine.errors import OlivineWarning
 
 
@@ -100,13 +99,3 @@ def test_the_stamp_follows_content_time_presence_and_layout(tmp_path):
     stamps.append(stamp_of([file, absent], 1))
     assert len(set(stamps)) == len(stamps)
     assert stamps[-1] == stamp_of([file, absent], 1)
-
-
-def test_the_folder_follows_the_environment(monkeypatch, tmp_path):
-    assert cache_folder() == tmp_path / "cache"
-    monkeypatch.delenv("OLIVINE_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "olivine"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache_folder() == Path(tmp_path) / ".cache" / "olivine"

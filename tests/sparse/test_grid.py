@@ -227,8 +227,8 @@ def built(monkeypatch):
     """The kernel maps built during a test."""
     maps = []
 
-    def build(*arguments):
-        maps.append(grid_module_build(*arguments))
+    def build(*arguments, **options):
+        maps.append(grid_module_build(*arguments, **options))
         return maps[-1]
 
     grid_module_build = grid_module.build_kernel_map

@@ -40,12 +40,20 @@ def test_no_row_occurs_twice_within_a_cell_and_the_centre_is_the_identity():
         assert torch.equal(side.cells[13], torch.arange(side.count))
 
 
-def test_the_transposed_map_exchanges_the_sides():
-    manager = random_cloud(50, 1).manager
-    target = manager.downsample((1, 1, 1), (2, 2, 2))
-    pairs = manager.kernel_map((1, 1, 1), target, (2, 2, 2), (1, 1, 1))
-    assert pairs.transposed.inputs is pairs.outputs
-    assert pairs.transposed.outputs is pairs.inputs
+@pytest.mark.parametrize(("size", "factor"), [(3, 1), (2, 2), (3, 2)])
+def test_the_transposed_map_has_the_same_pairs_the_other_way_round_in_the_order_of_its_outputs(size, factor):
+    manager = random_cloud(80, 1).manager
+    target = manager.downsample((1, 1, 1), (factor,) * 3)
+    pairs = manager.kernel_map((1, 1, 1), target, (size,) * 3, (1, 1, 1))
+    for one, other in ((pairs, pairs.transposed), (pairs.transposed, pairs)):
+        assert (one.inputs.count, one.outputs.count) == (other.outputs.count, other.inputs.count)
+        for in_rows, out_rows, there, back in zip(
+            one.inputs.cells, one.outputs.cells, other.inputs.cells, other.outputs.cells, strict=True
+        ):
+            assert torch.equal(out_rows, out_rows.sort().values)
+            assert set(zip(in_rows.tolist(), out_rows.tolist(), strict=True)) == set(
+                zip(back.tolist(), there.tolist(), strict=True)
+            )
 
 
 def test_segments_list_every_pair_of_each_row():

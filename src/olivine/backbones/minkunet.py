@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from olivine.sparse import BatchNorm, Convolution, ConvolutionTranspose, ReLU, SparseTensor, cat
+from olivine.sparse import BatchNorm, Convolution, ConvolutionTranspose, SparseTensor, cat, conv_bn
 
 PRETRAINING_MOMENTUM = 0.05
 """Batch-norm momentum of the published pretraining."""
@@ -44,7 +44,6 @@ class BasicBlock(nn.Module):
         self.norm1 = BatchNorm(channels, momentum=BLOCK_MOMENTUM)
         self.conv2 = Convolution(channels, channels, 3)
         self.norm2 = BatchNorm(channels, momentum=BLOCK_MOMENTUM)
-        self.relu = ReLU()
         self.downsample = (
             None
             if in_channels == channels
@@ -53,10 +52,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, tensor: SparseTensor) -> SparseTensor:
         """[N, in_channels] → [N, channels] on the same voxels."""
-        shortcut = tensor if self.downsample is None else self.downsample(tensor)
-        out = self.relu(self.norm1(self.conv1(tensor)))
-        result: SparseTensor = self.relu(self.norm2(self.conv2(out)) + shortcut)
-        return result
+        shortcut = tensor if self.downsample is None else conv_bn(tensor, *self.downsample, relu=False)
+        return conv_bn(conv_bn(tensor, self.conv1, self.norm1), self.conv2, self.norm2, residual=shortcut)
 
 
 class MinkUNet(nn.Module):
@@ -108,7 +105,6 @@ class MinkUNet(nn.Module):
         self.block7 = _blocks(p[6] + p[0], p[6], layers[6], momentum)
         self.convtr7p2s2, self.bntr7 = _up(p[6], p[7], momentum)
         self.block8 = _blocks(p[7] + stem, p[7], layers[7], momentum)
-        self.relu = ReLU()
         self.feature_channels = p[7]
         self.final = Convolution(p[7], out_channels, 1, bias=True)
         self.final_class_level = Convolution(p[7], out_channels, 1, bias=True) if class_head else None
@@ -122,16 +118,15 @@ class MinkUNet(nn.Module):
         Returns:
             [N, feature_channels] on the same voxels in the same order.
         """
-        relu = self.relu
-        p1 = relu(self.bn0(self.conv0p1s1(tensor)))
-        p2 = self.block1(relu(self.bn1(self.conv1p1s2(p1))))
-        p4 = self.block2(relu(self.bn2(self.conv2p2s2(p2))))
-        p8 = self.block3(relu(self.bn3(self.conv3p4s2(p4))))
-        out = self.block4(relu(self.bn4(self.conv4p8s2(p8))))
-        out = self.block5(cat([relu(self.bntr4(self.convtr4p16s2(out))), p8]))
-        out = self.block6(cat([relu(self.bntr5(self.convtr5p8s2(out))), p4]))
-        out = self.block7(cat([relu(self.bntr6(self.convtr6p4s2(out))), p2]))
-        result: SparseTensor = self.block8(cat([relu(self.bntr7(self.convtr7p2s2(out))), p1]))
+        p1 = conv_bn(tensor, self.conv0p1s1, self.bn0)
+        p2: SparseTensor = self.block1(conv_bn(p1, self.conv1p1s2, self.bn1))
+        p4: SparseTensor = self.block2(conv_bn(p2, self.conv2p2s2, self.bn2))
+        p8: SparseTensor = self.block3(conv_bn(p4, self.conv3p4s2, self.bn3))
+        out: SparseTensor = self.block4(conv_bn(p8, self.conv4p8s2, self.bn4))
+        out = self.block5(cat([conv_bn(out, self.convtr4p16s2, self.bntr4), p8]))
+        out = self.block6(cat([conv_bn(out, self.convtr5p8s2, self.bntr5), p4]))
+        out = self.block7(cat([conv_bn(out, self.convtr6p4s2, self.bntr6), p2]))
+        result: SparseTensor = self.block8(cat([conv_bn(out, self.convtr7p2s2, self.bntr7), p1]))
         return result
 
     def forward(self, tensor: SparseTensor) -> SparseTensor | tuple[SparseTensor, SparseTensor]:

@@ -19,19 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.errors import OlivineWarning
+from olivine.folders import cache_folder
 
 Arrays = dict[str, NDArray[np.generic]]
 
 _STAMP = "stamp"
-
-
-def cache_folder() -> Path:
-    """The folder of the cache: `$OLIVINE_CACHE`, else `$XDG_CACHE_HOME/olivine`, else `~/.cache/olivine`."""
-    own = os.environ.get("OLIVINE_CACHE")
-    if own:
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "olivine"
 
 
 def stamp_of(files: Iterable[Path], version: int) -> str:

@@ -9,7 +9,7 @@ The package needs PyTorch alone. Layers share voxel sets and kernel maps through
 arithmetic is in `olivine.sparse.kernels`.
 """
 
-from olivine.sparse.layers import BatchNorm, Convolution, ConvolutionTranspose, ReLU
+from olivine.sparse.layers import BatchNorm, Convolution, ConvolutionTranspose, ReLU, conv_bn
 from olivine.sparse.pooling import AveragePooling, MaxPooling, SumPooling
 from olivine.sparse.tensor import SparseTensor, cat
 
@@ -23,4 +23,5 @@ __all__ = [
     "SparseTensor",
     "SumPooling",
     "cat",
+    "conv_bn",
 ]

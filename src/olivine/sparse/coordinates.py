@@ -9,16 +9,59 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
+
+from olivine.sparse import native
 
 Triple = tuple[int, int, int]
 
 _INT32 = torch.iinfo(torch.int32)
 _KEY_LIMIT = 2**63
+_OVERFLOW = "a voxel coordinate overflows int32; shift the cloud towards the origin"
 _RASTER = (0, 3, 2, 1)
 """Columns of a coordinate row from the most to the least significant in a key."""
+
+
+@dataclass(frozen=True, eq=False)
+class CoordinateMap:
+    """The voxels of one resolution, and how to find one of them.
+
+    Attributes:
+        coordinates: int32 [N, 4] distinct rows (batch, x, y, z), contiguous.
+        stride: (x, y, z) tensor stride, in units of the finest grid; coordinates are multiples of it.
+    """
+
+    coordinates: Tensor
+    stride: Triple
+
+    @cached_property
+    def order(self) -> Tensor:
+        """int64 [N] permutation that puts the rows into raster order."""
+        return raster_order(self.coordinates)
+
+    @cached_property
+    def _index(self) -> tuple[Tensor, int | None]:
+        kernels = native.library()
+        if kernels is None:
+            raise RuntimeError("a hash table of voxels needs the C++ kernels")
+        return kernels.index(self.coordinates)
+
+    @property
+    def slots(self) -> Tensor:
+        """int64 hash table of the rows, for the C++ kernels."""
+        return self._index[0]
+
+    @property
+    def has_duplicates(self) -> bool:
+        """Whether two rows are equal."""
+        if native.library_on(self.coordinates.device) is not None:
+            return self._index[1] is not None
+        rows = self.coordinates[self.order]
+        return bool((rows[1:] == rows[:-1]).all(dim=1).any())
 
 
 def triple(value: int | Sequence[int], name: str) -> Triple:
@@ -97,12 +140,6 @@ def raster_order(coordinates: Tensor) -> Tensor:
     return torch.argsort(keys)
 
 
-def has_duplicates(coordinates: Tensor, order: Tensor) -> bool:
-    """Whether two rows of integer [N, 4] `coordinates` are equal; `order` [N] sorts them."""
-    rows = coordinates[order]
-    return bool((rows[1:] == rows[:-1]).all(dim=1).any())
-
-
 def unique_rows(coordinates: Tensor) -> Tensor:
     """The distinct rows of integer [N, 4] `coordinates` in raster order, int32.
 
@@ -122,7 +159,7 @@ def to_int32(coordinates: Tensor) -> Tensor:
         ValueError: a coordinate lies outside the int32 range.
     """
     if coordinates.numel() and (int(coordinates.min()) < _INT32.min or int(coordinates.max()) > _INT32.max):
-        raise ValueError("a voxel coordinate overflows int32; shift the cloud towards the origin")
+        raise ValueError(_OVERFLOW)
     return coordinates.int()
 
 
@@ -139,10 +176,17 @@ def floor_to_stride(coordinates: Tensor, stride: Triple) -> Tensor:
     Raises:
         ValueError: a coarser coordinate lies outside the int32 range.
     """
+    kernels = native.library_on(coordinates.device)
+    if kernels is not None:
+        coarse = kernels.coarsen(coordinates.contiguous(), stride)
+        if coarse is None:
+            raise ValueError(_OVERFLOW)
+        return coarse
     steps = torch.tensor((1, *stride), device=coordinates.device)
     return unique_rows(coordinates.long().div(steps, rounding_mode="floor") * steps)
 
 
+@lru_cache(maxsize=256)
 def kernel_offsets(kernel_size: Triple, unit: Triple, device: torch.device) -> Tensor:
     """Offsets of a kernel's cells, in the order of the weights.
 
@@ -154,7 +198,7 @@ def kernel_offsets(kernel_size: Triple, unit: Triple, device: torch.device) -> T
         device: where the offsets live.
 
     Returns:
-        int64 [K, 3] with K = k_x·k_y·k_z.
+        int64 [K, 3] with K = k_x·k_y·k_z; the same tensor for the same question, so not to be written to.
     """
     axes = [
         (torch.arange(size, device=device) - (size // 2 if size % 2 else 0)) * step

@@ -18,10 +18,9 @@ import torch
 from torch import Tensor
 
 from olivine.sparse.coordinates import (
+    CoordinateMap,
     Triple,
-    has_duplicates,
     kernel_offsets,
-    raster_order,
     to_int32,
     triple,
     unique_rows,
@@ -74,14 +73,14 @@ class GridLevel:
         self._submanifold: dict[tuple[Triple, Triple], KernelMap] = {}
         self._strided: dict[KernelGeometry, tuple[GridLevel, KernelMap]] = {}
 
-    @cached_property
+    @property
     def _voxels(self) -> Tensor:
         """The rows as the engine has them: its first axis is the one that varies fastest, spconv's is the last."""
-        return _swapped(self.indices)
+        return self._map.coordinates
 
     @cached_property
-    def _order(self) -> Tensor:
-        return raster_order(self._voxels)
+    def _map(self) -> CoordinateMap:
+        return CoordinateMap(_swapped(self.indices).contiguous(), (1, 1, 1))
 
     def check_distinct(self) -> None:
         """Make sure that no voxel is given twice.
@@ -89,7 +88,7 @@ class GridLevel:
         Raises:
             ValueError: one is.
         """
-        if has_duplicates(self._voxels, self._order):
+        if self._map.has_duplicates:
             raise ValueError("indices: a voxel is given twice; keep one row per (batch, i0, i1, i2)")
 
     def submanifold_map(self, kernel_size: Triple, dilation: Triple) -> KernelMap:
@@ -97,7 +96,7 @@ class GridLevel:
         key = (kernel_size, dilation)
         if key not in self._submanifold:
             offsets = kernel_offsets(kernel_size[::-1], dilation[::-1], self.indices.device)
-            self._submanifold[key] = self._pairs(self._voxels, offsets)
+            self._submanifold[key] = build_kernel_map(self._map, self._voxels, offsets, centred=True)
         return self._submanifold[key]
 
     def descend(self, geometry: KernelGeometry) -> tuple[GridLevel, KernelMap]:
@@ -140,10 +139,7 @@ class GridLevel:
         # The engine centres odd kernels; spconv starts all of them at 0.
         corner = torch.tensor(geometry.padding[::-1], device=offsets.device) + offsets[0]
         places = target._voxels.long() * steps - torch.nn.functional.pad(corner, (1, 0))
-        return self._pairs(to_int32(places), offsets)
-
-    def _pairs(self, outputs: Tensor, offsets: Tensor) -> KernelMap:
-        return build_kernel_map(self._voxels, outputs, self._order, 1, offsets)
+        return build_kernel_map(self._map, to_int32(places), offsets, centred=False)
 
 
 @dataclass(frozen=True, eq=False)

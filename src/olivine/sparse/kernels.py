@@ -1,70 +1,158 @@
-"""The arithmetic of sparse layers on plain tensors: the seam where faster kernels go.
+"""The arithmetic of sparse layers on plain tensors: the seam between what a layer means and how it is computed.
 
-Everything above this module speaks of layers and coordinates, everything here of rows, weights and a `KernelMap`. A
-faster implementation replaces these functions and nothing else. Within a kernel cell no row occurs twice, so every
-sum is made in the order of the cells: the same bits on every run.
+Everything above this module speaks of layers and coordinates, everything here of rows, weights and a `KernelMap`. In
+float32 on the CPU the C++ kernels of `olivine.sparse.native` do the work, on a GPU spconv where it is installed, and
+everywhere else, and as their reference, PyTorch. Within a kernel cell no row occurs twice, and sums are made in an
+order that depends on the sizes alone: the same bits on every run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from olivine.sparse import native, spconv_adapter
 from olivine.sparse.kernel_map import KernelMap
 
 _SMALL = 2**20
 """Numbers in a temporary up to which one pass over all kernel cells is faster than one pass per cell."""
 
 
-def gather_matmul_scatter(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
-    """Generalised sparse convolution: out[u] = Σ_k in[rows of cell k that meet u] @ weight[k].
+@dataclass(frozen=True)
+class Epilogue:
+    """What follows a convolution row by row: relu(norm(out + bias) + residual).
+
+    Attributes:
+        bias: [C_out], or None for 0.
+        norm: a batch norm in evaluation, with running statistics, or None.
+        residual: [N_out, C_out], or None for 0.
+        relu: whether negative results become 0.
+    """
+
+    bias: Tensor | None = None
+    norm: nn.BatchNorm1d | None = None
+    residual: Tensor | None = None
+    relu: bool = False
+
+    def apply(self, out: Tensor) -> Tensor:
+        """The result for the sums [N_out, C_out], in PyTorch."""
+        if self.bias is not None:
+            out = out + self.bias
+        if self.norm is not None:
+            norm = self.norm
+            out = functional.batch_norm(
+                out, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
+            )
+        if self.residual is not None:
+            out = out + self.residual
+        return torch.relu(out) if self.relu else out
+
+
+def gather_matmul_scatter(
+    features: Tensor, weight: Tensor, kernel_map: KernelMap, bias: Tensor | None = None
+) -> Tensor:
+    """Generalised sparse convolution: out[u] = Σ_k in[rows of cell k that meet u] @ weight[k] + bias.
 
     Args:
         features: [N_in, C_in].
         weight: [K, C_in, C_out], of the same type.
         kernel_map: the pairs.
+        bias: [C_out], or None for 0.
 
     Returns:
-        [N_out, C_out], differentiable once in `features` and `weight`; of autocast's type where autocast is on, which
-        as elsewhere in PyTorch leaves float64 alone.
+        [N_out, C_out], differentiable once in `features`, `weight` and `bias`; of autocast's type where autocast is on,
+        which as elsewhere in PyTorch leaves float64 alone.
     """
     device = features.device.type
     if torch.is_autocast_enabled(device) and features.dtype != torch.float64:
         low = torch.get_autocast_dtype(device)
-        features, weight = features.to(low), weight.to(low)
-    result: Tensor = _Convolution.apply(features, weight, kernel_map)  # type: ignore[no-untyped-call]
+        features, weight, bias = features.to(low), weight.to(low), None if bias is None else bias.to(low)
+    if not torch.is_grad_enabled():
+        return convolve(features, weight, kernel_map, Epilogue(bias))
+    result: Tensor = _Convolution.apply(features, weight, bias, kernel_map)  # type: ignore[no-untyped-call]
     return result
 
 
 class _Convolution(torch.autograd.Function):
-    """Sparse convolution with its two gradients."""
+    """Sparse convolution with its gradients."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, kernel_map: KernelMap) -> Tensor:
         ctx.save_for_backward(features, weight)
         ctx.kernel_map = kernel_map
-        return convolve(features, weight, kernel_map)
+        return convolve(features, weight, kernel_map, Epilogue(bias))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         features, weight = ctx.saved_tensors
         grad = grad.contiguous()
+        grad_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
+        if spconv_adapter.available(grad.device, grad.dtype):
+            return (*spconv_adapter.gradients(features, weight, grad, ctx.kernel_map), grad_bias, None)
         grad_features = grad_weight = None
         if ctx.needs_input_grad[0]:
             grad_features = convolve(grad, weight.transpose(1, 2), ctx.kernel_map.transposed)
         if ctx.needs_input_grad[1]:
             grad_weight = weight_gradient(features, grad, ctx.kernel_map)
-        return grad_features, grad_weight, None
+        return grad_features, grad_weight, grad_bias, None
 
 
-def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
-    """The value of `gather_matmul_scatter`, without a gradient."""
+def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap, epilogue: Epilogue | None = None) -> Tensor:
+    """The value of a convolution and of what follows it, without a gradient.
+
+    Args:
+        features: [N_in, C_in].
+        weight: [K, C_in, C_out], of the same type.
+        kernel_map: the pairs.
+        epilogue: what follows; nothing if None.
+
+    Returns:
+        [N_out, C_out].
+    """
+    then = epilogue or Epilogue()
+    scale = None if then.norm is None else then.norm.weight
+    kernels = native.library_for(features, weight, then.bias, then.residual, scale)
+    if kernels is not None:
+        return _convolve_natively(kernels, features, weight, kernel_map, then)
+    if spconv_adapter.available(features.device, features.dtype):
+        return then.apply(spconv_adapter.convolve(features, weight, kernel_map))
+    return then.apply(_convolve(features, weight, kernel_map))
+
+
+def _convolve_natively(
+    kernels: native.Library, features: Tensor, weight: Tensor, kernel_map: KernelMap, then: Epilogue
+) -> Tensor:
+    scale, shift, mean, variance, eps = None, then.bias, None, None, 0.0
+    if then.norm is not None:
+        norm = then.norm
+        scale, shift, mean, variance, eps = norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps
+        if then.bias is not None and mean is not None:
+            mean = mean - then.bias
+    return kernels.convolve(
+        features.contiguous(),
+        weight.contiguous(),
+        kernel_map.inputs.rows,
+        kernel_map.outputs.rows,
+        kernel_map.starts,
+        kernel_map.outputs.count,
+        scale=scale,
+        shift=shift,
+        mean=mean,
+        variance=variance,
+        eps=eps,
+        residual=None if then.residual is None else then.residual.contiguous(),
+        relu=then.relu,
+    )
+
+
+def _convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
     size = max(weight.shape[1], weight.shape[2])
     # embedding_bag sums segments fast on a CPU in float32 alone.
     if _is_small(kernel_map, size) and features.dtype == torch.float32 and features.device.type == "cpu":
@@ -80,7 +168,7 @@ def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
 
 
 def _convolve_at_once(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
-    """`convolve` with one segmented sum for all cells: fewer calls, which dominate at small sizes."""
+    """`_convolve` with one segmented sum for all cells: fewer calls, which dominate at small sizes."""
     sizes = list(kernel_map.inputs.sizes)
     products = features.new_empty(sum(sizes), weight.shape[2])
     parts = zip(_rows_by_cell(features, kernel_map), weight.unbind(), torch.split(products, sizes), strict=True)
@@ -101,8 +189,14 @@ def weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Te
     Returns:
         [K, C_in, C_out].
     """
+    kernels = native.library_for(features, grad)
+    if kernels is not None:
+        return kernels.weight_gradient(
+            features.contiguous(), grad, kernel_map.inputs.rows, kernel_map.outputs.rows, kernel_map.starts
+        )
     result = features.new_empty(len(kernel_map.inputs.sizes), features.shape[1], grad.shape[1])
-    inputs, outputs = _rows_by_cell(features, kernel_map), _rows_by_cell(grad, kernel_map.transposed)
+    exchanged = KernelMap(kernel_map.outputs, kernel_map.inputs, kernel_map.identity)
+    inputs, outputs = _rows_by_cell(features, kernel_map), _rows_by_cell(grad, exchanged)
     for rows, grads, matrix in zip(inputs, outputs, result.unbind(), strict=True):
         torch.mm(rows.t(), grads, out=matrix)
     return result

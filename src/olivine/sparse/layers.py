@@ -8,19 +8,21 @@ The meaning and the parameter layout are MinkowskiEngine's, so that its checkpoi
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from olivine.sparse.coordinates import triple
+from olivine.sparse.coordinates import Triple, triple
 from olivine.sparse.kernel_map import KernelMap
-from olivine.sparse.kernels import gather_matmul_scatter
+from olivine.sparse.kernels import Epilogue, convolve, gather_matmul_scatter
+from olivine.sparse.normalization import batch_normalize, is_foldable
 from olivine.sparse.tensor import SparseTensor
 
 
-class _ConvolutionBase(nn.Module):
-    """Parameters and arithmetic that both directions share."""
+class ConvolutionBase(nn.Module, ABC):
+    """Parameters and arithmetic that both directions of sparse convolution share."""
 
     def __init__(
         self,
@@ -61,13 +63,32 @@ class _ConvolutionBase(nn.Module):
         if tensor.features.shape[1] != self.in_channels:
             raise ValueError(f"the layer takes {self.in_channels} channels, got {tensor.features.shape[1]}")
 
-    def _apply_kernel(self, features: Tensor, kernel_map: KernelMap | None) -> Tensor:
-        """Convolve rows along a map, or row by row where there is none, and add the bias."""
-        out = features @ self.kernel if kernel_map is None else gather_matmul_scatter(features, self.kernel, kernel_map)
-        return out if self.bias is None else out + self.bias
+    def forward(self, tensor: SparseTensor) -> SparseTensor:
+        """Convolve a tensor of `in_channels`.
+
+        Raises:
+            ValueError: the tensor has another number of channels, or cannot be brought to the layer's stride.
+        """
+        kernel_map, target = self.route(tensor)
+        bias = None if self.bias is None else self.bias.squeeze(0)
+        features = gather_matmul_scatter(tensor.features, self.weight, kernel_map, bias)
+        return SparseTensor.of_map(features, target, tensor.manager)
+
+    @property
+    def weight(self) -> Tensor:
+        """The kernel as [K, C_in, C_out], also where it is a plain matrix."""
+        return self.kernel[None] if self.pointwise else self.kernel
+
+    @abstractmethod
+    def route(self, tensor: SparseTensor) -> tuple[KernelMap, Triple]:
+        """The pairs of this layer on a tensor, and the stride of its output, whose voxels are made where need be.
+
+        Raises:
+            ValueError: as `forward`.
+        """
 
 
-class Convolution(_ConvolutionBase):
+class Convolution(ConvolutionBase):
     """Sparse convolution: out[u] = Σ_k in[u + offset_k · t_in · dilation] @ kernel[k] + bias.
 
     The sum runs over the voxels that exist; t_in is the input's tensor stride. At stride 1 the output has the input's
@@ -94,22 +115,19 @@ class Convolution(_ConvolutionBase):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, dilation, bias)
 
-    def forward(self, tensor: SparseTensor) -> SparseTensor:
-        """Convolve a tensor of `in_channels`.
+    def route(self, tensor: SparseTensor) -> tuple[KernelMap, Triple]:
+        """The pairs from the tensor's voxels to those of its stride times the layer's, and that stride.
 
         Raises:
             ValueError: the tensor has another number of channels.
         """
         self._check(tensor)
-        if self.pointwise:
-            return tensor.replace(self._apply_kernel(tensor.features, None))
         manager, source = tensor.manager, tensor.tensor_stride
         target = manager.downsample(source, self.stride)
-        kernel_map = manager.kernel_map(source, target, self.kernel_size, self.dilation)
-        return SparseTensor.of_map(self._apply_kernel(tensor.features, kernel_map), target, manager)
+        return manager.kernel_map(source, target, self.kernel_size, self.dilation), target
 
 
-class ConvolutionTranspose(_ConvolutionBase):
+class ConvolutionTranspose(ConvolutionBase):
     """Transposed sparse convolution: out[u + offset_k · t_out · dilation] += in[u] @ kernel[k].
 
     The output has the voxels that exist already at stride t_out = t_in / stride (in a U-Net, the encoder's), in their
@@ -136,19 +154,16 @@ class ConvolutionTranspose(_ConvolutionBase):
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, dilation, bias)
 
-    def forward(self, tensor: SparseTensor) -> SparseTensor:
-        """Convolve a tensor of `in_channels`.
+    def route(self, tensor: SparseTensor) -> tuple[KernelMap, Triple]:
+        """The pairs from the tensor's voxels to those of its stride divided by the layer's, and that stride.
 
         Raises:
             ValueError: the tensor has another number of channels, or a stride that `stride` does not divide.
         """
         self._check(tensor)
-        if self.pointwise:
-            return tensor.replace(self._apply_kernel(tensor.features, None))
         manager, source = tensor.manager, tensor.tensor_stride
         target = manager.upsample(source, self.stride, self.kernel_size, self.dilation)
-        kernel_map = manager.kernel_map(target, source, self.kernel_size, self.dilation).transposed
-        return SparseTensor.of_map(self._apply_kernel(tensor.features, kernel_map), target, manager)
+        return manager.kernel_map(target, source, self.kernel_size, self.dilation).transposed, target
 
 
 class BatchNorm(nn.Module):
@@ -168,13 +183,7 @@ class BatchNorm(nn.Module):
 
     def forward(self, tensor: SparseTensor) -> SparseTensor:
         """Normalise each channel."""
-        if self.bn.training and len(tensor) < 2:
-            bn = self.bn
-            scaled = nn.functional.batch_norm(
-                tensor.features, bn.running_mean, bn.running_var, bn.weight, bn.bias, training=False, eps=bn.eps
-            )
-            return tensor.replace(scaled)
-        return tensor.replace(self.bn(tensor.features))
+        return tensor.replace(batch_normalize(tensor.features, self.bn))
 
 
 class ReLU(nn.Module):
@@ -183,3 +192,48 @@ class ReLU(nn.Module):
     def forward(self, tensor: SparseTensor) -> SparseTensor:
         """max(0, x) of every feature."""
         return tensor.replace(torch.relu(tensor.features))
+
+
+def conv_bn(
+    tensor: SparseTensor,
+    convolution: ConvolutionBase,
+    norm: BatchNorm,
+    *,
+    residual: SparseTensor | None = None,
+    relu: bool = True,
+) -> SparseTensor:
+    """relu(norm(convolution(tensor)) + residual), in as few passes over memory as the mode allows.
+
+    In evaluation without a gradient it is one pass, and neither module is called; a module that has hooks is.
+
+    Args:
+        tensor: the input of the convolution.
+        convolution: the layer.
+        norm: the normalisation of its output.
+        residual: a tensor on the voxels of the output to add, or None.
+        relu: whether negative results become 0.
+
+    Returns:
+        The tensor on the voxels of the convolution's output.
+
+    Raises:
+        ValueError: as `convolution` raises.
+    """
+    rest = None if residual is None else residual.features
+    heard = _has_hooks(convolution) or _has_hooks(norm)
+    if is_foldable(norm.bn) and not heard:
+        kernel_map, target = convolution.route(tensor)
+        bias = None if convolution.bias is None else convolution.bias.squeeze(0)
+        epilogue = Epilogue(bias, norm.bn, rest, relu)
+        folded = convolve(tensor.features, convolution.weight, kernel_map, epilogue)
+        return SparseTensor.of_map(folded, target, tensor.manager)
+    out: SparseTensor = convolution(tensor)
+    if heard:
+        out = norm(out)
+        features = out.features if rest is None else out.features + rest
+        return out.replace(torch.relu(features) if relu else features)
+    return out.replace(batch_normalize(out.features, norm.bn, residual=rest, relu=relu))
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+import math
 
 import torch
-from torch import Tensor
 
-from olivine.sparse.coordinates import Triple, floor_to_stride, kernel_offsets, raster_order, unique_rows
-from olivine.sparse.kernel_map import KernelMap, build_kernel_map
-
-
-@dataclass(frozen=True)
-class CoordinateMap:
-    """The voxels of one resolution.
-
-    Attributes:
-        coordinates: int32 [N, 4] distinct rows (batch, x, y, z), multiples of `stride`, in units of the finest grid.
-        stride: (x, y, z) tensor stride.
-    """
-
-    coordinates: Tensor
-    stride: Triple
-
-    @cached_property
-    def order(self) -> Tensor:
-        """int64 [N] permutation that puts the rows into raster order."""
-        return raster_order(self.coordinates)
+from olivine.sparse.coordinates import CoordinateMap, Triple, floor_to_stride, kernel_offsets, unique_rows
+from olivine.sparse.kernel_map import KernelMap, build_kernel_map, identity_map
 
 
 class CoordinateManager:
@@ -81,11 +61,13 @@ class CoordinateManager:
         """
         key = (source, target, kernel_size, dilation)
         if key not in self._kernels:
-            inputs, outputs = self._maps[source], self._maps[target]
-            offsets = kernel_offsets(kernel_size, _times(source, dilation), inputs.coordinates.device)
-            self._kernels[key] = build_kernel_map(
-                inputs.coordinates, outputs.coordinates, inputs.order, inputs.stride[0], offsets
-            )
+            inputs, outputs = self._maps[source], self._maps[target].coordinates
+            if source == target and math.prod(kernel_size) == 1:
+                self._kernels[key] = identity_map(len(outputs), outputs.device)
+            else:
+                offsets = kernel_offsets(kernel_size, _times(source, dilation), outputs.device)
+                centred = source == target and all(size % 2 for size in kernel_size)
+                self._kernels[key] = build_kernel_map(inputs, outputs, offsets, centred=centred)
         return self._kernels[key]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from olivine.sparse.coordinates import Triple, has_duplicates, triple
-from olivine.sparse.manager import CoordinateManager, CoordinateMap
+from olivine.sparse.coordinates import CoordinateMap, Triple, triple
+from olivine.sparse.manager import CoordinateManager
 
 
 class SparseTensor:
@@ -31,8 +31,8 @@ class SparseTensor:
     def __init__(self, features: Tensor, coordinates: Tensor, *, tensor_stride: int | Sequence[int] = 1) -> None:
         stride = triple(tensor_stride, "tensor_stride")
         _check(features, coordinates, stride)
-        voxels = CoordinateMap(coordinates, stride)
-        if has_duplicates(coordinates, voxels.order):
+        voxels = CoordinateMap(coordinates.contiguous(), stride)
+        if voxels.has_duplicates:
             raise ValueError("coordinates: a voxel is given twice; keep one row per (batch, x, y, z)")
         self._features = features
         self._stride = stride
@@ -53,8 +53,8 @@ class SparseTensor:
         Raises:
             ValueError: the number of rows differs from the number of voxels.
         """
-        count = len(manager.coordinate_map(stride).coordinates)
-        if features.dim() != 2 or len(features) != count:
+        count = manager.coordinate_map(stride).coordinates.shape[0]
+        if features.dim() != 2 or features.shape[0] != count:
             raise ValueError(f"features {list(features.shape)} do not fit the {count} voxels of stride {stride}")
         tensor = cls.__new__(cls)
         tensor._features, tensor._stride, tensor._manager = features, stride, manager

@@ -1,0 +1,116 @@
+"""Batch normalisation of rows, together with the residual and the ReLU that follow it.
+
+One by one these cost as much memory traffic as the convolutions. In training they are one operation here; in evaluation
+the normalisation is a scale and a shift, which the convolution before it applies (`kernels.Epilogue`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from olivine.sparse import native
+
+
+def batch_normalize(
+    features: Tensor, norm: nn.BatchNorm1d, *, residual: Tensor | None = None, relu: bool = False
+) -> Tensor:
+    """relu(norm(features) + residual), with the running statistics of `norm` updated in training.
+
+    A batch of fewer than two rows has no variance: it is normalised by the running statistics and leaves them alone.
+
+    Args:
+        features: [N, C].
+        norm: the normalisation; its mode decides which statistics are used.
+        residual: [N, C], or None for 0.
+        relu: whether negative results become 0.
+
+    Returns:
+        [N, C].
+    """
+    kernels = native.library_for(features, norm.weight, residual) if norm.training and _is_plain(norm) else None
+    if kernels is not None and len(features) >= 2:
+        out: Tensor
+        out, mean, variance = _BatchNorm.apply(  # type: ignore[no-untyped-call]
+            features, norm.weight, norm.bias, residual, norm.eps, relu, kernels
+        )
+        _update(norm, mean, variance, len(features))
+        return out
+    if norm.training and len(features) < 2:
+        out = nn.functional.batch_norm(
+            features, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
+        )
+    else:
+        out = norm(features)
+    if residual is not None:
+        out = out + residual
+    return torch.relu(out) if relu else out
+
+
+def is_foldable(norm: nn.BatchNorm1d) -> bool:
+    """Whether a convolution may apply it: in evaluation, by running statistics, while no gradient is asked for."""
+    return not torch.is_grad_enabled() and not norm.training and _is_plain(norm)
+
+
+def _is_plain(norm: nn.BatchNorm1d) -> bool:
+    """Whether it is PyTorch's own, with all its parts, and nobody listens to it."""
+    return (
+        type(norm) is nn.BatchNorm1d
+        and norm.affine
+        and norm.track_running_stats
+        and not norm._forward_hooks
+        and not norm._forward_pre_hooks
+        and not norm._backward_hooks
+    )
+
+
+def _update(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: int) -> None:
+    """Move the running statistics towards those of a batch, whose variance enters unbiased, as in PyTorch."""
+    tracked, running_mean, running_var = norm.num_batches_tracked, norm.running_mean, norm.running_var
+    if tracked is None or running_mean is None or running_var is None:
+        raise RuntimeError("a normalisation without running statistics cannot update them")
+    with torch.no_grad():
+        tracked.add_(1)
+        momentum = 1 / int(tracked) if norm.momentum is None else norm.momentum
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(variance * (count / (count - 1)), momentum)
+
+
+class _BatchNorm(torch.autograd.Function):
+    """relu(weight · (x − mean) / √(var + eps) + bias + residual) by the statistics of the batch; float32 on the CPU."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        residual: Tensor | None,
+        eps: float,
+        relu: bool,
+        kernels: native.Library,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        features = features.contiguous()
+        residual = None if residual is None else residual.contiguous()
+        out, mean, variance = kernels.normalize(features, weight, bias, eps, residual, relu)
+        ctx.save_for_backward(features, weight, mean, variance, out if relu else None)
+        ctx.eps, ctx.kernels = eps, kernels
+        ctx.mark_non_differentiable(mean, variance)
+        return out, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        features, weight, mean, variance, out = ctx.saved_tensors
+        grad = grad.contiguous()
+        grad_features = torch.empty_like(features) if ctx.needs_input_grad[0] else None
+        # Without a ReLU the residual's gradient is that of the result.
+        grad_residual = grad if ctx.needs_input_grad[3] else None
+        masked = torch.empty_like(grad) if ctx.needs_input_grad[3] and out is not None else None
+        grad_weight, grad_bias = ctx.kernels.normalize_gradient(
+            grad, out, features, weight, ctx.eps, mean, variance, grad_features, masked
+        )
+        return grad_features, grad_weight, grad_bias, grad_residual if masked is None else masked, None, None, None
