@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from builders.sparse import relative_error, rows_in_order_of
 from olivine.sparse import grid as grid_module
 from olivine.sparse.grid import GridTensor
-from olivine.sparse.grid_layers import GridSequential, SparseConv3d, SparseInverseConv3d, SubMConv3d, VoxelNorm
+from olivine.sparse.grid_layers import GridSequential, SparseConv3d, SparseInverseConv3d, SubMConv3d
 from oracles import grid as oracle
 from oracles.sparse import voxels_of
 
@@ -161,10 +161,10 @@ def test_strided_convolution_and_its_inverse_agree_with_their_definitions(seed, 
 def test_an_empty_cloud_and_a_single_voxel_train(tensor, kernel):
     network = GridSequential(
         SubMConv3d(2, 4, kernel),
-        VoxelNorm(4),
+        torch.nn.BatchNorm1d(4),
         torch.nn.ReLU(),
         SparseConv3d(4, 4, kernel, 2, kernel // 2, indice_key="down"),
-        VoxelNorm(4),
+        torch.nn.BatchNorm1d(4),
         SparseInverseConv3d(4, 2, kernel, "down"),
     )
     network.double()(tensor).features.square().sum().backward()
@@ -349,13 +349,23 @@ def test_initial_weights_are_uniform_over_the_true_fan_in():
     assert abs(float(layer.weight.detach().std()) / (bound / 3**0.5) - 1) < 0.05
 
 
-def test_a_norm_leaves_its_statistics_alone_where_there_is_no_variance():
-    norm, plain = VoxelNorm(3), torch.nn.BatchNorm1d(3)
-    rows = torch.arange(12.0).reshape(4, 3)
-    torch.testing.assert_close(norm(rows), plain(rows))
-    before = {key: value.clone() for key, value in norm.state_dict().items()}
-    torch.testing.assert_close(norm(rows[:1]), plain.eval()(rows[:1]))
-    assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
+@pytest.mark.parametrize("training", [True, False])
+def test_a_block_computed_together_is_its_modules_one_after_another(training):
+    torch.manual_seed(0)
+    block = GridSequential(SubMConv3d(2, 5, 3), torch.nn.BatchNorm1d(5), torch.nn.ReLU())
+    convolution, norm, relu = block
+    norm.running_mean.uniform_(-1, 1)
+    norm.running_var.uniform_(0.5, 2)
+    block.train(training)
+    tensor = random_grid(60, (6, 6, 6), dtype=torch.float32)
+    with torch.set_grad_enabled(training):
+        together = block(tensor).features
+        torch.testing.assert_close(together, relu(norm(convolution(tensor).features)))
+    heard = []
+    norm.register_forward_hook(lambda *a: heard.append(a))
+    with torch.set_grad_enabled(training):
+        torch.testing.assert_close(block(tensor).features, together)
+    assert len(heard) == 1
 
 
 def test_the_same_input_gives_the_same_bits():

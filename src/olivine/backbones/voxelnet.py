@@ -13,7 +13,7 @@ from torch import nn
 
 from olivine.sparse.coordinates import Triple, triple
 from olivine.sparse.grid import GridTensor
-from olivine.sparse.grid_layers import GridSequential, SparseConv3d, SubMConv3d, VoxelNorm
+from olivine.sparse.grid_layers import GridSequential, SparseConv3d, SubMConv3d
 
 NORM_EPS = 1e-3
 """Added to the variance in every batch norm of the published network."""
@@ -68,7 +68,7 @@ class VoxelBackBone8x(nn.Module):
         super().__init__()
 
         def block(conv: SubMConv3d | SparseConv3d) -> GridSequential:
-            return GridSequential(conv, VoxelNorm(conv.out_channels, eps=eps, momentum=momentum), nn.ReLU())
+            return GridSequential(conv, nn.BatchNorm1d(conv.out_channels, eps=eps, momentum=momentum), nn.ReLU())
 
         def submanifold(inputs: int, outputs: int) -> GridSequential:
             return block(SubMConv3d(inputs, outputs, 3, bias=False))

@@ -17,6 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from olivine.sparse import native
 from olivine.sparse.coordinates import (
     CoordinateMap,
     Triple,
@@ -25,7 +26,7 @@ from olivine.sparse.coordinates import (
     triple,
     unique_rows,
 )
-from olivine.sparse.kernel_map import KernelMap, build_kernel_map
+from olivine.sparse.kernel_map import KernelMap, build_kernel_map, identity_map
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,14 @@ class GridLevel:
         """The pairs of an odd, centred kernel from these voxels onto themselves."""
         key = (kernel_size, dilation)
         if key not in self._submanifold:
-            offsets = kernel_offsets(kernel_size[::-1], dilation[::-1], self.indices.device)
-            self._submanifold[key] = build_kernel_map(self._map, self._voxels, offsets, centred=True)
+            self._submanifold[key] = self._centred_map(kernel_size[::-1], dilation[::-1])
         return self._submanifold[key]
+
+    def _centred_map(self, kernel_size: Triple, dilation: Triple) -> KernelMap:
+        if kernel_size == (1, 1, 1):
+            return identity_map(len(self.indices), self.indices.device)
+        offsets = kernel_offsets(kernel_size, dilation, self.indices.device)
+        return build_kernel_map(self._map, self._voxels, offsets, centred=True)
 
     def descend(self, geometry: KernelGeometry) -> tuple[GridLevel, KernelMap]:
         """The level that a strided convolution leads to, and its pairs from this one to that.
@@ -119,10 +125,11 @@ class GridLevel:
         A kernel is a box, so the axes are independent; going axis by axis keeps the candidates few.
         """
         rows = self._voxels
-        axes = zip(
-            geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation, shape, (3, 2, 1), strict=True
-        )
-        for size, step, pad, spread, cells, column in axes:
+        axes = list(zip(geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation, shape, strict=True))
+        kernels = native.library_on(rows.device)
+        if kernels is not None:
+            return kernels.reach(rows, axes[::-1])
+        for column, (size, step, pad, spread, cells) in zip((3, 2, 1), axes, strict=True):
             taps = torch.arange(size, device=rows.device) * spread
             scaled = rows[:, column, None].long() + pad - taps
             hits = (scaled >= 0) & (scaled < cells * step) & (scaled % step == 0)

@@ -9,7 +9,10 @@ of stride 1** (submanifold, or strided with stride 1) **is read as a [C_in, C_ou
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,14 +20,18 @@ from torch import Tensor, nn
 from olivine.sparse.coordinates import Triple, triple
 from olivine.sparse.grid import Descent, GridTensor, KernelGeometry
 from olivine.sparse.kernel_map import KernelMap
-from olivine.sparse.kernels import gather_matmul_scatter
+from olivine.sparse.kernels import Epilogue, convolve, gather_matmul_scatter
+from olivine.sparse.normalization import batch_normalize, has_hooks, is_foldable
+
+Route = tuple[KernelMap, Callable[[Tensor], GridTensor]]
+"""The pairs of a convolution, and what makes a tensor of the rows it computes."""
 
 
 class GridModule(nn.Module):
     """A module that takes and returns a `GridTensor`. `GridSequential` hands all others the features alone."""
 
 
-class _GridConvolution(GridModule):
+class GridConvolution(GridModule, ABC):
     """Parameters and arithmetic that all convolutions share."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int | Sequence[int], bias: bool) -> None:
@@ -53,20 +60,36 @@ class _GridConvolution(GridModule):
         if tensor.features.shape[1] != self.in_channels:
             raise ValueError(f"the layer takes {self.in_channels} channels, got {tensor.features.shape[1]}")
 
-    def _apply_weight(self, features: Tensor, kernel_map: KernelMap) -> Tensor:
-        """Convolve rows along a map and add the bias."""
-        matrices = self.weight.reshape(self.out_channels, -1, self.in_channels).permute(1, 2, 0).contiguous()
-        return self._add_bias(gather_matmul_scatter(features, matrices, kernel_map))
+    def forward(self, tensor: GridTensor) -> GridTensor:
+        """Convolve a tensor of `in_channels`.
 
-    def _apply_pointwise(self, features: Tensor) -> Tensor:
-        """Multiply each row by the weight of a 1×1×1 kernel, its memory read as [C_in, C_out], and add the bias."""
-        return self._add_bias(features @ self.weight.reshape(self.in_channels, self.out_channels))
+        Raises:
+            ValueError: the tensor has another number of channels or does not fit the layer.
+        """
+        kernel_map, place = self.route(tensor)
+        return place(gather_matmul_scatter(tensor.features, self.matrices(), kernel_map, self.bias))
 
-    def _add_bias(self, rows: Tensor) -> Tensor:
-        return rows if self.bias is None else rows + self.bias
+    def matrices(self) -> Tensor:
+        """The weight as [K, C_in, C_out]."""
+        if self.pointwise:
+            return self.weight.reshape(1, self.in_channels, self.out_channels)
+        return self.weight.reshape(self.out_channels, -1, self.in_channels).permute(1, 2, 0).contiguous()
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether the weight is that of a 1×1×1 kernel whose memory is read as [C_in, C_out]."""
+        return False
+
+    @abstractmethod
+    def route(self, tensor: GridTensor) -> Route:
+        """The pairs of this layer on a tensor, and what makes a tensor of the rows it computes.
+
+        Raises:
+            ValueError: as `forward`.
+        """
 
 
-class SubMConv3d(_GridConvolution):
+class SubMConv3d(GridConvolution):
     """Submanifold convolution: out[u] = Σ_k W[:, k, :] @ in[u + (k − ⌊size/2⌋)·dilation] + bias, on the input's voxels.
 
     The output has the input's voxels in their order. Layers of the same kernel size and dilation on the same voxels
@@ -107,24 +130,26 @@ class SubMConv3d(_GridConvolution):
             raise ValueError(f"a submanifold convolution has an odd kernel size, got {kernel_size}")
         _padding(padding)
 
-    def forward(self, tensor: GridTensor) -> GridTensor:
-        """Convolve a tensor of `in_channels`.
+    @property
+    def pointwise(self) -> bool:
+        """Whether the kernel is 1×1×1."""
+        return self.kernel_size == (1, 1, 1)
+
+    def route(self, tensor: GridTensor) -> Route:
+        """The pairs among the tensor's voxels.
 
         Raises:
             ValueError: the tensor has another number of channels.
         """
         self._check(tensor)
-        if self.kernel_size == (1, 1, 1):
-            return tensor.replace(self._apply_pointwise(tensor.features))
-        kernel_map = tensor.level.submanifold_map(self.kernel_size, self.dilation)
-        return tensor.replace(self._apply_weight(tensor.features, kernel_map))
+        return tensor.level.submanifold_map(self.kernel_size, self.dilation), tensor.replace
 
     def extra_repr(self) -> str:
         """The sizes, for printing the module."""
         return f"{super().extra_repr()}, dilation={self.dilation}"
 
 
-class SparseConv3d(_GridConvolution):
+class SparseConv3d(GridConvolution):
     """Strided sparse convolution: out[o] = Σ_k W[:, k, :] @ in[o·stride − padding + k·dilation] + bias.
 
     The output has every cell of its grid that some input voxel reaches, in raster order, and its grid has
@@ -162,25 +187,34 @@ class SparseConv3d(_GridConvolution):
             self.kernel_size, triple(stride, "stride"), _padding(padding), triple(dilation, "dilation")
         )
         self.indice_key = indice_key
-        self.pointwise = self.kernel_size == self.geometry.stride == (1, 1, 1)
         if self.pointwise and self.geometry.padding != (0, 0, 0):
             raise ValueError(f"a 1×1×1 convolution of stride 1 takes no padding, got {padding}")
 
-    def forward(self, tensor: GridTensor) -> GridTensor:
-        """Convolve a tensor of `in_channels`.
+    @property
+    def pointwise(self) -> bool:
+        """Whether the kernel is 1×1×1, at stride 1."""
+        return self.kernel_size == self.geometry.stride == (1, 1, 1)
+
+    def route(self, tensor: GridTensor) -> Route:
+        """The pairs from the tensor's voxels to those of the coarser grid.
 
         Raises:
             ValueError: the tensor has another number of channels, the kernel is wider than the padded grid, or
                 `indice_key` stands for another convolution already.
         """
         self._check(tensor)
+        level = tensor.level
         if self.pointwise:
-            return tensor.replace(self._apply_pointwise(tensor.features))
-        target, kernel_map = tensor.level.descend(self.geometry)
-        out = tensor.on_level(target, self._apply_weight(tensor.features, kernel_map))
-        if self.indice_key is None:
-            return out
-        return out.remembering(self.indice_key, Descent(tensor.level, target, self.geometry, kernel_map))
+            return level.submanifold_map(self.kernel_size, self.geometry.dilation), tensor.replace
+        target, kernel_map = level.descend(self.geometry)
+
+        def place(rows: Tensor) -> GridTensor:
+            out = tensor.on_level(target, rows)
+            if self.indice_key is None:
+                return out
+            return out.remembering(self.indice_key, Descent(level, target, self.geometry, kernel_map))
+
+        return kernel_map, place
 
     def extra_repr(self) -> str:
         """The sizes, for printing the module."""
@@ -188,7 +222,7 @@ class SparseConv3d(_GridConvolution):
         return f"{super().extra_repr()}, stride={g.stride}, padding={g.padding}, dilation={g.dilation}"
 
 
-class SparseInverseConv3d(_GridConvolution):
+class SparseInverseConv3d(GridConvolution):
     """The way back of a strided convolution: out[o·stride − padding + k·dilation] += W[:, k, :] @ in[o], plus bias.
 
     The output has the voxels that the strided layer started from, in their order. Stride, padding and dilation are
@@ -217,8 +251,8 @@ class SparseInverseConv3d(_GridConvolution):
         super().__init__(in_channels, out_channels, kernel_size, bias)
         self.indice_key = indice_key
 
-    def forward(self, tensor: GridTensor) -> GridTensor:
-        """Convolve a tensor of `in_channels` on the voxels that the strided layer made.
+    def route(self, tensor: GridTensor) -> Route:
+        """The pairs from the voxels that the strided layer made to those it started from.
 
         Raises:
             ValueError: the tensor has another number of channels or other voxels, or the strided layer does not lead to
@@ -235,36 +269,49 @@ class SparseInverseConv3d(_GridConvolution):
             raise ValueError(
                 f"the tensor is not on the voxels that the convolution with indice_key {self.indice_key!r} made"
             )
-        rows = self._apply_weight(tensor.features, descent.kernel_map.transposed)
-        return tensor.on_level(descent.source, rows)
+        return descent.kernel_map.transposed, partial(tensor.on_level, descent.source)
 
 
 class GridSequential(nn.Sequential, GridModule):
-    """Modules one after another: those on grid tensors take the tensor, all others (norms, activations) its features.
+    """Modules one after another: those on grid tensors take the tensor, all others (activations) its features.
 
-    State-dict keys are those of `nn.Sequential`.
+    A convolution, the `nn.BatchNorm1d` behind it and the `nn.ReLU` behind that are computed together, except where one
+    of them has hooks. State-dict keys are those of `nn.Sequential`.
     """
 
     def forward(self, tensor: GridTensor) -> GridTensor:
         """Apply the modules in order."""
-        for module in self:
-            tensor = module(tensor) if isinstance(module, GridModule) else tensor.replace(module(tensor.features))
+        rest = list(self)
+        while rest:
+            module = rest.pop(0)
+            following = rest[0] if rest else None
+            if isinstance(module, GridConvolution) and _joins(module, following, nn.BatchNorm1d):
+                norm = cast(nn.BatchNorm1d, rest.pop(0))
+                relu = bool(rest) and _joins(norm, rest[0], nn.ReLU)
+                tensor = _together(tensor, module, norm, relu)
+                rest = rest[relu:]
+            elif isinstance(module, GridModule):
+                tensor = module(tensor)
+            elif type(module) is nn.BatchNorm1d:
+                tensor = tensor.replace(batch_normalize(tensor.features, module))
+            else:
+                tensor = tensor.replace(module(tensor.features))
         return tensor
 
 
-class VoxelNorm(nn.BatchNorm1d):
-    """Batch normalisation of feature rows [N, C] over all voxels of all clouds.
+def _joins(module: nn.Module, following: nn.Module | None, kind: type[nn.Module]) -> bool:
+    """Whether the module that follows is of a kind that can be computed together with this one."""
+    return following is not None and type(following) is kind and not has_hooks(following) and not has_hooks(module)
 
-    A batch of fewer than two voxels has no variance: it is normalised by the running statistics and leaves them alone.
-    """
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Normalise each channel."""
-        if self.training and len(input) < 2:
-            return nn.functional.batch_norm(
-                input, self.running_mean, self.running_var, self.weight, self.bias, training=False, eps=self.eps
-            )
-        return super().forward(input)
+def _together(tensor: GridTensor, convolution: GridConvolution, norm: nn.BatchNorm1d, relu: bool) -> GridTensor:
+    """relu(norm(convolution(tensor)))."""
+    if is_foldable(norm):
+        kernel_map, place = convolution.route(tensor)
+        epilogue = Epilogue(convolution.bias, norm, relu=relu)
+        return place(convolve(tensor.features, convolution.matrices(), kernel_map, epilogue))
+    out: GridTensor = convolution(tensor)
+    return out.replace(batch_normalize(out.features, norm, relu=relu))
 
 
 def _padding(value: int | Sequence[int]) -> Triple:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from olivine.sparse.coordinates import Triple, triple
 from olivine.sparse.kernel_map import KernelMap
 from olivine.sparse.kernels import Epilogue, convolve, gather_matmul_scatter
-from olivine.sparse.normalization import batch_normalize, is_foldable
+from olivine.sparse.normalization import batch_normalize, has_hooks, is_foldable
 from olivine.sparse.tensor import SparseTensor
 
 
@@ -220,7 +220,7 @@ def conv_bn(
         ValueError: as `convolution` raises.
     """
     rest = None if residual is None else residual.features
-    heard = _has_hooks(convolution) or _has_hooks(norm)
+    heard = has_hooks(convolution) or has_hooks(norm)
     if is_foldable(norm.bn) and not heard:
         kernel_map, target = convolution.route(tensor)
         bias = None if convolution.bias is None else convolution.bias.squeeze(0)
@@ -233,7 +233,3 @@ def conv_bn(
         features = out.features if rest is None else out.features + rest
         return out.replace(torch.relu(features) if relu else features)
     return out.replace(batch_normalize(out.features, norm.bn, residual=rest, relu=relu))
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)

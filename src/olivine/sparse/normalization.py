@@ -57,13 +57,13 @@ def is_foldable(norm: nn.BatchNorm1d) -> bool:
 
 def _is_plain(norm: nn.BatchNorm1d) -> bool:
     """Whether it is PyTorch's own, with all its parts, and nobody listens to it."""
-    return (
-        type(norm) is nn.BatchNorm1d
-        and norm.affine
-        and norm.track_running_stats
-        and not norm._forward_hooks
-        and not norm._forward_pre_hooks
-        and not norm._backward_hooks
+    return type(norm) is nn.BatchNorm1d and norm.affine and norm.track_running_stats and not has_hooks(norm)
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether somebody listens to a module's calls, so that it has to be called."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
     )
 
 

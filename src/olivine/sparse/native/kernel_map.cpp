@@ -1,6 +1,5 @@
-// Voxel sets and kernel maps: which input row meets which output row under which kernel cell.
+// Kernel maps: which input row meets which output row under which kernel cell.
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <vector>
 
@@ -30,61 +29,6 @@ struct Found {
         count = 0;
     }
 };
-
-bool fits(int64_t value) {
-    return value >= std::numeric_limits<int32_t>::min() && value <= std::numeric_limits<int32_t>::max();
-}
-
-int64_t floor_to(int64_t value, int64_t stride) {
-    if ((stride & (stride - 1)) == 0) return value & -stride;  // without a division, for the strides that networks have
-    const int64_t rest = value % stride;
-    return value - (rest < 0 ? rest + stride : rest);
-}
-
-// The axes of a voxel from the least to the most significant in raster order.
-constexpr int32_t Voxel::*kAxes[] = {&Voxel::x, &Voxel::y, &Voxel::z, &Voxel::batch};
-
-bool before(const Voxel& a, const Voxel& b) {
-    if (a.batch != b.batch) return a.batch < b.batch;
-    if (a.z != b.z) return a.z < b.z;
-    return a.y != b.y ? a.y < b.y : a.x < b.x;
-}
-
-// Ascending order of keys that have `bits` bits, digit by digit from the least significant.
-void sort_keys(std::vector<uint64_t>& keys, int bits) {
-    constexpr int kDigit = 11;
-    std::vector<uint64_t> sorted(keys.size());
-    for (int shift = 0; shift < bits; shift += kDigit) {
-        int64_t ends[1 << kDigit] = {};
-        const auto digit = [&](uint64_t key) { return key >> shift & ((1 << kDigit) - 1); };
-        for (const uint64_t key : keys) ++ends[digit(key)];
-        for (int64_t value = 1; value < 1 << kDigit; ++value) ends[value] += ends[value - 1];
-        for (auto key = keys.rbegin(); key != keys.rend(); ++key) sorted[--ends[digit(*key)]] = *key;
-        keys.swap(sorted);
-    }
-}
-
-// Puts voxels into raster order: by batch, z, y, x.
-void sort_raster(Voxel* voxels, int64_t count) {
-    int32_t low[4] = {};
-    int widths[4] = {}, bits = 0;
-    for (int axis = 0; axis < 4 && count; ++axis) {
-        const auto along = [axis](const Voxel& a, const Voxel& b) { return a.*kAxes[axis] < b.*kAxes[axis]; };
-        const auto [least, most] = std::minmax_element(voxels, voxels + count, along);
-        low[axis] = least->*kAxes[axis];
-        while (int64_t{most->*kAxes[axis]} - low[axis] >= int64_t{1} << widths[axis]) ++widths[axis];
-        bits += widths[axis];
-    }
-    if (bits > 64) return std::sort(voxels, voxels + count, before);
-    std::vector<uint64_t> keys(count);
-    for (int64_t row = 0; row < count; ++row)
-        for (int axis = 3; axis >= 0; --axis)
-            keys[row] = keys[row] << widths[axis] | static_cast<uint64_t>(int64_t{voxels[row].*kAxes[axis]} - low[axis]);
-    sort_keys(keys, bits);
-    for (int64_t row = 0; row < count; ++row)
-        for (int axis = 0; axis < 4; keys[row] >>= widths[axis], ++axis)
-            voxels[row].*kAxes[axis] = static_cast<int32_t>(low[axis] + static_cast<int64_t>(keys[row] & ((uint64_t{1} << widths[axis]) - 1)));
-}
 
 // For every output voxel, in order, the input voxel `offset` away, where there is one. `hashes` are the outputs'.
 void search(const Table& table, const Voxel* outputs, const uint64_t* hashes, int64_t count, const Offset& offset,
@@ -125,20 +69,6 @@ int64_t olivine_index(const Voxel* voxels, int64_t count, uint64_t* slots, int64
     for (int64_t row = 0; row < count; ++row)
         if (table.insert(static_cast<int32_t>(row)) >= 0) return row;
     return -1;
-}
-
-// Writes the distinct voxels ⌊c / stride⌋ · stride to `coarse` (room for `count`), by batch, z, y, x. Returns how many,
-// or -1 where one lies outside the range of int32.
-int64_t olivine_coarsen(const Voxel* voxels, int64_t count, const int64_t* stride, Voxel* coarse) {
-    for (int64_t row = 0; row < count; ++row) {
-        const Voxel& at = voxels[row];
-        const int64_t x = floor_to(at.x, stride[0]), y = floor_to(at.y, stride[1]), z = floor_to(at.z, stride[2]);
-        if (!fits(x) || !fits(y) || !fits(z)) return -1;
-        coarse[row] = {at.batch, static_cast<int32_t>(x), static_cast<int32_t>(y), static_cast<int32_t>(z)};
-    }
-    sort_raster(coarse, count);
-    const auto same = [](const Voxel& a, const Voxel& b) { return is_at(a, b, {0, 0, 0}); };
-    return std::unique(coarse, coarse + count, same) - coarse;
 }
 
 // The pairs of a convolution, cell by cell; `offsets` [cells][3] point from an output voxel to the input voxel. With

@@ -7,7 +7,7 @@ Every tensor is on the CPU and contiguous; features, weights and statistics are 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ _TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_int64, "i": ctypes.c_int, "d": cty
 _SIGNATURES = {
     "olivine_index": ("plpl", "l"),
     "olivine_coarsen": ("plpp", "l"),
+    "olivine_reach": ("plpp", "p"),
+    "olivine_take_voxels": ("plp", None),
     "olivine_pairs": ("pplplpliip", "p"),
     "olivine_take_pairs": ("ppp", None),
     "olivine_exchange": ("pppllppi", None),
@@ -78,6 +80,25 @@ class Library:
         coarse, steps = torch.empty_like(coordinates), (ctypes.c_int64 * 3)(*stride)
         found = self._call["coarsen"](coordinates.data_ptr(), len(coordinates), steps, coarse.data_ptr())
         return None if found < 0 else coarse[:found].clone()
+
+    def reach(self, coordinates: Tensor, axes: Sequence[Sequence[int]]) -> Tensor:
+        """The cells o of a bounded grid that see a voxel: o · stride − padding + k · dilation for some kernel cell k.
+
+        Args:
+            coordinates: int32 [N, 4].
+            axes: kernel size, stride, padding, dilation and cells of the output grid, for x, y and z.
+
+        Returns:
+            int32 [M, 4] in raster order.
+        """
+        numbers = [number for axis in axes for number in axis]
+        found = ctypes.c_int64()
+        reached = self._call["reach"](
+            coordinates.data_ptr(), len(coordinates), (ctypes.c_int64 * len(numbers))(*numbers), ctypes.byref(found)
+        )
+        voxels = coordinates.new_empty(found.value, 4)
+        self._call["take_voxels"](reached, found.value, voxels.data_ptr())
+        return voxels
 
     def pairs(
         self, inputs: Tensor, slots: Tensor, outputs: Tensor, offsets: Tensor, centred: bool
