@@ -18,10 +18,12 @@ struct Found {
     std::unique_ptr<int32_t[]> in, out;
     int64_t count = 0;
 
-    explicit Found(int64_t most) : in(new int32_t[most]), out(new int32_t[most]) {}
+    explicit Found(int64_t most) : in(new int32_t[most + 1]), out(new int32_t[most + 1]) {}
+    // Adds a pair if there is an input row; without a branch, which would be mispredicted as often as not.
     void add(int32_t in_row, int32_t out_row) {
         in[count] = in_row;
-        out[count++] = out_row;
+        out[count] = out_row;
+        count += in_row >= 0;
     }
     void move_to(Rows& rows) {
         rows.in.assign(in.get(), in.get() + count);
@@ -44,8 +46,8 @@ void search(const Table& table, const Voxel* outputs, const uint64_t* hashes, in
             some += table.may_have(hashes[row] + step);
         }
         for (int64_t i = 0; i < some; ++i) {
-            const int32_t row = candidates[i], in = table.find(outputs[row], offset, hashes[row] + step);
-            if (in >= 0) found.add(in, row);
+            const int32_t row = candidates[i];
+            found.add(table.find(outputs[row], offset, hashes[row] + step), row);
         }
     }
 }
@@ -54,8 +56,7 @@ void search(const Table& table, const Voxel* outputs, const uint64_t* hashes, in
 void mirror(const Rows& rows, int64_t count, int32_t* partner, Found& found) {
     std::fill_n(partner, count, -1);
     for (size_t pair = 0; pair < rows.in.size(); ++pair) partner[rows.in[pair]] = rows.out[pair];
-    for (int64_t row = 0; row < count; ++row)
-        if (partner[row] >= 0) found.add(partner[row], static_cast<int32_t>(row));
+    for (int64_t row = 0; row < count; ++row) found.add(partner[row], static_cast<int32_t>(row));
 }
 
 }  // namespace
@@ -110,17 +111,16 @@ void olivine_take_pairs(std::vector<Rows>* pairs, int32_t* in_rows, int32_t* out
 void olivine_exchange(const int32_t* rows, const int32_t* partners, const int64_t* starts, int64_t cells, int64_t count,
                       int32_t* sorted, int32_t* sorted_partners, int threads) {
     share(threads, cells, [&](Items& items) {
-        std::vector<int32_t> partner(count, -1);
+        const std::unique_ptr<int32_t[]> partner(new int32_t[count]);
+        Found found(count);
         for (int64_t cell; (cell = items.next()) >= 0;) {
-            int64_t at = starts[cell];
-            const int64_t end = starts[cell + 1];
-            for (int64_t pair = at; pair < end; ++pair) partner[rows[pair]] = partners[pair];
-            for (int64_t row = 0; row < count; ++row) {
-                if (partner[row] < 0) continue;
-                sorted[at] = static_cast<int32_t>(row);
-                sorted_partners[at++] = partner[row];
-                partner[row] = -1;
-            }
+            const int64_t from = starts[cell], to = starts[cell + 1];
+            std::fill_n(partner.get(), count, -1);
+            for (int64_t pair = from; pair < to; ++pair) partner[rows[pair]] = partners[pair];
+            for (int64_t row = 0; row < count; ++row) found.add(partner[row], static_cast<int32_t>(row));
+            std::copy_n(found.out.get(), found.count, sorted + from);
+            std::copy_n(found.in.get(), found.count, sorted_partners + from);
+            found.count = 0;
         }
     });
 }

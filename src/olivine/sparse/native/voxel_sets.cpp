@@ -43,24 +43,26 @@ void sort_keys(std::vector<uint64_t>& keys, int bits) {
 
 // Puts voxels into raster order: by batch, z, y, x.
 void sort_raster(Voxel* voxels, int64_t count) {
-    int32_t low[4] = {};
+    Voxel low = count ? voxels[0] : Voxel{}, high = low;
+    for (int64_t row = 0; row < count; ++row)
+        for (const auto axis : kAxes) {
+            low.*axis = std::min(low.*axis, voxels[row].*axis);
+            high.*axis = std::max(high.*axis, voxels[row].*axis);
+        }
     int widths[4] = {}, bits = 0;
-    for (int axis = 0; axis < 4 && count; ++axis) {
-        const auto along = [axis](const Voxel& a, const Voxel& b) { return a.*kAxes[axis] < b.*kAxes[axis]; };
-        const auto [least, most] = std::minmax_element(voxels, voxels + count, along);
-        low[axis] = least->*kAxes[axis];
-        while (int64_t{most->*kAxes[axis]} - low[axis] >= int64_t{1} << widths[axis]) ++widths[axis];
-        bits += widths[axis];
-    }
+    for (int axis = 0; axis < 4; bits += widths[axis++])
+        while (int64_t{high.*kAxes[axis]} - low.*kAxes[axis] >= int64_t{1} << widths[axis]) ++widths[axis];
     if (bits > 64) return std::sort(voxels, voxels + count, before);
     std::vector<uint64_t> keys(count);
     for (int64_t row = 0; row < count; ++row)
         for (int axis = 3; axis >= 0; --axis)
-            keys[row] = keys[row] << widths[axis] | static_cast<uint64_t>(int64_t{voxels[row].*kAxes[axis]} - low[axis]);
+            keys[row] = keys[row] << widths[axis] | static_cast<uint64_t>(int64_t{voxels[row].*kAxes[axis]} - low.*kAxes[axis]);
     sort_keys(keys, bits);
     for (int64_t row = 0; row < count; ++row)
-        for (int axis = 0; axis < 4; keys[row] >>= widths[axis], ++axis)
-            voxels[row].*kAxes[axis] = static_cast<int32_t>(low[axis] + static_cast<int64_t>(keys[row] & ((uint64_t{1} << widths[axis]) - 1)));
+        for (int axis = 0; axis < 4; keys[row] >>= widths[axis], ++axis) {
+            const uint64_t above = keys[row] & ((uint64_t{1} << widths[axis]) - 1);
+            voxels[row].*kAxes[axis] = static_cast<int32_t>(low.*kAxes[axis] + static_cast<int64_t>(above));
+        }
 }
 
 // Sorts voxels and removes what is there twice; returns how many are left.
