@@ -232,7 +232,8 @@ def describe_machine(settings: Settings) -> str:
     threads = torch.get_num_threads()
     lines = [
         f"{platform.system()} {platform.machine()}, {cpu}, {os.cpu_count()} CPUs; Python {platform.python_version()}",
-        f"torch {torch.__version__} with {threads} threads; olivine {olivine.__version__}, {native.status()}",
+        f"torch {torch.__version__} with {threads} threads",
+        f"olivine {olivine.__version__}, {native.status().partition(',')[0]}",
         f"command: python {' '.join(sys.argv)}; {settings.rounds} rounds",
     ]
     if "spconv" in settings.paths:

@@ -170,7 +170,7 @@ class GridTensor:
     """Features on cells of a bounded grid.
 
     Tensors that come out of layers share the levels of the tensor that went in: kernel maps are built once per level
-    and geometry, without the `indice_key`s that spconv needs for it.
+    and geometry, without the `indice_key` that spconv needs for it.
 
     Args:
         features: [N, C] float32 or float64.

@@ -1,0 +1,137 @@
+"""Run the benchmarks and write their figures to the documentation: `python benchmarks/page.py docs/benchmarks.md`.
+
+Every section is a command and what it printed, so that a reader can repeat one of them alone. Run it on an otherwise
+idle machine. `--only` runs some sections and keeps the others as the page has them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import olivine
+from olivine.sparse import native
+
+HERE = Path(__file__).parent
+
+INTRODUCTION = """# Benchmarks
+
+`make bench` measures this page and writes it: every section is a command and what it printed. Nothing was run on a GPU.
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One benchmark.
+
+    Attributes:
+        title: heading of the section.
+        text: what is measured, in Markdown.
+        command: file of this folder and its arguments; FOLDER stands for an empty folder.
+    """
+
+    title: str
+    text: str
+    command: str
+
+
+SECTIONS = {
+    "networks": Section(
+        "Sparse convolution, whole networks",
+        "MinkUNet34C on one and two 32-beam sweeps, VoxelBackBone8x on a KITTI-sized one; medians of rounds in which "
+        "all paths take turns. `× dense` is the time over that of the same arithmetic as dense matrix products, "
+        "`× square` over what it takes at the rate of one large square product; the lines below the table name the "
+        "ratios.",
+        "sparse.py --networks --memory",
+    ),
+    "layers": Section(
+        "Sparse convolution, layer by layer",
+        "Every distinct convolution of MinkUNet34C on one sweep, on kernel maps that exist.",
+        "sparse.py --layers --widths 1 1/8 --sweeps 1 --rounds 5",
+    ),
+    "step": Section(
+        "One pretraining step",
+        "The demo's: OLIVINE, MinkUNet14A at half width, four keyframes with 24 images of 208×112; medians over 15 "
+        "steps.",
+        "step.py",
+    ),
+    "index": Section(
+        "Index of a full-size nuScenes",
+        "Tables of 34,149 keyframes, 2.6 million sensor readings and ego poses and 1.4 million boxes (2.7 GB of JSON), "
+        "opened in fresh processes. The files were just written, so they are read from memory: add what the disk "
+        "needs.",
+        "index.py FOLDER",
+    ),
+    "simulate": Section(
+        "Simulator",
+        "200 keyframes with six 400×225 images.",
+        "simulate.py scenes=10 keyframes_per_scene=20",
+    ),
+}
+
+
+def machine() -> str:
+    """The machine and the versions, as Markdown."""
+    info = Path("/proc/cpuinfo")
+    names = re.findall(r"model name\s*:\s*(.*)", info.read_text()) if info.exists() else []
+    return (
+        f"{platform.system()} on {names[0] if names else platform.machine()}, {os.cpu_count()} CPUs; "
+        f"Python {platform.python_version()}, torch {torch.__version__} with {torch.get_num_threads()} threads, "
+        f"olivine {olivine.__version__} with {native.status().partition(',')[0]}."
+    )
+
+
+def measure(section: Section) -> str:
+    """Run a section's command and return it as Markdown."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [folder if word == "FOLDER" else word for word in shlex.split(section.command)]
+        done = subprocess.run(
+            [sys.executable, str(HERE / arguments[0]), *arguments[1:]], stdout=subprocess.PIPE, text=True, check=True
+        )
+    text = done.stdout.replace(folder, "FOLDER").replace(f"{HERE.parent}{os.sep}", "").strip()
+    return (
+        f"## {section.title}\n\n{section.text}\n\n`python benchmarks/{section.command}`\n\n{machine()}\n\n"
+        f"```text\n{text}\n```\n"
+    )
+
+
+def parts_of(page: Path) -> dict[str, str]:
+    """The sections that a page has, by title."""
+    if not page.exists():
+        return {}
+    parts = re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0].removeprefix("## "): part for part in parts}
+
+
+def write_page(page: Path, chosen: list[str]) -> None:
+    """Measure the chosen sections and write the page after each, so that an interruption loses one at most."""
+    parts = parts_of(page)
+    for name in chosen:
+        section = SECTIONS[name]
+        parts[section.title] = measure(section)
+        ordered = [parts[known.title].strip() for known in SECTIONS.values() if known.title in parts]
+        temporary = page.with_suffix(".tmp")
+        temporary.write_text("\n\n".join([INTRODUCTION.strip(), *ordered]) + "\n", encoding="utf-8")
+        temporary.replace(page)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", type=Path)
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="NAME", help=f"of {', '.join(SECTIONS)}")
+    arguments = parser.parse_args()
+    write_page(arguments.page, arguments.only or list(SECTIONS))
+
+
+if __name__ == "__main__":
+    main()
