@@ -6,10 +6,13 @@ import importlib.util
 import os
 import platform
 import sys
+from collections.abc import Callable
 
 import torch
 
 from olivine import __version__
+from olivine.folders import cache_folder
+from olivine.sparse import native, spconv_adapter
 
 _EXTRAS = {
     "embreex": "sim",
@@ -20,21 +23,47 @@ _EXTRAS = {
 
 
 def examine() -> dict[str, str]:
-    """Describe the machine and the installation.
+    """Describe the machine and the installation. The kernels of sparse convolution are compiled if need be.
 
     Returns:
-        One line of text per subject, by name.
+        One line of text per subject, by name. Of a subject that cannot be examined it says why.
     """
-    report = {
-        "olivine": __version__,
-        "python": f"{platform.python_version()} at {sys.executable}",
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
-        "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
-        "cpu instructions": torch.backends.cpu.get_cpu_capability(),
-        "cuda": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none: training runs on the CPU",
-        "sparse convolution": "PyTorch path (gather, matmul, segmented sum) on every device",
+    subjects: dict[str, Callable[[], str]] = {
+        "olivine": lambda: __version__,
+        "python": lambda: f"{platform.python_version()} at {sys.executable}",
+        "machine": lambda: f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
+        "torch": lambda: f"{torch.__version__}, {torch.get_num_threads()} threads",
+        "cpu instructions": torch.backends.cpu.get_cpu_capability,
+        "cuda": _cuda,
+        "sparse convolution": _sparse_convolution,
+        "cache folder": lambda: str(cache_folder()),
     }
+    report = {subject: _line(describe) for subject, describe in subjects.items()}
     for library, extra in _EXTRAS.items():
         found = importlib.util.find_spec(library) is not None
         report[library] = "installed" if found else f"missing: pip install 'olivine[{extra}]'"
     return report
+
+
+def _cuda() -> str:
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none: training runs on the CPU"
+
+
+def _sparse_convolution() -> str:
+    cpu = native.status()
+    return f"{cpu}; on the GPU: {_line(_on_the_gpu)}" if torch.cuda.is_available() else cpu
+
+
+def _on_the_gpu() -> str:
+    if spconv_adapter.available(torch.device("cuda")):
+        return "spconv"
+    found = importlib.util.find_spec("spconv") is not None
+    why = "the spconv that is installed is a build for CPUs" if found else "spconv is not installed"
+    return f"PyTorch path ({why})"
+
+
+def _line(describe: Callable[[], str]) -> str:
+    try:
+        return " ".join(describe().split())
+    except Exception as error:  # noqa: BLE001 (a doctor that falls ill of what it finds is of no use)
+        return f"cannot be examined: {' '.join(str(error).split()) or type(error).__name__}"

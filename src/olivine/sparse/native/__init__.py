@@ -5,9 +5,10 @@
     native.status()                  # which kernels run here, and why
     with native.disabled(): ...      # the pure PyTorch path, whatever there is
 
-`OLIVINE_NATIVE=0` turns the kernels off, and `OLIVINE_NATIVE=avx2` (or `avx512`, `neon`, `generic`) picks the
-instruction set. The source stands beside this file: `block.h` is the one inner loop, `convolve.cpp` and `gradient.cpp`
-the convolution and its weight gradient, `kernel_map.cpp` voxel sets and kernel maps, `normalize.cpp` batch norm.
+`OLIVINE_NATIVE=0` turns the kernels off, and `OLIVINE_NATIVE=avx2` (or `avx512`, `neon`, `generic`) picks one of the
+machine's instruction sets. The source stands beside this file: `block.h` is the one inner loop, `convolve.cpp` and
+`gradient.cpp` the convolution and its weight gradient, `kernel_map.cpp` voxel sets and kernel maps, `normalize.cpp`
+batch norm.
 """
 
 from __future__ import annotations
@@ -15,16 +16,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shutil
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from olivine.errors import OlivineWarning
-from olivine.sparse.native.build import BuildError, build, instruction_set, is_temporary
+from olivine.sparse.native.build import BuildError, Kernels, instruction_set, load
 from olivine.sparse.native.library import Library
 
 __all__ = ["Library", "disabled", "library", "library_for", "library_on", "status"]
@@ -45,7 +44,15 @@ def disabled() -> Iterator[None]:
 
 def library() -> Library | None:
     """The kernels, compiled now if need be; None where they are off or cannot be had, which is warned of once."""
-    return None if _disabled or _switched_off() else _loaded()[0]
+    if _disabled or _switched_off():
+        return None
+    loaded = _loaded()
+    if isinstance(loaded, str):
+        _warn(f"sparse convolution runs on the slower PyTorch path: {loaded}")
+        return None
+    if loaded.unkept:
+        _warn(f"the kernels of sparse convolution are compiled at every start: {loaded.unkept}")
+    return loaded.library
 
 
 def library_on(device: torch.device) -> Library | None:
@@ -62,10 +69,20 @@ def library_for(*tensors: Tensor | None) -> Library | None:
 
 
 def status() -> str:
-    """One line: what runs sparse convolutions on this CPU, and why."""
+    """One line: what runs sparse convolutions on this CPU, and why. It compiles the kernels if need be.
+
+    Raises:
+        UserError: `OLIVINE_NATIVE` names no instruction set of this machine.
+    """
     if _switched_off():
         return "PyTorch path (OLIVINE_NATIVE=0)"
-    return _loaded()[1]
+    if _disabled:
+        return "PyTorch path (the kernels are disabled in this block)"
+    loaded = _loaded()
+    if isinstance(loaded, str):
+        return f"PyTorch path ({loaded})"
+    kept = loaded.path or f"compiled at every start ({loaded.unkept})"
+    return f"C++ kernels for {instruction_set()}, {kept}"
 
 
 def _switched_off() -> bool:
@@ -73,20 +90,14 @@ def _switched_off() -> bool:
 
 
 @functools.cache
-def _loaded() -> tuple[Library | None, str]:
-    """The library, or None, and the line that says so."""
+def _loaded() -> Kernels | str:
+    """The kernels, or why there are none."""
     try:
-        path = build()
-        loaded = _load(path)
-    except (BuildError, OSError, AttributeError) as error:
-        warnings.warn(f"sparse convolution runs on the slower PyTorch path: {error}", OlivineWarning, stacklevel=1)
-        return None, f"PyTorch path ({error})"
-    return loaded, f"C++ kernels for {instruction_set()}, {path}"
+        return load()
+    except (BuildError, OSError) as error:
+        return str(error)
 
 
-def _load(path: Path) -> Library:
-    try:
-        return Library(path)
-    finally:
-        if is_temporary(path):
-            shutil.rmtree(path.parent, ignore_errors=True)
+@functools.cache
+def _warn(message: str) -> None:
+    warnings.warn(message, OlivineWarning, stacklevel=1)

@@ -1,8 +1,8 @@
 """Compiling the kernels on first use, and keeping them for the next.
 
 A library is compiled by the system's C++ compiler, without a shell, for one instruction set, and kept under the user's
-cache folder by a name that tells instruction set, source and compiler. A folder or library that someone else could
-have written is not used.
+cache folder by a name that tells instruction set, source and flags, compiler, and its own content. What someone else
+could have written, or is not the whole of what was compiled, is not loaded.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ import stat
 import subprocess
 import sys
 import tempfile
-import warnings
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from olivine.errors import OlivineWarning, UserError
+from olivine.errors import UserError
 from olivine.folders import cache_folder
+from olivine.sparse.native.library import Library
 
 INSTRUCTION_SETS = {
     "avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"),
@@ -40,130 +42,208 @@ _FLAGS = ("-std=c++17", "-O3", "-fno-math-errno", "-ffp-contract=fast", "-fPIC",
 _COMPILERS = ("c++", "g++", "clang++")
 _TIMEOUT_S = 300
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_UNFINISHED = ".unfinished-"
 
 
 class BuildError(Exception):
     """Why there is no library, in one line."""
 
 
+@dataclass(frozen=True)
+class Kernels:
+    """Loaded kernels.
+
+    Attributes:
+        library: them.
+        path: the file they are kept in for the next start, or None.
+        unkept: why they are not kept and how to mend it, in one line, or None.
+    """
+
+    library: Library
+    path: Path | None
+    unkept: str | None = None
+
+
 def instruction_set() -> str:
-    """The instruction set to use: the one named by `OLIVINE_NATIVE`, else the best of this CPU.
+    """The instruction set to use: the one named by `OLIVINE_NATIVE`, else the best of this machine.
 
     Raises:
-        UserError: `OLIVINE_NATIVE` names none.
+        UserError: `OLIVINE_NATIVE` names none that this machine has.
     """
-    named = os.environ.get("OLIVINE_NATIVE", "")
-    if named in INSTRUCTION_SETS:
+    usable, named = _usable(), os.environ.get("OLIVINE_NATIVE", "")
+    if named in usable:
         return named
     if named not in ("", "1"):
-        raise UserError(f"OLIVINE_NATIVE={named}: set it to 0 (off), 1 or one of {', '.join(INSTRUCTION_SETS)}")
+        raise UserError(
+            f"OLIVINE_NATIVE={named}: set it to 0 (off), 1 (the best of this machine) or one of {', '.join(usable)}"
+        )
+    return usable[0]
+
+
+def _usable() -> tuple[str, ...]:
+    """The instruction sets of this machine, best first."""
     if platform.machine().lower() in ("arm64", "aarch64"):
-        return "neon"
+        return "neon", "generic"
     # PyTorch knows what CPU and operating system support together.
-    return {"AVX512": "avx512", "AVX2": "avx2"}.get(torch.backends.cpu.get_cpu_capability(), "generic")
+    more = {"AVX512": ("avx512", "avx2"), "AVX2": ("avx2",)}
+    return (*more.get(torch.backends.cpu.get_cpu_capability(), ()), "generic")
 
 
-def build() -> Path:
-    """The path of the library for this machine, compiled now if need be.
-
-    Where the cache folder cannot be used, the library lies in a folder of its own that the caller removes after loading
-    (see `is_temporary`).
+def load() -> Kernels:
+    """The kernels for this machine: those that were kept, else compiled now.
 
     Raises:
-        BuildError: there is neither a compiled library nor a compiler that can make one.
-        UserError: `OLIVINE_NATIVE` names no instruction set.
+        BuildError: there are none and no compiler that can make them.
+        OSError: a file cannot be read or written.
+        UserError: `OLIVINE_NATIVE` names no instruction set of this machine.
     """
     if os.name != "posix":
         raise BuildError(f"the kernels are for Linux and macOS, not {platform.system()}")
-    chosen, compiler, folder = instruction_set(), _compiler(), cache_folder() / "native"
-    source = _digest(*(part for file in _sources() for part in (file.name.encode(), file.read_bytes())))
-    stem = f"{sys.platform}-{platform.machine()}-{chosen}-{source}"
-    # Without a compiler, what another one made of this source is as good.
-    kept = folder.glob(f"{stem}-*.so") if compiler is None else [folder / f"{stem}-{_identity(compiler)}.so"]
-    usable = [path for path in sorted(kept) if _is_ours(folder) and _is_ours(path)]
-    if usable:
-        return usable[0]
-    if compiler is None:
-        raise BuildError("no C++ compiler found; install g++ or clang, or set CXX")
+    chosen, folder = instruction_set(), _folder()
+    stem = f"{sys.platform}-{platform.machine()}-{chosen}-{_source_digest(chosen)}"
+    try:
+        compiler = _compiler()
+    except BuildError:
+        # What another compiler made of this source is as good.
+        if kept := _load_kept(folder, stem):
+            return kept
+        raise
+    name = f"{stem}-{_identity(compiler)}"
+    if kept := _load_kept(folder, name):
+        return kept
     try:
         _make_private(folder)
     except OSError as error:
-        warnings.warn(
-            f"{folder}: {error.strerror or error}, so the kernels are compiled at every start; set OLIVINE_CACHE to a "
-            "folder of your own that can be written",
-            OlivineWarning,
-            stacklevel=1,
-        )
-        return _compile(compiler, chosen, Path(tempfile.mkdtemp(prefix=_TEMPORARY)) / f"{stem}.so")
-    path = folder / f"{stem}-{_identity(compiler)}.so"
+        unkept = f"{folder}: {error.strerror or error}; set OLIVINE_CACHE to a folder of your own that can be written"
+        return Kernels(_compile(compiler, chosen), None, unkept)
     with _lock(folder):
         # Another process may have made it while this one waited.
-        return path if _is_ours(path) else _compile(compiler, chosen, path)
+        return _load_kept(folder, name) or _make(compiler, chosen, folder, name)
 
 
-_TEMPORARY = "olivine-native-"
-
-
-def is_temporary(library: Path) -> bool:
-    """Whether a library of `build` lies in a folder that this process should remove."""
-    return library.parent.name.startswith(_TEMPORARY)
-
-
-def _compile(compiler: list[str], chosen: str, path: Path) -> Path:
-    """Compile to a temporary name and rename, so that a kill at any moment leaves no half-written library."""
-    units = [str(file) for file in _sources() if file.suffix == ".cpp"]
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".so")
-    os.close(descriptor)
-    made = Path(name)
+def _folder() -> Path:
     try:
-        _run([*compiler, *_FLAGS, *INSTRUCTION_SETS[chosen], *units, "-o", name])
-        made.chmod(stat.S_IRWXU)
+        return (cache_folder() / "native").absolute()
+    except RuntimeError as error:  # the user has no home
+        raise BuildError(f"{error}; set OLIVINE_CACHE to a folder of your own") from error
+
+
+def _load_kept(folder: Path, name: str) -> Kernels | None:
+    """The first library of the folder whose name begins so, and that can be trusted and loaded."""
+    _tighten(folder)
+    if not _is_ours(folder, stat.S_IFDIR):
+        return None
+    for path in sorted(folder.glob(f"{name}-*.so")):
+        with contextlib.suppress(OSError, AttributeError):
+            # The loader crashes on a file that was cut short, so that trying is no way to find out.
+            if _is_ours(path, stat.S_IFREG) and path.stem.endswith(f"-{_digest(path.read_bytes())}"):
+                return Kernels(Library(path), path)
+    return None
+
+
+def _make(compiler: list[str], chosen: str, folder: Path, name: str) -> Kernels:
+    """Compile a library, load it, and keep it in the folder in place of those of its name that cannot be used."""
+    for unusable in folder.glob(f"{name}-*.so"):
+        unusable.unlink(missing_ok=True)
+    _sweep(folder)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_UNFINISHED, ignore_cleanup_errors=True) as temporary:
+        made = Path(temporary) / "library.so"
+        library = _compile_to(compiler, chosen, made)
+        path = folder / f"{name}-{_digest(made.read_bytes())}.so"
+        # Renamed when whole, so that a kill at any moment leaves nothing that the next start could take for a library.
         made.replace(path)
-    finally:
-        made.unlink(missing_ok=True)
-    return path
+    return Kernels(library, path)
+
+
+def _compile(compiler: list[str], chosen: str) -> Library:
+    """A library whose file is gone when it is loaded."""
+    with tempfile.TemporaryDirectory(prefix="olivine-native-", ignore_cleanup_errors=True) as temporary:
+        return _compile_to(compiler, chosen, Path(temporary) / "library.so")
+
+
+def _compile_to(compiler: list[str], chosen: str, made: Path) -> Library:
+    units = [str(file) for file in _sources() if file.suffix == ".cpp"]
+    _run([*compiler, *_FLAGS, *INSTRUCTION_SETS[chosen], *units, "-o", str(made)])
+    try:
+        made.chmod(stat.S_IRWXU)
+        return Library(made)
+    except (OSError, AttributeError) as error:
+        raise BuildError(f"{compiler[0]} made no library that can be loaded: {error}") from error
 
 
 def _run(command: list[str]) -> None:
     try:
-        result = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S
+        # In a session of its own, so that all that the compiler started can be ended; in English, to find its errors.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, "LC_ALL": "C"},
+            start_new_session=True,
         )
     except OSError as error:
         raise BuildError(f"{command[0]} cannot be run: {error.strerror or error}") from error
-    except subprocess.TimeoutExpired as error:
-        raise BuildError(f"{command[0]} took more than {_TIMEOUT_S} s") from error
-    if result.returncode < 0:
-        raise BuildError(f"{command[0]} was killed by {signal.Signals(-result.returncode).name}")
-    if result.returncode > 0:
-        said = [line.strip() for line in result.stderr.splitlines() if "error" in line] or [result.stderr.strip()]
-        raise BuildError(f"{command[0]} failed with status {result.returncode}: {said[0][:300]}")
+    with process:
+        try:
+            _, said = process.communicate(timeout=_TIMEOUT_S)
+        except subprocess.TimeoutExpired as error:
+            raise BuildError(f"{command[0]} took more than {_TIMEOUT_S} s") from error
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode < 0:
+        raise BuildError(f"{command[0]} was killed: {signal.strsignal(-process.returncode)}")
+    if process.returncode > 0:
+        lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it did not say why"]
+        cause = next((line for line in lines if "error" in line), lines[0])
+        raise BuildError(f"{command[0]} failed with status {process.returncode}: {cause[:300]}")
 
 
-def _compiler() -> list[str] | None:
-    """The command of `CXX`, else the first C++ compiler on the path."""
-    named = shlex.split(os.environ.get("CXX", ""))
-    if named:
-        return named if shutil.which(named[0]) else None
-    return next(([path] for path in map(shutil.which, _COMPILERS) if path), None)
+def _compiler() -> list[str]:
+    """The command of `CXX`, else the first C++ compiler on the path.
+
+    Raises:
+        BuildError: there is none.
+    """
+    named = os.environ.get("CXX", "")
+    try:
+        command = shlex.split(named)
+    except ValueError as error:
+        raise BuildError(f"CXX={named} is no command: {error}") from error
+    if command:
+        if shutil.which(command[0]):
+            return command
+        raise BuildError(f"CXX={named}: no program {command[0]} that can be run")
+    found = next(filter(None, map(shutil.which, _COMPILERS)), None)
+    if found is None:
+        raise BuildError("no C++ compiler found; install g++ or clang, or set CXX")
+    return [found]
 
 
 def _identity(compiler: list[str]) -> str:
-    """A digest that changes with the command and when another compiler stands behind it."""
-    program = Path(shutil.which(compiler[0]) or compiler[0]).resolve()
-    state = program.stat()
-    return _digest(shlex.join(compiler).encode(), f"{program}|{state.st_size}|{state.st_mtime_ns}".encode())
+    """A digest that changes with the command and when another compiler stands behind it.
+
+    Every word that is a program counts, because the first may only be a wrapper like ccache.
+    """
+    programs = [Path(found).resolve() for found in map(shutil.which, compiler) if found]
+    states = [(str(program), state.st_size, state.st_mtime_ns) for program in programs if (state := program.stat())]
+    return _digest(repr((compiler, states)).encode())
 
 
 def _sources() -> list[Path]:
     return sorted(file for file in Path(__file__).parent.iterdir() if file.suffix in (".cpp", ".h"))
 
 
-def _digest(*parts: bytes) -> str:
-    digest = hashlib.sha256(" ".join(_FLAGS).encode())
-    for part in parts:
-        digest.update(b"%d " % len(part) + part)
-    return digest.hexdigest()[:16]
+def _source_digest(chosen: str) -> str:
+    sources = [(file.name, file.read_bytes()) for file in _sources()]
+    return _digest(repr((_FLAGS, INSTRUCTION_SETS[chosen], sources)).encode())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _make_private(folder: Path) -> None:
@@ -173,21 +253,40 @@ def _make_private(folder: Path) -> None:
         OSError: it cannot be made or written, or is another user's.
     """
     folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
-    if folder.stat().st_uid == os.geteuid():
-        folder.chmod(stat.S_IRWXU)
-    if not _is_ours(folder):
-        raise PermissionError(errno.EPERM, "belongs to another user")
+    if not _is_ours(folder, stat.S_IFDIR):
+        raise PermissionError(errno.EPERM, "another user can write to it")
     with tempfile.TemporaryFile(dir=folder):
         pass
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether the path exists, belongs to this user (or root) and nobody else can write to it."""
+def _tighten(folder: Path) -> None:
+    """Keep others from writing to the folder if it is this user's."""
+    with contextlib.suppress(OSError):
+        state = folder.stat()
+        if state.st_uid == os.geteuid() and state.st_mode & _OTHERS_MAY_WRITE:
+            folder.chmod(stat.S_IMODE(state.st_mode) & ~_OTHERS_MAY_WRITE)
+
+
+def _is_ours(path: Path, kind: int) -> bool:
+    """Whether the path is of this kind, belongs to this user (or root) and nobody else can write to it.
+
+    The folder may be reached through a link, a library may not be one.
+    """
     try:
-        state = path.stat()
+        state = path.stat() if kind == stat.S_IFDIR else path.lstat()
     except OSError:
         return False
-    return state.st_uid in (os.geteuid(), 0) and not state.st_mode & _OTHERS_MAY_WRITE
+    ours = state.st_uid in (os.geteuid(), 0) and not state.st_mode & _OTHERS_MAY_WRITE
+    return ours and stat.S_IFMT(state.st_mode) == kind
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what processes left that were killed while they compiled."""
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        # Without locks another process may still be at work on a young one.
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _TIMEOUT_S:
+                shutil.rmtree(left)
 
 
 @contextlib.contextmanager
@@ -195,7 +294,7 @@ def _lock(folder: Path) -> Iterator[None]:
     """Let one process at a time compile. It is let go when its holder ends, however that ends."""
     import fcntl
 
-    with (folder / ".lock").open("w") as file:
+    with (folder / ".lock").open("a") as file:
         # Without locks (some network file systems) several may compile: each renames a whole library into place.
         with contextlib.suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX)
