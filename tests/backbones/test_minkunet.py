@@ -46,22 +46,22 @@ def test_two_heads_add_only_the_class_level_head():
     assert two.state_dict().keys() - one.state_dict().keys() == {"final_class_level.kernel", "final_class_level.bias"}
 
 
-def test_narrow_network_in_eval_mode_matches_minkowski_engine(narrow):
+def test_narrow_network_in_eval_mode_matches_minkowski_engine(narrow, path):
     golden = load("tiny_downstream_batch2_eval.npz")
     with torch.no_grad():
         out = narrow(SparseTensor(golden["feats"], golden["coords"]))
     assert torch.equal(out.coordinates, golden["coords"])
-    assert relative_error(out.features, golden["eval_out0"]) < 5e-6
+    assert relative_error(out.features, golden["eval_out0"]) < 5e-6, path
 
 
-def test_every_stage_of_the_narrow_network_matches_minkowski_engine_on_a_sweep(narrow):
+def test_every_stage_of_the_narrow_network_matches_minkowski_engine_on_a_sweep(narrow, path):
     golden = load("narrow_downstream_intermediates_eval.npz")
     stages = {}
     for name in (key.partition("@")[0] for key in golden if "@" in key):
         narrow.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: stages.update({name: out}))
     with torch.no_grad():
         narrow(SparseTensor(golden["feats"], golden["coords"].int()))
-    assert len(stages) == 18
+    assert len(stages) == 18, path
     for key in (key for key in golden if "@" in key):
         name, _, stride = key.partition("@p")
         stage = stages[name]
@@ -70,7 +70,7 @@ def test_every_stage_of_the_narrow_network_matches_minkowski_engine_on_a_sweep(n
         assert relative_error(stage.features[rows], golden[key]) < 5e-6, key
 
 
-def test_a_training_step_of_the_narrow_network_matches_minkowski_engine(narrow):
+def test_a_training_step_of_the_narrow_network_matches_minkowski_engine(narrow, path):
     golden = load("tiny_downstream_batch2_train.npz")
     network = narrow.double().train()
     features = golden["feats"].double().requires_grad_()
@@ -88,15 +88,15 @@ def test_a_training_step_of_the_narrow_network_matches_minkowski_engine(narrow):
         elif kind == "running_after":
             assert relative_error(state[name], value) < 1e-6, name
         compared += kind in ("grad_from_f64", "running_after")
-    assert compared == 20
+    assert compared == 20, path
 
 
-def test_a_training_step_in_float32_matches_minkowski_engine(narrow):
+def test_a_training_step_in_float32_matches_minkowski_engine(narrow, path):
     golden = load("tiny_downstream_batch2_train.npz")
     network = narrow.train()
     out = network(SparseTensor(golden["feats"], golden["coords"])).features
     (out * golden["R0"].float()).sum().backward()
-    assert relative_error(out, golden["train_out0"]) < 5e-6
+    assert relative_error(out, golden["train_out0"]) < 5e-6, path
     parameters = dict(network.named_parameters())
     for key in (key for key in golden if key.startswith("grad_from_f64/")):
         # The reference's own float32 gradients lie up to 8.5e-5 from these float64 ones: an input of a ReLU so near to
@@ -134,12 +134,12 @@ def test_momentum_is_set_everywhere_but_inside_the_residual_blocks():
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_training_step_on_almost_nothing_is_finite(count):
+def test_a_training_step_on_almost_nothing_is_finite(count, path):
     network = MinkUNet(1, 2, layers=(1,) * 8, width=1 / 8).train()
     tensor = SparseTensor(torch.ones(count, 1), torch.zeros(count, 4, dtype=torch.int32))
     out = network(tensor).features
     out.sum().backward()
-    assert out.shape == (count, 2)
+    assert out.shape == (count, 2), path
     assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())
 
 

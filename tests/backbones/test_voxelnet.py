@@ -59,7 +59,7 @@ def test_the_state_has_the_published_names_shapes_and_types():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-def test_every_scale_in_eval_mode_matches_spconv(state, dtype):
+def test_every_scale_in_eval_mode_matches_spconv(state, dtype, path):
     network, _, tensor = network_and_input(state, dtype)
     golden = load("voxelbackbone8x_tiny_eval.npz")
     with torch.no_grad():
@@ -70,19 +70,19 @@ def test_every_scale_in_eval_mode_matches_spconv(state, dtype):
         assert len(scale) == len(golden[f"{prefix}coords"])
         rows = rows_in_order_of(scale.indices, golden[f"{prefix}coords"])
         assert relative_error(scale.features[rows][::EVERY], golden[f"{prefix}feats"]) < 5e-6
-    assert network.encoded_shape == scales.encoded.spatial_shape
+    assert network.encoded_shape == scales.encoded.spatial_shape, path
     assert network.out_channels == scales.encoded.features.shape[1]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 2e-7)], ids=str)
-def test_a_training_step_matches_spconv(state, dtype, tolerance):
+def test_a_training_step_matches_spconv(state, dtype, tolerance, path):
     network, features, tensor = network_and_input(state, dtype)
     coordinates, golden = load("voxelbackbone8x_tiny_eval.npz")["out_coords"], load("voxelbackbone8x_tiny_train.npz")
     encoded = network.train()(tensor).encoded
     out = encoded.features[rows_in_order_of(encoded.indices, coordinates)]
     (out * golden["R"].to(dtype)).sum().backward()
 
-    assert relative_error(out[::EVERY], golden["train_out"]) < 5e-6
+    assert relative_error(out[::EVERY], golden["train_out"]) < 5e-6, path
     assert relative_error(features.grad[::EVERY], golden["grad_feats_from_f64"]) < tolerance
     gradients = {key.split("/")[1]: value for key, value in golden.items() if key.startswith("grad_from_f64/")}
     assert len(gradients) == 11
@@ -105,12 +105,12 @@ def test_one_kernel_map_serves_all_submanifold_layers_of_a_scale(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_an_empty_sweep_and_a_single_voxel_train(count):
+def test_an_empty_sweep_and_a_single_voxel_train(count, path):
     network = VoxelBackBone8x(3, (41, 32, 32)).train()
     indices = torch.tensor([[0, 20, 16, 16]], dtype=torch.int32)[:count]
     encoded = network(GridTensor(torch.ones(count, 3), indices, (41, 32, 32), 1)).encoded
     encoded.features.sum().backward()
-    assert (len(encoded) > 0) == (count > 0)
+    assert (len(encoded) > 0) == (count > 0), path
     assert all(bool(parameter.grad.isfinite().all()) for parameter in network.parameters())
 
 

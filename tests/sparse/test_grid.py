@@ -6,6 +6,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from builders.native import PATHS, taking
 from builders.sparse import relative_error, rows_in_order_of
 from olivine.sparse import grid as grid_module
 from olivine.sparse.grid import GridTensor
@@ -54,7 +55,7 @@ def golden_input(golden, name, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_layer_matches_spconv_in_voxels_values_and_gradients(golden, name, dtype):
+def test_layer_matches_spconv_in_voxels_values_and_gradients(golden, name, dtype, path):
     features, tensor = golden_input(golden, name, dtype)
     layer = LAYERS[name]()
     layer.load_state_dict({"weight": torch.from_numpy(golden[f"{name}/weight"])})
@@ -72,7 +73,7 @@ def test_layer_matches_spconv_in_voxels_values_and_gradients(golden, name, dtype
     (matched * torch.from_numpy(golden[f"{name}/R"]).to(dtype)).sum().backward()
     assert relative_error(matched[::EVERY], golden[f"{name}/out_feats"]) < 5e-6
     assert relative_error(features.grad[::EVERY], golden[f"{name}/grad_in"]) < 5e-6
-    assert relative_error(layer.weight.grad, golden[f"{name}/grad_weight"]) < 5e-6
+    assert relative_error(layer.weight.grad, golden[f"{name}/grad_weight"]) < 5e-6, path
 
 
 def random_grid(count, shape, *, seed=0, batch=2, channels=2, dtype=torch.float64):
@@ -101,6 +102,7 @@ def published_weight(layer):
 
 
 seeds = st.integers(0, 10**6)
+paths = st.sampled_from(PATHS)
 counts = st.sampled_from([40, 150, 5, 1, 0])  # the first is drawn most often
 odd_sizes = st.tuples(*[st.sampled_from([1, 3, 5])] * 3)
 dilations = st.tuples(*[st.integers(1, 3)] * 3)
@@ -119,25 +121,28 @@ def geometries(draw):
 
 
 @settings(max_examples=100, deadline=None)
-@given(seeds, counts, st.tuples(*[st.integers(1, 8)] * 3), odd_sizes, dilations)
-def test_submanifold_convolution_agrees_with_its_definition(seed, count, shape, size, dilation):
+@given(seeds, counts, st.tuples(*[st.integers(1, 8)] * 3), odd_sizes, dilations, paths)
+def test_submanifold_convolution_agrees_with_its_definition(seed, count, shape, size, dilation, path):
     tensor = random_grid(count, shape, seed=seed)
     layer = SubMConv3d(2, 3, size, dilation=dilation, bias=False).double()
-    out = layer(tensor)
+    with taking(path):
+        out = layer(tensor)
     assert out.indices is tensor.indices
     voxels = voxels_of(tensor.features, tensor.indices)
     assert_same_voxels(out, oracle.submanifold(voxels, published_weight(layer), dilation))
 
 
 @settings(max_examples=100, deadline=None)
-@given(seeds, counts, geometries())
-@example(0, 60, ((6, 6, 6), (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1)))
-@example(0, 60, ((6, 7, 8), (3, 3, 3), (2, 2, 2), (0, 1, 1), (1, 1, 1)))
-def test_strided_convolution_and_its_inverse_agree_with_their_definitions(seed, count, geometry):
+@given(seeds, counts, geometries(), paths)
+@example(0, 60, ((6, 6, 6), (1, 1, 1), (1, 1, 1), (0, 0, 0), (1, 1, 1)), "native")
+@example(0, 60, ((6, 7, 8), (3, 3, 3), (2, 2, 2), (0, 1, 1), (1, 1, 1)), "native")
+@example(0, 60, ((6, 7, 8), (3, 3, 3), (2, 2, 2), (0, 1, 1), (1, 1, 1)), "pytorch")
+def test_strided_convolution_and_its_inverse_agree_with_their_definitions(seed, count, geometry, path):
     shape, size, *steps = geometry
     tensor = random_grid(count, shape, seed=seed)
     layer = SparseConv3d(2, 3, size, *steps, bias=False, indice_key="down").double()
-    out = layer(tensor)
+    with taking(path):
+        out = layer(tensor)
     voxels = voxels_of(tensor.features, tensor.indices)
     expected, grid = oracle.strided(voxels, published_weight(layer), shape, *steps)
     assert out.spatial_shape == grid
@@ -147,7 +152,8 @@ def test_strided_convolution_and_its_inverse_agree_with_their_definitions(seed, 
         return
     assert out.indices.tolist() == sorted(out.indices.tolist())
     back = SparseInverseConv3d(3, 2, size, "down", bias=False).double()
-    fine = back(out)
+    with taking(path):
+        fine = back(out)
     assert fine.indices is tensor.indices
     assert_same_voxels(fine, oracle.inverse(expected, back.weight.detach().numpy(), voxels, *steps))
 
@@ -183,7 +189,7 @@ def test_an_empty_cloud_and_a_single_voxel_train(tensor, kernel):
     ],
     ids=str,
 )
-def test_gradients_agree_with_finite_differences(layer):
+def test_gradients_agree_with_finite_differences(layer, path):
     layer, tensor = layer.double(), random_grid(20, (3, 4, 5))
     names = [name for name, _ in layer.named_parameters()]
 
@@ -192,7 +198,7 @@ def test_gradients_agree_with_finite_differences(layer):
         return torch.func.functional_call(layer, state, tensor.replace(features)).features
 
     inputs = [tensor.features, *layer.parameters()]
-    assert torch.autograd.gradcheck(run, [value.detach().requires_grad_() for value in inputs])
+    assert torch.autograd.gradcheck(run, [value.detach().requires_grad_() for value in inputs]), path
 
 
 def test_the_weight_of_a_pointwise_layer_is_read_as_in_by_out_and_only_there():
