@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import mmap
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch
 from olivine.sparse import native
 
 PATHS = ("native", "pytorch")
+_NO_ACCESS = 0  # PROT_NONE
 
 
 def taking(path):
@@ -47,17 +50,20 @@ def threads(count):
 
 
 class Guard:
-    """Puts tensors amid a larger buffer, to see what is read or written beyond their ends."""
+    """Tensors that begin behind known numbers and end where memory does that may not be touched.
+
+    What is written before them is found, what is read or written behind them ends the process.
+    """
 
     MARGIN = 64
     INTEGER = 77
 
     def __init__(self, monkeypatch):
-        self._buffers = []
+        self._margins = []
         self._monkeypatch = monkeypatch
 
     def wrap(self, tensor):
-        """A contiguous copy of the tensor, surrounded by NaN, or by 77 for integers."""
+        """A contiguous copy of the tensor, behind NaN, or behind 77 for integers."""
         return self._amid(tensor.shape, tensor.dtype).copy_(tensor)
 
     def allocations(self):
@@ -69,15 +75,21 @@ class Guard:
         )
 
     def assert_untouched(self):
-        """Nothing was written beyond the ends of any guarded tensor."""
-        assert self._buffers
-        for buffer in self._buffers:
-            for edge in (buffer[: self.MARGIN], buffer[-self.MARGIN :]):
-                assert bool(edge.isnan().all() if edge.is_floating_point() else (edge == self.INTEGER).all())
+        """Nothing was written before any guarded tensor."""
+        assert self._margins
+        for margin in self._margins:
+            assert bool(margin.isnan().all() if margin.is_floating_point() else (margin == self.INTEGER).all())
 
     def _amid(self, shape, dtype):
         size = torch.Size(shape).numel()
-        fill = torch.nan if dtype.is_floating_point else self.INTEGER
-        buffer = torch.full((size + 2 * self.MARGIN,), fill, dtype=dtype)
-        self._buffers.append(buffer)
-        return buffer[self.MARGIN : self.MARGIN + size].view(shape)
+        count = size + self.MARGIN
+        pages = -(-count * dtype.itemsize // mmap.PAGESIZE)
+        memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+        whole = torch.frombuffer(memory, dtype=torch.uint8)
+        end = pages * mmap.PAGESIZE
+        # The tensor keeps the mapping alive, which forgets the protection when it goes.
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(whole.data_ptr() + end), mmap.PAGESIZE, _NO_ACCESS) == 0
+        buffer = whole[end - count * dtype.itemsize : end].view(dtype)
+        buffer.fill_(torch.nan if dtype.is_floating_point else self.INTEGER)
+        self._margins.append(buffer[: self.MARGIN])
+        return buffer[self.MARGIN :].view(shape)

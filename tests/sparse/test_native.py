@@ -102,8 +102,11 @@ def test_what_is_not_finite_reaches_what_depends_on_it_and_nothing_else(bad, whe
     results = []
     for path in PATHS:
         with taking(path):
-            out = convolve(values["features"], values["weight"], pairs, Epilogue(values["bias"]))
-            results.append((out, weight_gradient(values["features"], values["grad"], pairs)))
+            out, positive = (
+                convolve(values["features"], values["weight"], pairs, Epilogue(values["bias"], relu=relu))
+                for relu in (False, True)
+            )
+            results.append((out, positive, weight_gradient(values["features"], values["grad"], pairs)))
     touched = 0
     for one, other in zip(*results, strict=True):
         touched += int((~one.isfinite()).sum())
