@@ -6,6 +6,7 @@ Most compilers here are scripts. The one that works hands out a library that was
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -239,7 +240,9 @@ def test_an_unknown_instruction_set_is_one_line_and_status_2(monkeypatch, tmp_pa
 
 FAILING = {
     "was killed: Killed": "kill -9 $$",
-    "failed with status 1: block.h:1: error: no such thing": "echo block.h:1: error: no such thing >&2; exit 1",
+    "failed with status 1: b.h:1: error: no such thing": (
+        r"printf 'In a.cpp:\nb.h:1: error: no such thing\nstopped\n' >&2; exit 1"
+    ),
     "failed with status 3: it did not say why": "exit 3",
     "file too short": ': > "$out"',
     "invalid ELF header": 'yes garbage | head -n 1000 > "$out"',
@@ -264,15 +267,19 @@ def test_a_failing_compiler_is_warned_of_once_and_tried_again_at_the_next_start(
 
 
 def test_a_compiler_that_hangs_is_ended_with_what_it_started(monkeypatch, tmp_path):
-    late = tmp_path / "late"
-    hanging = compiler(tmp_path, f"(sleep 0.8; touch {late}) & wait")
-    monkeypatch.setenv("CXX", str(hanging.path))
+    alive = tmp_path / "alive"
+    os.mkfifo(alive)
+    monkeypatch.setenv("CXX", str(compiler(tmp_path, f"sleep 60 > {alive} & wait").path))
     monkeypatch.setattr(build, "_TIMEOUT_S", 0.3)
-    _, (warning,) = start()
+    end = os.open(alive, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        _, (warning,) = start()
+        # The pipe ends with the last process that writes to it.
+        assert select.select([end], [], [], 20)[0]
+    finally:
+        os.close(end)
     assert warning.endswith("took more than 0.3 s")
     assert not kept()
-    time.sleep(0.8)
-    assert not late.exists()
 
 
 # A cache that cannot be used.
@@ -298,6 +305,18 @@ def test_with_a_cache_that_cannot_be_written_the_kernels_are_compiled_at_every_s
         assert "set OLIVINE_CACHE" in warning
         assert len(working.calls) == calls
         assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_what_lies_in_a_folder_of_someone_else_is_not_loaded_nor_is_the_folder_changed(monkeypatch, working):
+    start()
+    folder = kept()[0].parent
+    folder.chmod(0o777)
+    give_away(folder, monkeypatch)
+    status, (warning,) = start()
+    assert "compiled at every start" in status
+    assert "another user can write to it" in warning
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o777
+    assert len(working.calls) == 2
 
 
 def test_neither_cache_nor_compiler_is_one_warning(monkeypatch, tmp_path):
@@ -327,12 +346,18 @@ def test_a_read_only_cache_that_holds_the_library_is_enough(monkeypatch, working
 # What is in the cache, and who could have put it there.
 
 
+def overwrite(path, content):
+    path.unlink()  # rather than change a file that this process has loaded
+    path.write_bytes(content)
+    path.chmod(0o700)
+
+
 def garble(path):
-    path.write_bytes(b"garbage" * 100)
+    overwrite(path, b"garbage" * 100)
 
 
 def cut_short(path):
-    path.write_bytes(path.read_bytes()[:10_000])  # the loader dies of a file like this
+    overwrite(path, path.read_bytes()[:10_000])  # the loader dies of a file like this
 
 
 def replace_by_garbage_of_the_right_name(path):

@@ -229,7 +229,7 @@ def _identity(compiler: list[str]) -> str:
     Every word that is a program counts, because the first may only be a wrapper like ccache.
     """
     programs = [Path(found).resolve() for found in map(shutil.which, compiler) if found]
-    states = [(str(program), state.st_size, state.st_mtime_ns) for program in programs if (state := program.stat())]
+    states = [(str(program), program.stat().st_size, program.stat().st_mtime_ns) for program in programs]
     return _digest(repr((compiler, states)).encode())
 
 
