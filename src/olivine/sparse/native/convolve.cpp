@@ -108,7 +108,7 @@ extern "C" void olivine_convolve(const float* in, const float* weight, float* ou
                         cells, scale,  shift, mean,        variance,     eps,       residual, relu != 0};
     const int64_t panels = panels_of(out_channels), rows = tile_rows(c, threads);
     share(threads, (out_count + rows - 1) / rows * panels, [&](Items& items) {
-        const Buffer sums(rows * kWidest), packed(in_channels * kWidest);
+        const Buffer sums(rows * std::min(round_up(out_channels, kLanes), kWidest)), packed(in_channels * kWidest);
         for (int64_t item; (item = items.next()) >= 0;) {
             const int64_t first = item / panels * rows;
             const Tile tile{first, std::min(first + rows, out_count), columns_of(item % panels, out_channels), sums.get(),
