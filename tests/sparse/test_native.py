@@ -18,6 +18,7 @@ from olivine.sparse.grid import GridTensor
 from olivine.sparse.grid_layers import GridSequential, SparseConv3d, SubMConv3d
 from olivine.sparse.kernels import Epilogue, convolve, weight_gradient
 from olivine.sparse.native.build import instruction_set
+from olivine.sparse.normalization import batch_normalize
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -257,7 +258,6 @@ def test_other_types_and_layouts_take_the_right_path_to_the_right_result(path):
         assert all(error(value, reference) < 0.02 for value, reference in zip(got, expected, strict=True))
 
 
-@pytest.mark.xfail(reason="a bias or norm that is not contiguous is read as if it were", strict=True)
 @pytest.mark.parametrize("what", ["bias", "norm"])
 def test_a_bias_and_a_norm_that_lie_apart_in_memory_are_read_as_they_are(what):
     tensor, layer = cloud(100, 6), Convolution(6, 9)
@@ -270,7 +270,40 @@ def test_a_bias_and_a_norm_that_lie_apart_in_memory_are_read_as_they_are(what):
         assert error(convolve(tensor.features, layer.kernel, pairs, then), expected) < 1e-5
 
 
-@pytest.mark.xfail(reason="conv_bn in evaluation leaves autocast out", strict=True)
+@pytest.mark.usefixtures("kernels")  # PyTorch's own norm reads a weight that lies apart as if it did not
+def test_a_norm_and_a_gradient_that_lie_apart_in_memory_are_read_as_they_are():
+    tensor = cloud(100, 6)
+    pairs, _ = Convolution(6, 9).route(tensor)
+    grad = torch.randn(len(tensor), 18)[:, ::2]
+    expected = weight_gradient(tensor.features, grad.contiguous(), pairs)
+    assert error(weight_gradient(tensor.features, grad, pairs), expected) < 1e-6
+    norm = norm_of(6)
+    norm.weight = nn.Parameter(torch.rand(12)[::2])
+    plain = copy.deepcopy(norm)
+    plain.weight = nn.Parameter(norm.weight.detach().contiguous())
+    assert torch.equal(batch_normalize(tensor.features, norm.train()), batch_normalize(tensor.features, plain.train()))
+
+
+def test_running_statistics_of_double_precision_are_refused_by_a_norm_of_single(path):
+    tensor, layer, norm = cloud(100, 6), Convolution(6, 9), BatchNorm(9).eval()
+    norm.bn.running_mean, norm.bn.running_var = norm.bn.running_mean.double(), norm.bn.running_var.double()
+    with torch.no_grad(), pytest.raises(RuntimeError, match="type"):
+        conv_bn(tensor, layer, norm)
+    assert path in PATHS
+
+
+def test_hooks_on_all_modules_see_those_of_conv_bn(path):
+    tensor, layer, norm, seen = cloud(100, 6), Convolution(6, 9), BatchNorm(9).eval(), []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, *_: seen.append(module))
+    try:
+        with torch.no_grad():
+            conv_bn(tensor, layer, norm)
+    finally:
+        handle.remove()
+    assert layer in seen, path
+    assert norm in seen
+
+
 @pytest.mark.parametrize("count", [50, 9000])
 def test_conv_bn_in_evaluation_takes_autocast(path, count):
     tensor, layer, norm = cloud(count, 16, low=-12, high=12), Convolution(16, 16), BatchNorm(16).eval()

@@ -306,7 +306,7 @@ def _joins(module: nn.Module, following: nn.Module | None, kind: type[nn.Module]
 
 def _together(tensor: GridTensor, convolution: GridConvolution, norm: nn.BatchNorm1d, relu: bool) -> GridTensor:
     """relu(norm(convolution(tensor)))."""
-    if is_foldable(norm):
+    if is_foldable(tensor.features, norm):
         kernel_map, place = convolution.route(tensor)
         epilogue = Epilogue(convolution.bias, norm, relu=relu)
         return place(convolve(tensor.features, convolution.matrices(), kernel_map, epilogue))

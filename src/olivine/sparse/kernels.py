@@ -117,13 +117,32 @@ def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap, epilogue: 
         [N_out, C_out].
     """
     then = epilogue or Epilogue()
-    scale = None if then.norm is None else then.norm.weight
-    kernels = native.library_for(features, weight, then.bias, then.residual, scale)
+    _check(features, weight, kernel_map, then)
+    norm = () if then.norm is None else (then.norm.weight, then.norm.running_mean, then.norm.running_var)
+    kernels = native.library_for(features, weight, then.bias, then.residual, *norm)
     if kernels is not None:
         return _convolve_natively(kernels, features, weight, kernel_map, then)
     if spconv_adapter.available(features.device, features.dtype):
         return then.apply(spconv_adapter.convolve(features, weight, kernel_map))
     return then.apply(_convolve(features, weight, kernel_map))
+
+
+def _check(features: Tensor, weight: Tensor, kernel_map: KernelMap, then: Epilogue) -> None:
+    """Make sure that all sizes fit: the C++ kernels trust them."""
+    cells, in_channels, out_channels = weight.shape
+    if cells != len(kernel_map.inputs.sizes) or features.shape != (kernel_map.inputs.count, in_channels):
+        raise ValueError(
+            f"features {list(features.shape)} and weight {list(weight.shape)} do not fit a kernel map of "
+            f"{len(kernel_map.inputs.sizes)} cells from {kernel_map.inputs.count} rows"
+        )
+    if then.norm is not None and then.norm.num_features != out_channels:
+        raise ValueError(f"a norm of {then.norm.num_features} channels does not fit a convolution to {out_channels}")
+    if then.bias is not None and then.bias.shape != (out_channels,):
+        raise ValueError(f"a bias {list(then.bias.shape)} does not fit a convolution to {out_channels} channels")
+    if then.residual is not None and then.residual.shape != (kernel_map.outputs.count, out_channels):
+        raise ValueError(
+            f"a residual {list(then.residual.shape)} does not fit {kernel_map.outputs.count} rows of {out_channels}"
+        )
 
 
 def _convolve_natively(
@@ -142,14 +161,18 @@ def _convolve_natively(
         kernel_map.outputs.rows,
         kernel_map.starts,
         kernel_map.outputs.count,
-        scale=scale,
-        shift=shift,
-        mean=mean,
-        variance=variance,
+        scale=_contiguous(scale),
+        shift=_contiguous(shift),
+        mean=_contiguous(mean),
+        variance=_contiguous(variance),
         eps=eps,
-        residual=None if then.residual is None else then.residual.contiguous(),
+        residual=_contiguous(then.residual),
         relu=then.relu,
     )
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
 
 
 def _convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -189,10 +212,15 @@ def weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Te
     Returns:
         [K, C_in, C_out].
     """
+    if len(features) != kernel_map.inputs.count or len(grad) != kernel_map.outputs.count:
+        raise ValueError(
+            f"{len(features)} and {len(grad)} rows do not fit a kernel map from {kernel_map.inputs.count} to "
+            f"{kernel_map.outputs.count}"
+        )
     kernels = native.library_for(features, grad)
     if kernels is not None:
         return kernels.weight_gradient(
-            features.contiguous(), grad, kernel_map.inputs.rows, kernel_map.outputs.rows, kernel_map.starts
+            features.contiguous(), grad.contiguous(), kernel_map.inputs.rows, kernel_map.outputs.rows, kernel_map.starts
         )
     result = features.new_empty(len(kernel_map.inputs.sizes), features.shape[1], grad.shape[1])
     exchanged = KernelMap(kernel_map.outputs, kernel_map.inputs, kernel_map.identity)

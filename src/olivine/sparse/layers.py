@@ -221,7 +221,7 @@ def conv_bn(
     """
     rest = None if residual is None else residual.features
     heard = has_hooks(convolution) or has_hooks(norm)
-    if is_foldable(norm.bn) and not heard:
+    if is_foldable(tensor.features, norm.bn) and not heard:
         kernel_map, target = convolution.route(tensor)
         bias = None if convolution.bias is None else convolution.bias.squeeze(0)
         epilogue = Epilogue(bias, norm.bn, rest, relu)

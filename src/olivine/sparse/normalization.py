@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn.modules.module import _has_any_global_hook
 
 from olivine.sparse import native
 
@@ -31,8 +32,10 @@ def batch_normalize(
     Returns:
         [N, C].
     """
-    kernels = native.library_for(features, norm.weight, residual) if norm.training and _is_plain(norm) else None
+    parts = (features, norm.weight, norm.running_mean, norm.running_var, residual)
+    kernels = native.library_for(*parts) if norm.training and _is_plain(norm) else None
     if kernels is not None and len(features) >= 2:
+        _check(features, norm, residual)
         out: Tensor
         out, mean, variance = _BatchNorm.apply(  # type: ignore[no-untyped-call]
             features, norm.weight, norm.bias, residual, norm.eps, relu, kernels
@@ -50,9 +53,22 @@ def batch_normalize(
     return torch.relu(out) if relu else out
 
 
-def is_foldable(norm: nn.BatchNorm1d) -> bool:
-    """Whether a convolution may apply it: in evaluation, by running statistics, while no gradient is asked for."""
-    return not torch.is_grad_enabled() and not norm.training and _is_plain(norm)
+def _check(features: Tensor, norm: nn.BatchNorm1d, residual: Tensor | None) -> None:
+    """Make sure that all sizes fit: the C++ kernels trust them."""
+    if features.dim() != 2 or features.shape[1] != norm.num_features:
+        raise ValueError(f"features {list(features.shape)} do not fit a norm of {norm.num_features} channels")
+    if residual is not None and residual.shape != features.shape:
+        raise ValueError(f"a residual {list(residual.shape)} does not fit features {list(features.shape)}")
+
+
+def is_foldable(features: Tensor, norm: nn.BatchNorm1d) -> bool:
+    """Whether a convolution of these features may apply a norm to its result.
+
+    That is in evaluation, by running statistics, while neither a gradient nor a lower precision is asked for.
+    """
+    if torch.is_grad_enabled() or norm.training or torch.is_autocast_enabled(features.device.type):
+        return False
+    return _is_plain(norm) and features.dtype == norm.weight.dtype
 
 
 def _is_plain(norm: nn.BatchNorm1d) -> bool:
@@ -62,9 +78,8 @@ def _is_plain(norm: nn.BatchNorm1d) -> bool:
 
 def has_hooks(module: nn.Module) -> bool:
     """Whether somebody listens to a module's calls, so that it has to be called."""
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
+    own = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    return bool(own) or bool(_has_any_global_hook())  # type: ignore[no-untyped-call]
 
 
 def _update(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: int) -> None:
@@ -93,7 +108,7 @@ class _BatchNorm(torch.autograd.Function):
         relu: bool,
         kernels: native.Library,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        features = features.contiguous()
+        features, weight, bias = features.contiguous(), weight.contiguous(), bias.contiguous()
         residual = None if residual is None else residual.contiguous()
         out, mean, variance = kernels.normalize(features, weight, bias, eps, residual, relu)
         ctx.save_for_backward(features, weight, mean, variance, out if relu else None)

@@ -7,8 +7,8 @@
 
 `OLIVINE_NATIVE=0` turns the kernels off, and `OLIVINE_NATIVE=avx2` (or `avx512`, `neon`, `generic`) picks one of the
 machine's instruction sets. The source stands beside this file: `block.h` is the one inner loop, `convolve.cpp` and
-`gradient.cpp` the convolution and its weight gradient, `kernel_map.cpp` voxel sets and kernel maps, `normalize.cpp`
-batch norm.
+`gradient.cpp` the convolution and its weight gradient, `voxel_sets.cpp` and `kernel_map.cpp` the voxels of strided
+layers and the pairs of rows, `normalize.cpp` batch norm.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def library_on(device: torch.device) -> Library | None:
 def library_for(*tensors: Tensor | None) -> Library | None:
     """The kernels where they can take these tensors: float32, on the CPU, without autocast."""
     for tensor in tensors:
-        if tensor is not None and (tensor.dtype != torch.float32 or tensor.device.type != "cpu"):
+        if tensor is not None and (tensor.dtype != torch.float32 or not tensor.is_cpu):
             return None
     return None if torch.is_autocast_enabled("cpu") else library()
 

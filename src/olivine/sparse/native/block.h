@@ -11,6 +11,7 @@
 #include "vector.h"
 
 namespace olivine {
+namespace {  // each library has blocks of its own, also where a process loads those of several instruction sets
 
 struct Panel {
     const float* values;
@@ -95,4 +96,5 @@ void multiply(int64_t count, int vectors, A a, ptrdiff_t a_step, Panel b, int64_
     block_with[height](blocks - taller, a.from(done), a_step, b, depth, c.from(done));
 }
 
+}  // namespace
 }  // namespace olivine

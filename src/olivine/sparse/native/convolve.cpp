@@ -106,6 +106,7 @@ extern "C" void olivine_convolve(const float* in, const float* weight, float* ou
                                  const float* residual, int relu, int threads) {
     const Convolution c{in,    weight, out,   in_channels, out_channels, out_count, in_rows, out_rows, starts,
                         cells, scale,  shift, mean,        variance,     eps,       residual, relu != 0};
+    if (out_channels == 0) return;
     const int64_t panels = panels_of(out_channels), rows = tile_rows(c, threads);
     share(threads, (out_count + rows - 1) / rows * panels, [&](Items& items) {
         const Buffer sums(rows * std::min(round_up(out_channels, kLanes), kWidest)), packed(in_channels * kWidest);

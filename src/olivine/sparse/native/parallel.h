@@ -2,7 +2,7 @@
 //
 // A pool of our own would fight with PyTorch's, whose threads keep spinning for a while after every operation. The
 // pool is reached through the entry point that compilers call for a parallel region, which GNU's and LLVM's runtimes
-// both have; PyTorch loads its runtime for everyone to see, so the weak symbol finds that one and no other.
+// both have; on Linux PyTorch loads its runtime for everyone to see, so the weak symbol finds that one and no other.
 #pragma once
 
 #include <atomic>
@@ -10,8 +10,12 @@
 #include <thread>
 #include <vector>
 
+#if defined(__linux__)
 extern "C" void GOMP_parallel(void (*function)(void*), void* data, unsigned threads, unsigned flags)
     __attribute__((weak));
+#else
+constexpr void (*GOMP_parallel)(void (*)(void*), void*, unsigned, unsigned) = nullptr;  // threads of our own
+#endif
 
 namespace olivine {
 
