@@ -17,7 +17,7 @@ void* olivine_pairs(const void*, uint64_t*, int64_t, const void*, int64_t, const
 void olivine_take_pairs(void*, int32_t*, int32_t*);
 void olivine_exchange(const int32_t*, const int32_t*, const int64_t*, int64_t, int64_t, int32_t*, int32_t*, int);
 void olivine_convolve(const float*, const float*, float*, int64_t, int64_t, int64_t, const int32_t*, const int32_t*,
-                      const int64_t*, int64_t, const float*, const float*, const float*, const float*, double,
+                      const int64_t*, int64_t, int64_t, const float*, const float*, const float*, const float*, double,
                       const float*, int, int);
 void olivine_weight_gradient(const float*, const float*, float*, int64_t, int64_t, const int32_t*, const int32_t*,
                              const int64_t*, int64_t, int);
@@ -93,7 +93,7 @@ double check_convolution(const Map& map, int64_t inputs, int64_t outputs) {
                g = random_floats(kRows * outputs);
     std::vector<float> y(kRows * outputs), gradient(w.size());
     olivine_convolve(x.data(), w.data(), y.data(), inputs, outputs, kRows, map.in.data(), map.out.data(),
-                     map.starts.data(), kCells, nullptr, nullptr, nullptr, nullptr, 0, nullptr, 0, kThreads);
+                     map.starts.data(), kCells, kCells / 2, nullptr, nullptr, nullptr, nullptr, 0, nullptr, 0, kThreads);
     olivine_weight_gradient(x.data(), g.data(), gradient.data(), inputs, outputs, map.in.data(), map.out.data(),
                             map.starts.data(), kCells, kThreads);
     std::vector<double> true_y(y.size()), true_gradient(w.size());

@@ -161,6 +161,7 @@ def _convolve_natively(
         kernel_map.outputs.rows,
         kernel_map.starts,
         kernel_map.outputs.count,
+        identity=kernel_map.identity,
         scale=_contiguous(scale),
         shift=_contiguous(shift),
         mean=_contiguous(mean),

@@ -4,7 +4,8 @@
 //
 // Output rows are cut into tiles and channels into panels. A tile's sums stay in the cache while the kernel cells pass
 // over it; each takes its pairs, a block of rows at a time, straight from the rows of the input. Every output row is
-// summed in the order of the cells whatever the tiles, so its bits do not depend on the number of threads.
+// summed in one order of the cells (the identity first) whatever the tiles, so its bits do not depend on the number of
+// threads.
 #include <cmath>
 
 #include "block.h"
@@ -20,7 +21,7 @@ struct Convolution {
     int64_t in_channels, out_channels, out_count;
     const int32_t *in_rows, *out_rows;  // pairs, cell by cell, in ascending order of the output row
     const int64_t* starts;              // of each cell and, last, the number of pairs
-    int64_t cells;
+    int64_t cells, identity;            // the cell that maps every row to itself, or -1
     const float *scale, *shift;    // null: 1 and 0
     const float *mean, *variance;  // of a batch norm whose weight is `scale` and whose bias is `shift`, or null
     double eps;                    // added to the variance
@@ -55,22 +56,36 @@ const int32_t* lower_bound(const int32_t* from, const int32_t* to, int64_t row) 
     return from;
 }
 
+// The weights of a cell for the channels of a tile, padded to whole vectors where need be.
+Panel panel_of(const Convolution& c, const Tile& tile, int64_t cell) {
+    const float* values = c.weight + cell * c.in_channels * c.out_channels + tile.columns.from;
+    if (tile.columns.whole()) return {values, c.out_channels};
+    const int64_t width = tile.columns.width();
+    for (int64_t row = 0; row < c.in_channels; ++row)
+        copy_in(values + row * c.out_channels, tile.columns, tile.packed + row * width);
+    return {tile.packed, width};
+}
+
+// Sets the sums to what one cell adds that maps every row to itself, or to 0.
+void begin(const Convolution& c, const Tile& tile) {
+    const int64_t rows = tile.end - tile.first, width = tile.columns.width();
+    if (c.identity < 0) {
+        std::fill_n(tile.sums, rows * width, 0.0f);
+    } else {
+        const Consecutive<const float> in{c.in + tile.first * c.in_channels, c.in_channels};
+        multiply<true>(rows, tile.columns.vectors, in, 1, panel_of(c, tile, c.identity), c.in_channels,
+                       Consecutive<float>{tile.sums, width});
+    }
+}
+
 void add_cell(const Convolution& c, const Tile& tile, int64_t cell) {
     const int32_t *lower = c.out_rows + c.starts[cell], *upper = c.out_rows + c.starts[cell + 1];
     const int32_t* const from = lower_bound(lower, upper, tile.first);
     const int32_t* const to = lower_bound(from, upper, tile.end);
     if (from == to) return;
-    const int64_t width = tile.columns.width();
-    const float* values = c.weight + cell * c.in_channels * c.out_channels + tile.columns.from;
-    Panel panel{values, c.out_channels};
-    if (!tile.columns.whole()) {
-        for (int64_t row = 0; row < c.in_channels; ++row)
-            copy_in(values + row * c.out_channels, tile.columns, tile.packed + row * width);
-        panel = {tile.packed, width};
-    }
-    const Gathered<const float> in{c.in, c.in_rows + (from - c.out_rows), c.in_channels, 0};
-    const Gathered<float> sums{tile.sums, from, width, tile.first};
-    multiply(to - from, tile.columns.vectors, in, 1, panel, c.in_channels, sums);
+    const Gathered<const float> in{c.in, c.in_rows + (from - c.out_rows), c.in_channels};
+    multiply<false>(to - from, tile.columns.vectors, in, 1, panel_of(c, tile, cell), c.in_channels,
+                    Panelled{tile.sums, from, tile.first});
 }
 
 void finish(const Convolution& c, const Tile& tile) {
@@ -101,11 +116,11 @@ void finish(const Convolution& c, const Tile& tile) {
 
 extern "C" void olivine_convolve(const float* in, const float* weight, float* out, int64_t in_channels,
                                  int64_t out_channels, int64_t out_count, const int32_t* in_rows,
-                                 const int32_t* out_rows, const int64_t* starts, int64_t cells, const float* scale,
-                                 const float* shift, const float* mean, const float* variance, double eps,
-                                 const float* residual, int relu, int threads) {
-    const Convolution c{in,    weight, out,   in_channels, out_channels, out_count, in_rows, out_rows, starts,
-                        cells, scale,  shift, mean,        variance,     eps,       residual, relu != 0};
+                                 const int32_t* out_rows, const int64_t* starts, int64_t cells, int64_t identity,
+                                 const float* scale, const float* shift, const float* mean, const float* variance,
+                                 double eps, const float* residual, int relu, int threads) {
+    const Convolution c{in,    weight,   out,   in_channels, out_channels, out_count, in_rows, out_rows, starts,
+                        cells, identity, scale, shift,       mean,         variance,  eps,     residual, relu != 0};
     if (out_channels == 0) return;
     const int64_t panels = panels_of(out_channels), rows = tile_rows(c, threads);
     share(threads, (out_count + rows - 1) / rows * panels, [&](Items& items) {
@@ -114,8 +129,9 @@ extern "C" void olivine_convolve(const float* in, const float* weight, float* ou
             const int64_t first = item / panels * rows;
             const Tile tile{first, std::min(first + rows, out_count), columns_of(item % panels, out_channels), sums.get(),
                             packed.get()};
-            std::fill_n(tile.sums, (tile.end - first) * tile.columns.width(), 0.0f);
-            for (int64_t cell = 0; cell < cells; ++cell) add_cell(c, tile, cell);
+            begin(c, tile);
+            for (int64_t cell = 0; cell < cells; ++cell)
+                if (cell != identity) add_cell(c, tile, cell);
             finish(c, tile);
         }
     });

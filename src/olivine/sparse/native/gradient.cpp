@@ -63,7 +63,7 @@ void accumulate(const Gradient& g, const Segment& segment, int64_t first, int64_
             const int64_t width = columns.width();
             for (int64_t pair = 0; pair < count; ++pair)
                 copy_in(g.grad + g.out_rows[from + pair] * g.out_channels + columns.from, columns, grad + pair * width);
-            multiply(height, columns.vectors, Consecutive<const float>{in, 1}, height, {grad, width}, count,
+            multiply<false>(height, columns.vectors, Consecutive<const float>{in, 1}, height, {grad, width}, count,
                      Consecutive<float>{sum + columns.from, padded});
         }
     }

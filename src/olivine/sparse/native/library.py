@@ -23,7 +23,7 @@ _SIGNATURES = {
     "olivine_pairs": ("pplplpliip", "p"),
     "olivine_take_pairs": ("ppp", None),
     "olivine_exchange": ("pppllppi", None),
-    "olivine_convolve": ("ppplllppplppppdpii", None),
+    "olivine_convolve": ("ppplllpppllppppdpii", None),
     "olivine_weight_gradient": ("pppllpppli", None),
     "olivine_normalize": ("pllppdpipppi", None),
     "olivine_normalize_gradient": ("pppllpdppppppi", None),
@@ -168,6 +168,7 @@ class Library:
         starts: Tensor,
         out_count: int,
         *,
+        identity: int | None = None,
         scale: Tensor | None = None,
         shift: Tensor | None = None,
         mean: Tensor | None = None,
@@ -185,6 +186,7 @@ class Library:
             out_rows: int32 [P], ascending within a cell.
             starts: int64 [K + 1] first pair of each cell, and P.
             out_count: N_out.
+            identity: the cell that maps every row to itself, or None.
             scale: [C_out], or None for 1.
             shift: [C_out], or None for 0.
             mean: [C_out] of a batch norm whose weight and bias are `scale` and `shift`, or None.
@@ -209,6 +211,7 @@ class Library:
             out_rows.data_ptr(),
             starts.data_ptr(),
             cells,
+            -1 if identity is None else identity,
             _pointer(scale),
             _pointer(shift),
             _pointer(mean),
