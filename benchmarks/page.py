@@ -56,8 +56,8 @@ SECTIONS = {
     ),
     "layers": Section(
         "Sparse convolution, layer by layer",
-        "Every distinct convolution of MinkUNet34C on one sweep, on kernel maps that exist.",
-        "sparse.py --layers --widths 1 1/8 --sweeps 1 --rounds 5",
+        "Every distinct convolution of MinkUNet34C on one sweep, forward, on kernel maps that exist.",
+        "sparse.py --layers --widths 1 --sweeps 1 --modes eval --paths native torch dense_gemm",
     ),
     "step": Section(
         "One pretraining step",
