@@ -26,6 +26,7 @@ ROAD = (
     "interop",
     "inference",
     "visualize",
+    "labels",
     "compare",
     "demo",
     "doctor",

@@ -99,6 +99,8 @@ def test_commands_parse_and_their_recipes_and_keys_exist(where, words):
     overrides = list(arguments.get("overrides") or ())
     if words[0] in ("demo", "simulate"):
         load_recipe(COMMANDS[words[0]], words[0], overrides)
+    elif arguments.get("score"):
+        load_recipe(COMMANDS["label --score"], arguments["recipe"], overrides)
     elif words[0] in COMMANDS and not str(arguments["recipe"]).endswith(".yaml"):
         load_recipe(COMMANDS[words[0]], arguments["recipe"], overrides)
     elif words[0] == "evaluate":

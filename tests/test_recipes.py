@@ -18,6 +18,8 @@ from olivine.config import Config, dump, load_recipe, shipped_recipes
 from olivine.demo import DemoConfig
 from olivine.engine.pretrain import PretrainConfig
 from olivine.errors import UserError
+from olivine.labels.config import LabelConfig
+from olivine.labels.score import ScoreConfig
 from olivine.segmentation.segment import SegmentConfig
 from olivine.simulate import SimulateConfig
 
@@ -26,6 +28,8 @@ KINDS: dict[str, type[Config]] = {
     "mode": SegmentConfig,
     "arms": CompareConfig,
     "world": DemoConfig,
+    "labeller": LabelConfig,
+    "mapping": ScoreConfig,
     "scenes": SimulateConfig,
 }
 """The configuration of a recipe, by a key that only recipes of its kind have."""

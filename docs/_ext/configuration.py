@@ -20,6 +20,8 @@ from olivine.config import Config, load_recipe, shipped_recipes
 from olivine.demo import DemoConfig
 from olivine.engine.pretrain import PretrainConfig
 from olivine.errors import UserError
+from olivine.labels.config import LabelConfig
+from olivine.labels.score import ScoreConfig
 from olivine.segmentation.config import SegmentConfig
 from olivine.simulate import SimulateConfig
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 COMMANDS: dict[str, type[Config]] = {
+    "label": LabelConfig,
+    "label --score": ScoreConfig,
     "pretrain": PretrainConfig,
     "segment": SegmentConfig,
     "compare": CompareConfig,

@@ -89,6 +89,21 @@ def check(
 
 
 @app.command()
+def label(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    shard: Annotated[str, typer.Option(help="Every n-th frame from the i-th; for job arrays.", metavar="I/N")] = "1/1",
+    score: Annotated[bool, typer.Option("--score", help="Score masks by labelled LiDAR; other recipes.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Weak labels for every camera image. Continues where it was stopped. Exit 1 when images could not be read."""
+    if score:
+        _score(recipe, overrides, as_json=as_json)
+    else:
+        _label(recipe, overrides, shard, as_json=as_json)
+
+
+@app.command()
 def pretrain(recipe: Recipe, overrides: Overrides = None, resume: Resume = False) -> None:
     """Pretrain a backbone from images."""
     from olivine.engine.pretrain import PretrainConfig
@@ -218,6 +233,24 @@ def _reporting(stream: TextIO) -> Iterator[None]:
 
 def _configuration(model: type[C], recipe: str, overrides: list[str] | None) -> C:
     return load_recipe(model, recipe, overrides or [])
+
+
+def _label(recipe: str, overrides: list[str] | None, shard: str, *, as_json: bool) -> None:
+    from olivine.labels.config import LabelConfig
+    from olivine.labels.manifest import Shard
+    from olivine.labels.run import label as run
+
+    summary = run(_configuration(LabelConfig, recipe, overrides), Shard.parse(shard), progress=not as_json)
+    _say(json.dumps(summary.as_json()) if as_json else summary)
+    if summary.failed:
+        raise typer.Exit(1)
+
+
+def _score(recipe: str, overrides: list[str] | None, *, as_json: bool) -> None:
+    from olivine.labels.score import ScoreConfig, format_score, score_masks
+
+    score = score_masks(_configuration(ScoreConfig, recipe, overrides))
+    _say(json.dumps(score.as_json()) if as_json else format_score(score))
 
 
 def _print_results(results: dict[str, Any], *, as_json: bool) -> None:

@@ -1,0 +1,71 @@
+"""What a labelling run is told: which images, which labeller, where to.
+
+A new labeller is one file with its configuration class and one line here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveInt, field_validator
+
+from olivine.config import Config
+from olivine.data.datasets import DatasetConfig, SplitConfig
+from olivine.errors import UserError
+from olivine.labels.closed_set import ClosedSetConfig
+from olivine.labels.grounded_sam import GroundedSamConfig
+from olivine.labels.sam_segments import SamSegmentsConfig
+from olivine.labels.superpixels import SlicConfig
+
+__all__ = ["LabelConfig", "LabellerConfig"]
+
+LabellerConfig = Annotated[
+    GroundedSamConfig | ClosedSetConfig | SlicConfig | SamSegmentsConfig, Field(discriminator="name")
+]
+"""Any labeller; `config.build(device)` gives a `Labeller`."""
+
+
+class LabelConfig(Config):
+    """Masks for every camera image of a split of a dataset."""
+
+    data: DatasetConfig
+    """The dataset whose images are labelled; `masks` stays unset."""
+
+    split: SplitConfig = SplitConfig(split="all")
+    """Which of its frames; all of them by default."""
+
+    out: Path
+    """Folder of the masks and their manifest, to be given to training as `data.masks`. New, or of an earlier run with
+    the same settings, which is then continued."""
+
+    labeller: LabellerConfig
+    """What makes the masks."""
+
+    batch_size: PositiveInt = 4
+    """Images given to the labeller at a time. Decides speed and memory, not the masks."""
+
+    workers: PositiveInt = 4
+    """Threads that read images ahead and write masks."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks run; `auto` is a GPU where there is one."""
+
+    @field_validator("data")
+    @classmethod
+    def _without_masks(cls, data: DatasetConfig) -> DatasetConfig:
+        if data.masks is not None:
+            raise ValueError("masks are what this run makes; set out to their folder and leave data.masks away")
+        return data
+
+    def chosen_device(self) -> torch.device:
+        """The device that `device` means on this machine.
+
+        Raises:
+            UserError: a GPU is asked for and there is none.
+        """
+        available = torch.cuda.is_available()
+        if self.device == "cuda" and not available:
+            raise UserError("device: cuda is asked for, but torch finds no usable GPU; set device=cpu or device=auto")
+        return torch.device("cuda" if available and self.device != "cpu" else "cpu")

@@ -1,0 +1,316 @@
+"""The labelling run: every camera image of a dataset through a labeller, to a folder of masks with its manifest.
+
+    images, decoded ahead by threads ──▶ labeller, a batch at a time ──▶ PNGs, encoded and written by threads
+
+Every stage holds a bounded number of images, so memory does not grow with the dataset. Masks are whole or absent. A run
+that is started again keeps the masks that are whole and makes the others; it ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from olivine.data.datasets import DatasetConfig, SplitConfig
+from olivine.data.frame import Camera, Dataset
+from olivine.data.masks import UNKNOWN
+from olivine.engine.files import write_bytes, writing
+from olivine.errors import UserError
+from olivine.labels.base import Labeller
+from olivine.labels.config import LabelConfig
+from olivine.labels.manifest import MANIFEST, LabelFolder, Shard, Tally, settings_of
+
+PROGRESS_S = 5.0
+"""Seconds between lines of progress."""
+
+# Fixed, so that the same mask gives the same bytes; higher levels take three times as long for a few percent.
+_COMPRESSION = 3
+_PNG_MODES = {"classes": ("L",), "segments": ("I;16", "I")}  # Pillow's names; 16-bit files opened as "I" before 11
+_PNG_END = b"IEND\xaeB`\x82"
+_DTYPES = {"classes": np.dtype(np.uint8), "segments": np.dtype(np.uint16)}
+
+Mask = NDArray[np.uint8] | NDArray[np.uint16]
+T = TypeVar("T")
+R = TypeVar("R")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What a run did.
+
+    Attributes:
+        images: masks of its share of the dataset that are there now.
+        kept: how many of them were there before.
+        failed: one line for each image or frame that could not be read and has no mask.
+        manifest: the manifest, or None while other shards are not done.
+    """
+
+    images: int
+    kept: int
+    failed: tuple[str, ...]
+    manifest: Path | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The same, ready for `json.dumps`."""
+        manifest = None if self.manifest is None else str(self.manifest)
+        return {"images": self.images, "kept": self.kept, "failed": list(self.failed), "manifest": manifest}
+
+    def __str__(self) -> str:
+        """For people, on one line."""
+        where = "other shards are not done, so there is no manifest yet" if self.manifest is None else self.manifest
+        return f"{self.images} masks ({self.kept} kept), {len(self.failed)} failed: {where}"
+
+
+def label(config: LabelConfig, shard: Shard | None = None, *, progress: bool = True) -> LabelSummary:
+    """Label every camera image of a dataset; continues where an earlier run was stopped.
+
+    An image that cannot be read is passed over: it gets no mask, is named in the summary and in the manifest, and is
+    tried again by the next run.
+
+    Args:
+        config: what to label, how, and where to.
+        shard: the share of this run; by default everything.
+        progress: log progress.
+
+    Raises:
+        UserError: the labeller's extra or model is missing, the dataset cannot be opened, the folder holds masks of
+            another origin or with other settings, or a mask cannot be written.
+    """
+    return label_images(config, config.labeller.build(config.chosen_device()), shard, progress=progress)
+
+
+def label_images(
+    config: LabelConfig, labeller: Labeller, shard: Shard | None = None, *, progress: bool = True
+) -> LabelSummary:
+    """`label` with a labeller that is built already, in place of the one that `config` names."""
+    shard = shard or Shard()
+    folder = LabelFolder(config.out, settings_of(labeller, config.data, config.split), shard)
+    images = _Images(config.data, config.split, shard)
+    folder.begin()
+    pace = _Pace(len(images), enabled=progress)
+    tally, problems, kept = Tally(), [], 0
+    with ThreadPoolExecutor(config.workers) as pool:
+        for item in _Pipeline(config, labeller, pool).run(images):
+            tally.add(item.tally)
+            problems += [item.problem] if item.problem is not None else []
+            kept += item.kept
+            pace.step(item)
+    for problem in problems:
+        _log.warning("no mask: %s", problem)
+    summary = LabelSummary(tally.images, kept, tuple(problems), folder.finish(tally))
+    pace.end(summary)
+    return summary
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One image on its way through the stages; or a frame that could not be read, which has no camera."""
+
+    frame: int
+    name: str
+    camera: Camera | None = None
+    image: NDArray[np.uint8] | None = None
+    mask: Mask | None = None
+    tally: Tally = field(default_factory=Tally)
+    problem: str | None = None
+    kept: bool = False
+
+
+@runtime_checkable
+class _ListsCameras(Protocol):
+    """A dataset that names a frame's cameras without reading its scan."""
+
+    def cameras(self, index: int) -> tuple[Camera, ...]: ...
+
+
+class _Images:
+    """The camera images of a shard, and where the dataset's loader looks for the mask of each."""
+
+    def __init__(self, data: DatasetConfig, split: SplitConfig, shard: Shard) -> None:
+        # Only a loader knows where masks lie, and it opens none without a manifest; `out` has none until all is done.
+        with tempfile.TemporaryDirectory() as folder:
+            self._masks = Path(folder)
+            with writing(manifest := self._masks / MANIFEST):
+                manifest.write_text(json.dumps({"classes": ["any"], "unknown": UNKNOWN, "labeller": "none yet"}))
+            self._dataset: Dataset = data.model_copy(update={"masks": self._masks}).open(split)
+        self._frames = shard.frames(len(self._dataset))
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self._frames)
+
+    def __iter__(self) -> Iterator[int]:
+        """Places of the frames in the shard."""
+        return iter(range(len(self._frames)))
+
+    def of_frame(self, place: int) -> list[_Item]:
+        """The images of a frame, not decoded."""
+        index = self._frames[place]
+        try:
+            source = self._dataset
+            cameras = source.cameras(index) if isinstance(source, _ListsCameras) else source[index].cameras
+        except UserError as error:
+            name = self._dataset.token(index)
+            return [_Item(place, name, tally=Tally(failed=[name]), problem=str(error))]
+        return [_Item(place, self._name(camera), camera) for camera in cameras]
+
+    def _name(self, camera: Camera) -> str:
+        """Path of a camera's mask below the folder of masks."""
+        assert camera.mask_path is not None, "a dataset opened with masks says where they are"
+        return camera.mask_path.relative_to(self._masks).as_posix()
+
+
+class _Pipeline:
+    """The stages between images and masks on disk, each handing on at most a few items ahead of the next."""
+
+    def __init__(self, config: LabelConfig, labeller: Labeller, pool: ThreadPoolExecutor) -> None:
+        self._out, self._batch_size, self._workers = config.out, config.batch_size, config.workers
+        self._labeller, self._pool = labeller, pool
+
+    def run(self, images: _Images) -> Iterator[_Item]:
+        """Every image of every frame, once its mask is on disk or is known to fail."""
+        frames = self._ahead(images.of_frame, images, self._workers)
+        loaded = self._ahead(self._load, (item for frame in frames for item in frame), self._batch_size + self._workers)
+        return self._ahead(self._write, self._labelled(loaded), self._batch_size + self._workers)
+
+    def _ahead(self, function: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
+        """`map` in the threads, in order, with at most `depth` results under way or waiting."""
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(self._pool.submit(function, item))
+            if len(waiting) >= depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _load(self, item: _Item) -> _Item:
+        """Decode an image, unless it has its mask already."""
+        if item.camera is None:
+            return item
+        tally = _tally_of_file(self._out / item.name, item.camera.size, self._labeller)
+        if tally is not None:
+            return replace(item, tally=tally, kept=True)
+        try:
+            return replace(item, image=item.camera.image())
+        except UserError as error:
+            problem = str(error)
+        except (ValueError, Image.DecompressionBombError) as error:  # what Pillow makes of some damaged headers
+            problem = f"{item.camera.image_path}: cannot read this image ({error})"
+        return replace(item, tally=Tally(failed=[item.name]), problem=problem)
+
+    def _labelled(self, items: Iterator[_Item]) -> Iterator[_Item]:
+        """Give decoded images to the labeller, a batch at a time; what has no image is handed on."""
+        batch: list[_Item] = []
+        for item in items:
+            if item.image is None:
+                yield item
+            else:
+                batch.append(item)
+            if len(batch) == self._batch_size:
+                yield from self._apply(batch)
+                batch = []
+        yield from self._apply(batch)
+
+    def _apply(self, batch: list[_Item]) -> list[_Item]:
+        images = [item.image for item in batch if item.image is not None]
+        masks = self._labeller.label(images) if images else []
+        dtype = _DTYPES[self._labeller.kind]
+        for image, mask in zip(images, masks, strict=True):
+            if mask.dtype != dtype or mask.shape != image.shape[:2]:
+                found, wanted = f"{mask.dtype} {mask.shape}", f"{dtype} {image.shape[:2]}"
+                raise ValueError(f"{type(self._labeller).__name__} returned a mask {found} where {wanted} is due")
+        return [replace(item, image=None, mask=mask) for item, mask in zip(batch, masks, strict=True)]
+
+    def _write(self, item: _Item) -> _Item:
+        """Encode and write a mask, if there is one."""
+        if item.mask is None:
+            return item
+        mask = Image.fromarray(item.mask)
+        tally = _tally(mask, self._labeller)
+        buffer = io.BytesIO()
+        mask.save(buffer, format="PNG", compress_level=_COMPRESSION)
+        write_bytes(self._out / item.name, buffer.getbuffer())
+        return replace(item, mask=None, tally=tally)
+
+
+def _tally_of_file(path: Path, size: tuple[int, int], labeller: Labeller) -> Tally | None:
+    """What a mask on disk holds; None where there is none that is whole and of the image's size."""
+    try:
+        content = path.read_bytes()
+        if not content.endswith(_PNG_END):  # Pillow does without it
+            return None
+        with Image.open(io.BytesIO(content)) as mask:
+            mask.load()
+            if mask.mode not in _PNG_MODES[labeller.kind] or mask.size != size:
+                return None
+            return _tally(mask, labeller)
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def _tally(mask: Image.Image, labeller: Labeller) -> Tally:
+    if labeller.kind == "segments":
+        return Tally(1, [mask.width * mask.height], int(np.asarray(mask).max()) + 1)
+    pixels, classes = mask.histogram(), len(labeller.classes)
+    if any(pixels[classes:UNKNOWN]):
+        raise ValueError(f"{type(labeller).__name__} gave a class beyond its {classes} classes")
+    return Tally(1, [*pixels[:classes], pixels[UNKNOWN]])
+
+
+class _Pace:
+    """Progress for people: how many images are done, how fast, and how long the others will take.
+
+    The rate is that of the images labelled now; those that were kept go by in no time.
+    """
+
+    def __init__(self, frames: int, *, enabled: bool) -> None:
+        self._frames, self._enabled = frames, enabled
+        self._images = self._made = 0
+        self._begun: tuple[float, int] | None = None
+        self._next_s = time.monotonic() + PROGRESS_S
+
+    def step(self, item: _Item) -> None:
+        """One image is done."""
+        now_s = time.monotonic()
+        self._images += 1
+        if item.camera is not None and not item.kept and item.problem is None:
+            self._begun = self._begun or (now_s, item.frame)
+            self._made += 1
+        if self._enabled and self._begun is not None and now_s >= self._next_s:
+            self._next_s = now_s + PROGRESS_S
+            begun_s, first = self._begun
+            left_s = (now_s - begun_s) * (self._frames - item.frame - 1) / max(item.frame + 1 - first, 1)
+            share = (item.frame + 1) / self._frames
+            rate, left = self._rate(now_s), _duration(left_s)
+            _log.info("%d images (%.1f %%), %s, %s left", self._images, 100 * share, rate, left)
+
+    def end(self, summary: LabelSummary) -> None:
+        """All are done."""
+        if self._enabled:
+            rate = self._rate(time.monotonic())
+            _log.info("%d images labelled at %s, %d kept", self._made, rate, summary.kept)
+
+    def _rate(self, now_s: float) -> str:
+        elapsed_s = now_s - self._begun[0] if self._begun else 0.0
+        return f"{self._made / elapsed_s if elapsed_s > 0 else 0.0:.1f} images/s"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
