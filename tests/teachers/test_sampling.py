@@ -27,6 +27,26 @@ def test_every_pixel_of_two_levels_has_the_value_of_the_dense_upsampling(dtype: 
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("patch", [7, 8])
+def test_patches_have_the_values_of_an_upsampling_by_their_centres(dtype: torch.dtype, patch: int) -> None:
+    size = (5 * patch, 3 * patch)
+    level = random_map(2, 4, 3, 5, dtype=dtype)
+    image, uv = all_pixels(2, size)
+    dense = nn.functional.interpolate(level, (size[1], size[0]), mode="bilinear", align_corners=False)
+    expected = dense[image, :, uv[:, 1].long(), uv[:, 0].long()]
+    sampled = sample_features([level], image, uv.to(dtype), size, patch=patch)
+    torch.testing.assert_close(sampled, expected, rtol=0, atol=TOLERANCE[dtype])
+
+
+def test_patches_stay_in_place_where_the_image_ends_within_one() -> None:
+    level = random_map(1, 4, 3, 5)
+    image, uv = all_pixels(1, (35, 21))
+    inside = (uv < torch.tensor([31, 18])).all(dim=1)
+    cut = sample_features([level], image[inside], uv[inside], (31, 18), patch=7)
+    assert torch.equal(cut, sample_features([level], image, uv, (35, 21), patch=7)[inside])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
 def test_sample_then_project_equals_project_then_upsample_in_value_and_gradient(dtype: torch.dtype) -> None:
     size = (104, 56)
     level = random_map(3, 64, 14, 26, dtype=dtype)

@@ -23,7 +23,7 @@ from olivine.engine.weights import save_weights
 from olivine.errors import UserError
 from olivine.methods import Method, MethodConfig
 
-MAY_DIFFER = LOOP_MAY_DIFFER
+MAY_DIFFER = (*LOOP_MAY_DIFFER, "method.teacher_cache.folder", "method.teacher_cache.max_gb")
 """Settings that may change when a run is resumed: the weights do not depend on them."""
 
 
@@ -122,6 +122,11 @@ def _loader(config: PretrainConfig, dataset: Dataset, method: Method, processes:
     views = method.views
     if views.images and len(dataset) and not dataset[0].cameras:
         raise UserError(f"data: {dataset.name} has no camera images here, and method {config.method.name} needs them")
+    if views.still_images and (config.images.crop or 0 < config.images.flip < 1):
+        raise UserError(
+            "method.teacher_cache keeps features of images that stay the same, and these are cut or mirrored at "
+            "random; set images.crop=false images.flip=0, or method.teacher_cache=null"
+        )
     prepare = Prepare(
         config.voxels,
         cloud=config.augment,

@@ -23,10 +23,12 @@ class Views:
     Attributes:
         images: camera images and point-pixel pairs.
         weak_labels: the weak label of every pair (reads the masks); otherwise all are 255.
+        still_images: a frame's images must be the same whenever it is seen, since what is made of them is kept.
     """
 
     images: bool = True
     weak_labels: bool = False
+    still_images: bool = False
 
 
 class Method(nn.Module, ABC):

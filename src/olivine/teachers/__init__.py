@@ -5,23 +5,30 @@ from typing import Annotated
 from pydantic import Field
 
 from olivine.teachers.base import Teacher
+from olivine.teachers.cache import CachedTeacher, FeatureCache, TeacherCacheConfig, with_cache
 from olivine.teachers.efficientnet_lite import EfficientNetLite0Config
 from olivine.teachers.random import RandomTeacherConfig
 from olivine.teachers.resnet import ResNet50Config
 from olivine.teachers.sampling import ImageHead, sample_features
+from olivine.teachers.vit import VitConfig
 
 TeacherConfig = Annotated[
-    ResNet50Config | EfficientNetLite0Config | RandomTeacherConfig,
+    ResNet50Config | EfficientNetLite0Config | VitConfig | RandomTeacherConfig,
     Field(discriminator="name"),
 ]
 """The choice of teacher in a recipe, told apart by `name`; each has `build() -> Teacher`."""
 
 __all__ = [
+    "CachedTeacher",
     "EfficientNetLite0Config",
+    "FeatureCache",
     "ImageHead",
     "RandomTeacherConfig",
     "ResNet50Config",
     "Teacher",
+    "TeacherCacheConfig",
     "TeacherConfig",
+    "VitConfig",
     "sample_features",
+    "with_cache",
 ]

@@ -27,9 +27,12 @@ class Encoder(nn.Module, ABC):
 
     Attributes:
         level_channels: channels C_l of each feature map it returns.
+        patch: side of the square patches that its cells are, pixels; None where the outermost cells lie on the image's
+            corner pixels, as published for convolutional teachers.
     """
 
     level_channels: tuple[int, ...]
+    patch: int | None = None
 
     @abstractmethod
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -91,8 +94,8 @@ class Teacher(nn.Module):
     def sample(self, images: Tensor, image: Tensor, uv: Tensor, *, images_at_once: int = 4) -> Tensor:
         """Features at pixels, with the maps of only a few images in memory at any time.
 
-        The same numbers as `sample_features(self(images), image, uv, size)`. A stride-4 ResNet-50 map takes 48 MB per
-        224 × 416 image, which a batch of 16 frames with 6 cameras multiplies by 96.
+        The same numbers as `sample_features(self(images), image, uv, size, patch=self.encoder.patch)`. A stride-4
+        ResNet-50 map takes 48 MB per 224 × 416 image, which a batch of 16 frames with 6 cameras multiplies by 96.
 
         Args:
             images: [M, 3, H, W] float32 RGB in 0…1.
@@ -103,11 +106,12 @@ class Teacher(nn.Module):
         Returns:
             [P, channels] features.
         """
-        size = (images.shape[3], images.shape[2])
+        size, patch = (images.shape[3], images.shape[2]), self.encoder.patch
         features = images.new_empty(len(image), self.channels)
         for start in range(0, len(images), images_at_once):
             rows = ((image >= start) & (image < start + images_at_once)).nonzero().squeeze(1)
             if len(rows):
                 maps = self(images[start : start + images_at_once])
-                features[rows] = sample_features(maps, image[rows] - start, uv[rows], size).to(features.dtype)
+                sampled = sample_features(maps, image[rows] - start, uv[rows], size, patch=patch)
+                features[rows] = sampled.to(features.dtype)
         return features

@@ -16,31 +16,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def sample_features(maps: Sequence[Tensor], image: Tensor, uv: Tensor, size: tuple[int, int]) -> Tensor:
+def sample_features(
+    maps: Sequence[Tensor], image: Tensor, uv: Tensor, size: tuple[int, int], *, patch: int | None = None
+) -> Tensor:
     """Interpolate feature maps at pixels of the image they were made from.
 
     At an integer pixel this is what upsampling the map to the image's size, bilinear with `align_corners=True`, has
-    at that pixel; between pixels it is the same piecewise-bilinear surface. Differentiable in the maps.
+    at that pixel; between pixels it is the same piecewise-bilinear surface. Where cells are patches, a cell's feature
+    is that of its patch's centre instead: bilinear upsampling with `align_corners=False`. Differentiable in the maps.
 
     Args:
         maps: one [M, C_l, h_l, w_l] floating map per level.
         image: [P] int64 row of the maps each pixel lies in.
         uv: [P, 2] float pixel (column, row), pixel centres at integers; a pixel beyond the border is read at it.
         size: (W, H) of the images, pixels.
+        patch: cells are square patches of so many pixels, the first in the image's upper left corner; None: the
+            outermost cells lie on the image's corner pixels.
 
     Returns:
         [P, ΣC_l] the levels' features side by side, in the order of `maps`, at least float32.
     """
-    return torch.cat([_sample_level(level, image, uv, size) for level in maps], dim=1)
+    return torch.cat([_sample_level(level, image, uv, size, patch) for level in maps], dim=1)
 
 
-def _sample_level(level: Tensor, image: Tensor, uv: Tensor, size: tuple[int, int]) -> Tensor:
+def _sample_level(level: Tensor, image: Tensor, uv: Tensor, size: tuple[int, int], patch: int | None) -> Tensor:
     """[P, C] features of one level: the four neighbours of each pixel, weighted by nearness."""
     # Half precision cannot hold a position: at column 200 its step is an eighth of a pixel.
     dtype = torch.promote_types(level.dtype, torch.float32)
     _, channels, height, width = level.shape
-    left, right, along_u = _neighbours(uv[:, 0].to(dtype), width, size[0])
-    top, bottom, along_v = _neighbours(uv[:, 1].to(dtype), height, size[1])
+    left, right, along_u = _neighbours(uv[:, 0].to(dtype), width, size[0], patch)
+    top, bottom, along_v = _neighbours(uv[:, 1].to(dtype), height, size[1], patch)
     corners = (
         (top, left, (1 - along_v) * (1 - along_u)),
         (top, right, (1 - along_v) * along_u),
@@ -54,10 +59,13 @@ def _sample_level(level: Tensor, image: Tensor, uv: Tensor, size: tuple[int, int
     return F.embedding_bag(index, cells, per_sample_weights=weight, mode="sum")
 
 
-def _neighbours(position: Tensor, cells: int, pixels: int) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbours(position: Tensor, cells: int, pixels: int, patch: int | None) -> tuple[Tensor, Tensor, Tensor]:
     """Along one axis: the cell before [P], the cell after [P], and how far between them [P] each pixel lies."""
-    scale = (cells - 1) / (pixels - 1) if pixels > 1 else 0.0
-    place = (position * scale).clamp(0, cells - 1)
+    if patch is None:
+        place = position * ((cells - 1) / (pixels - 1) if pixels > 1 else 0.0)
+    else:
+        place = (position + 0.5) / patch - 0.5
+    place = place.clamp(0, cells - 1)
     before = place.floor()
     index = before.long()
     return index, (index + 1).clamp(max=cells - 1), place - before

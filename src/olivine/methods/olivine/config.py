@@ -12,7 +12,7 @@ from olivine.methods.olivine.losses import SupervisedForm
 from olivine.methods.olivine.method import Olivine
 from olivine.methods.olivine.sampling import Sampling
 from olivine.methods.olivine.vmf import VmfConfig
-from olivine.teachers import TeacherConfig
+from olivine.teachers import TeacherCacheConfig, TeacherConfig, with_cache
 
 
 class LossWeights(Config):
@@ -33,6 +33,9 @@ class OlivineConfig(Config):
     """Chooses this method."""
     teacher: TeacherConfig
     """The frozen image encoder."""
+    teacher_cache: TeacherCacheConfig | None = None
+    """Keep the teacher's features on disk, in half precision; null computes them in every step. Needs images that
+    stay the same: `images.crop` and `images.flip` off."""
     feature_dim: int = Field(default=64, ge=2)
     """Size of the embedding that points and pixels share."""
     temperature: PositiveFloat = 0.07
@@ -64,4 +67,5 @@ class OlivineConfig(Config):
             UserError: `supervised` without weak classes, or the teacher's weights cannot be read.
         """
         network = backbone.build(in_channels, self.feature_dim, class_head=self.supervised, normalize=True)
-        return Olivine(self, network, self.teacher.build(), weak_classes)
+        teacher = with_cache(self.teacher.build(), self.teacher_cache, self.teacher)
+        return Olivine(self, network, teacher, weak_classes)

@@ -119,7 +119,7 @@ class Olivine(Method):
                 "name a mask folder with data.masks=..., or set method.supervised=false"
             )
         self.config = config
-        self.views = Views(images=True, weak_labels=config.supervised)
+        self.views = Views(images=True, weak_labels=config.supervised, still_images=config.teacher_cache is not None)
         self.sources["teacher"] = teacher.source
         self.backbone = backbone
         # A tuple hides it from the module tree: it is in no state dict and costs DistributedDataParallel nothing.

@@ -1,0 +1,370 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from builders.semantickitti import build_semantickitti
+from olivine.config import validate
+from olivine.engine.pretrain import PretrainConfig, pretrain
+from olivine.engine.run import RunFolder
+from olivine.errors import UserError
+from olivine.teachers import (
+    FeatureCache,
+    RandomTeacherConfig,
+    Teacher,
+    TeacherCacheConfig,
+    VitConfig,
+    with_cache,
+)
+from teachers.contract import Build, TeacherContract, pictures
+from teachers.tiny_vits import save_vit
+
+HALF = 2.0**-11
+"""Largest relative error of rounding to half precision."""
+
+
+def cached(folder: Path, config: Any = None, max_gb: float = 1.0) -> Teacher:
+    config = config or RandomTeacherConfig()
+    return with_cache(config.build(), TeacherCacheConfig(folder=folder, max_gb=max_gb), config)
+
+
+def entries(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.npy"))
+
+
+class TestCachedTeacher(TeacherContract):
+    strides = (2, 4, 8)
+    level_channels = (8, 16, 32)
+
+    @classmethod
+    def builder(cls, folder: Path) -> Build:
+        return lambda: cached(folder)
+
+
+class TestCachedVit(TeacherContract):
+    strides = (7,)
+    level_channels = (16,)
+    patches = True
+
+    @classmethod
+    def builder(cls, folder: Path) -> Build:
+        config = VitConfig(weights=str(save_vit("dinov2", folder / "dinov2")))
+        return lambda: cached(folder / "cache", config)
+
+
+def count_images(teacher: Teacher) -> list[int]:
+    """How many images the encoder is given, call by call, from now on."""
+    calls: list[int] = []
+    teacher.encoder.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    return calls
+
+
+def test_without_a_configuration_there_is_no_cache() -> None:
+    teacher = RandomTeacherConfig().build()
+    assert with_cache(teacher, None, RandomTeacherConfig()) is teacher
+
+
+def test_what_comes_from_the_disk_is_what_was_computed_to_half_precision(tmp_path: Path) -> None:
+    images = pictures(3, (41, 57))
+    teacher, plain = cached(tmp_path), RandomTeacherConfig().build()
+    calls = count_images(teacher)
+    made, found, exact = teacher(images), teacher(images), plain(images)
+    assert calls == [3]
+    for first, second, third in zip(made, found, exact, strict=True):
+        assert torch.equal(first, second)
+        torch.testing.assert_close(first, third, rtol=HALF, atol=1e-6)
+        assert not torch.equal(first, third)
+
+
+def test_only_images_it_never_saw_are_given_to_the_encoder(tmp_path: Path) -> None:
+    images = pictures(5, (40, 56))
+    teacher = cached(tmp_path)
+    calls = count_images(teacher)
+    teacher(images[[0, 3]])
+    mixed = teacher(images)
+    assert calls == [2, 3]
+    again = cached(tmp_path)
+    later = count_images(again)
+    assert all(torch.equal(a, b) for a, b in zip(mixed, again(images), strict=True))
+    assert later == []
+    assert len(entries(tmp_path)) == 5
+
+
+def test_the_same_image_twice_is_one_entry(tmp_path: Path) -> None:
+    images = pictures(2, (40, 56))[[0, 1, 0]]
+    teacher = cached(tmp_path)
+    calls = count_images(teacher)
+    first = teacher(images)[0]
+    assert calls == [2]
+    assert torch.equal(first[0], first[2])
+    assert not torch.equal(first[0], first[1])
+
+
+def test_an_entry_is_a_numpy_file_of_half_precision_maps(tmp_path: Path) -> None:
+    images = pictures(1, (40, 56))
+    maps = cached(tmp_path)(images)
+    (record,) = np.load(entries(tmp_path)[0])
+    assert [record[name].shape for name in record.dtype.names] == [(20, 28, 8), (10, 14, 16), (5, 7, 32)]
+    for name, level in zip(record.dtype.names, maps, strict=True):
+        assert np.array_equal(record[name], level[0].permute(1, 2, 0).numpy().astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda folder, images: cached(folder, RandomTeacherConfig(seed=1))(images),
+        lambda folder, images: cached(folder, RandomTeacherConfig(channels=(8, 16)))(images),
+        lambda folder, images: cached(folder)(images.flip(3)),
+        lambda folder, images: cached(folder)(images + 1e-6),
+        lambda folder, images: cached(folder)(images.reshape(1, 3, 20, 112)),
+        lambda folder, images: cached(folder).double()(images.double()),
+    ],
+    ids=["seed", "levels", "mirrored", "a hair brighter", "other shape", "precision"],
+)
+def test_another_teacher_or_other_pixels_have_another_entry(
+    other: Callable[[Path, Tensor], object], tmp_path: Path
+) -> None:
+    images = pictures(1, (40, 56))
+    cached(tmp_path)(images)
+    other(tmp_path, images)
+    assert len(entries(tmp_path)) == 2
+
+
+def test_autocast_has_its_own_entries(tmp_path: Path) -> None:
+    teacher, images = cached(tmp_path), pictures(1, (40, 56))
+    single = teacher(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = teacher(images)
+        assert all(torch.equal(a, b) for a, b in zip(half, teacher(images), strict=True))
+    assert len(entries(tmp_path)) == 2
+    assert not torch.equal(single[0], half[0])
+
+
+def test_weights_loaded_later_make_another_teacher(tmp_path: Path) -> None:
+    images = pictures(1, (40, 56))
+    teacher, other = cached(tmp_path), RandomTeacherConfig(seed=5).build()
+    teacher(images)
+    teacher.load_state_dict(other.state_dict())
+    torch.testing.assert_close(teacher(images)[0], other(images)[0], rtol=HALF, atol=1e-6)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.005, 0.3, 0.999])
+def test_a_truncated_entry_is_made_anew(keep: float, tmp_path: Path) -> None:
+    images = pictures(1, (40, 56))
+    before = cached(tmp_path)(images)
+    (entry,) = entries(tmp_path)
+    content = entry.read_bytes()
+    entry.write_bytes(content[: int(keep * len(content))])
+    teacher = cached(tmp_path)
+    calls = count_images(teacher)
+    assert all(torch.equal(a, b) for a, b in zip(before, teacher(images), strict=True))
+    assert calls == [1]
+    assert entry.read_bytes() == content
+
+
+def test_a_foreign_file_in_an_entrys_place_is_made_anew(tmp_path: Path) -> None:
+    images = pictures(1, (40, 56))
+    cached(tmp_path)(images)
+    (entry,) = entries(tmp_path)
+    content = entry.read_bytes()
+    for foreign in (b"not an array", _bytes_of(np.zeros(3)), _bytes_of(np.float16(1))):
+        entry.write_bytes(foreign)
+        cached(tmp_path)(images)
+        assert entry.read_bytes() == content
+
+
+def _bytes_of(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def block(value: int) -> list[np.ndarray]:
+    """Maps whose entry takes 1 kB and a header."""
+    return [np.full((5, 10, 10), value, np.float16)]
+
+
+def size_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.name != "size")
+
+
+def test_the_folder_stays_within_its_bound_and_forgets_what_was_used_longest_ago(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, 12_000)
+    for number in range(40):
+        key = f"{number:064x}"
+        cache.put(key, block(number))
+        os.utime(cache.path(key), ns=(number * 10**9, number * 10**9))
+        assert size_of(tmp_path) <= 12_000
+        assert cache.get(f"{0:064x}") is not None, "used in every round"
+        os.utime(cache.path(f"{0:064x}"), ns=(number * 10**9 + 1, number * 10**9 + 1))
+    kept = sorted(int(path.stem, 16) for path in entries(tmp_path))
+    assert kept == [0, *range(40 - len(kept) + 1, 40)]
+    assert len(kept) >= 6
+
+
+def test_a_hit_counts_as_use(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, 12_000)
+    cache.put("a" * 64, block(1))
+    os.utime(cache.path("a" * 64), (0, 0))
+    cache.get("a" * 64)
+    assert cache.path("a" * 64).stat().st_mtime > 0
+
+
+@pytest.mark.parametrize("ledger", [None, b"", b"nonsense"])
+def test_a_lost_ledger_is_counted_anew(ledger: bytes | None, tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, 12_000)
+    for number in range(6):
+        cache.put(f"{number:064x}", block(number))
+        if ledger is None:
+            (tmp_path / "size").unlink()
+        else:
+            (tmp_path / "size").write_bytes(ledger)
+    for number in range(6, 30):
+        cache.put(f"{number:064x}", block(number))
+        assert size_of(tmp_path) <= 12_000
+
+
+def test_what_a_kill_left_behind_counts_and_goes(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, 12_000)
+    cache.put("a" * 64, block(0))
+    left = tmp_path / "aa" / ".left.npy.123"
+    left.write_bytes(bytes(5000))
+    os.utime(left, (0, 0))
+    (tmp_path / "size").unlink()
+    for number in range(12):
+        cache.put(f"{number:064x}", block(number))
+        assert size_of(tmp_path) <= 12_000
+    assert not left.exists()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import numpy as np
+from olivine.teachers import FeatureCache
+cache = FeatureCache(Path(sys.argv[1]), 60_000)
+for round in range(3):
+    for number in range(30):
+        maps = cache.get(f"{number:064x}")
+        assert maps is None or (maps[0] == number).all()
+        cache.put(f"{number:064x}", [np.full((5, 10, 10), number, np.float16)])
+    for number in range(100, 130):
+        cache.put(f"{number:064x}", [np.full((5, 10, 10), number, np.float16)])
+"""
+
+
+def test_two_processes_write_the_same_entries_at_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+    assert size_of(tmp_path) <= 60_000
+    assert len(entries(tmp_path)) >= 30
+    cache = FeatureCache(tmp_path, 60_000)
+    for path in entries(tmp_path):
+        maps = cache.get(path.stem)
+        assert maps is not None
+        assert (maps[0] == int(path.stem, 16)).all()
+    assert not [file for file in tmp_path.rglob(".*") if file.is_file()]
+
+
+def test_a_bound_below_one_entry_is_a_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"raise method\.teacher_cache\.max_gb"):
+        cached(tmp_path, max_gb=1e-5)(pictures(1, (40, 56)))
+
+
+def test_a_folder_that_cannot_be_written_is_a_users_mistake(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"file/folder: cannot keep teacher features here"):
+        cached(tmp_path / "file" / "folder")(pictures(1, (40, 56)))
+
+
+def test_a_feature_beyond_half_precision_is_refused(tmp_path: Path) -> None:
+    teacher = cached(tmp_path)
+    with torch.no_grad():
+        next(teacher.parameters()).fill_(1e6)
+    with pytest.raises(UserError, match="too large for half precision"):
+        teacher(pictures(1, (40, 56)))
+    assert entries(tmp_path) == []
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_semantickitti(tmp_path_factory.mktemp("data"), sequences=("00",), frames=range(4), points=400)
+
+
+def recipe(root: Path, out: Path, *, folder: Path | None, images: dict[str, Any] | None = None) -> PretrainConfig:
+    still = {"size": [32, 16], "min_pairs": 4, "crop": False, "flip": 0}
+    tree = {
+        "name": "tiny",
+        "out": str(out),
+        "data": {"name": "semantickitti", "root": str(root)},
+        "train_split": {"split": ["00"]},
+        "images": {**still, **(images or {})},
+        "backbone": {"name": "minkunet14a", "width": 0.125},
+        "method": {
+            "name": "olivine",
+            "teacher": {"name": "random"},
+            "teacher_cache": None if folder is None else {"folder": str(folder)},
+            "feature_dim": 8,
+            "pairs": 64,
+            "vmf": {"warmup_fraction": 0.5},
+        },
+        "optimizer": {"name": "sgd", "lr": 0.1},
+        "train": {"epochs": 3, "batch_size": 2, "workers": 0, "save_every": 1, "log_every": 1, "tensorboard": False},
+    }
+    return validate(PretrainConfig, tree, "test")
+
+
+def losses(run: Path) -> list[dict[str, float]]:
+    return [line["losses"] for line in RunFolder(run).metrics()]
+
+
+def test_pretraining_has_the_same_losses_with_and_without_it(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    plain = losses(pretrain(recipe(data, tmp_path / "plain", folder=None)))
+    cold = losses(pretrain(recipe(data, tmp_path / "cold", folder=folder)))
+    assert len(entries(folder)) == 4
+    warm = losses(pretrain(recipe(data, tmp_path / "warm", folder=folder)))
+    assert len(entries(folder)) == 4
+    assert cold == warm
+    assert len(plain) == 6
+    for without, with_it in zip(plain, cold, strict=True):
+        assert with_it == pytest.approx(without, rel=2e-3, abs=1e-5)
+
+
+def test_a_run_resumes_with_the_cache_elsewhere(data: Path, tmp_path: Path) -> None:
+    pretrain(recipe(data, tmp_path / "runs", folder=tmp_path / "first"))
+    moved = recipe(data, tmp_path / "runs", folder=tmp_path / "second")
+    pretrain(moved, resume=True)
+    without = recipe(data, tmp_path / "runs", folder=None)
+    with pytest.raises(UserError, match="teacher_cache"):
+        pretrain(without, resume=True)
+
+
+@pytest.mark.parametrize("images", [{"crop": True}, {"flip": 0.5}])
+def test_images_that_change_are_refused_with_the_keys_to_set(
+    images: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=r"images\.crop=false images\.flip=0") as caught:
+        pretrain(recipe(data, tmp_path, folder=tmp_path / "cache", images=images))
+    assert len(str(caught.value).splitlines()) == 1
+    pretrain(recipe(data, tmp_path, folder=None, images=images))
+
+
+def test_weights_tell_of_the_cache(data: Path, tmp_path: Path) -> None:
+    run = pretrain(recipe(data, tmp_path, folder=tmp_path / "cache", images={"flip": 1}))
+    about = json.loads((run / "weights.json").read_text(encoding="utf-8"))
+    assert about["method"]["teacher_cache"]["folder"] == str(tmp_path / "cache")
