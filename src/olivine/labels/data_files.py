@@ -1,0 +1,73 @@
+"""Prompts and label maps are data: YAML files, shipped or the user's own, that name the classes they lead to."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from olivine.config import C, validate
+from olivine.data.labels import load_class_set
+from olivine.data.masks import UNKNOWN
+from olivine.errors import UserError
+
+
+def read_data_file(model: type[C], folder: str, name: str) -> C:
+    """Read a shipped file of the package, or one of the user's.
+
+    Args:
+        model: what the file must hold.
+        folder: the folder of shipped files, beside this module.
+        name: name of a shipped file, or a path (recognised by its `.yaml`/`.yml` ending).
+
+    Raises:
+        UserError: no such file, not YAML, or not what `model` asks for.
+    """
+    if name.endswith((".yaml", ".yml")):
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{name}: cannot read this file ({error})") from error
+    else:
+        shipped = resources.files("olivine.labels") / folder
+        file = shipped / f"{name}.yaml"
+        if not file.is_file():
+            known = sorted(entry.name[:-5] for entry in shipped.iterdir() if entry.name.endswith(".yaml"))
+            raise UserError(
+                f"labels/{folder}: none is named {name!r}; shipped are {', '.join(known)}; "
+                "one of your own is given by its path, ending in .yaml"
+            )
+        text = file.read_text(encoding="utf-8")
+    try:
+        tree = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{name}: not valid YAML ({' '.join(str(error).split())})") from error
+    return validate(model, tree, name)
+
+
+def target_classes(classes: str | tuple[str, ...], source: str) -> tuple[str, ...]:
+    """Class names in index order.
+
+    Args:
+        classes: name of a shipped class set, or the names themselves.
+        source: the file that says so, for messages.
+
+    Raises:
+        UserError: no such class set, no class, a name twice, or more than masks can hold.
+    """
+    names = load_class_set(classes).names if isinstance(classes, str) else classes
+    if not 0 < len(names) <= UNKNOWN or len(set(names)) != len(names):
+        raise UserError(f"{source}: classes must name 1 to {UNKNOWN} classes, each once; these are {len(names)}")
+    return names
+
+
+def check_targets(targets: set[str], classes: tuple[str, ...], source: str) -> None:
+    """Refuse classes that are not there.
+
+    Raises:
+        UserError: the message names the first unknown class and all that exist.
+    """
+    unknown = sorted(targets - set(classes))
+    if unknown:
+        raise UserError(f"{source}: unknown class {unknown[0]!r}; the classes are {', '.join(classes)}")
