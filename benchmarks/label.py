@@ -82,7 +82,7 @@ def work(mode: str, root: Path) -> dict[str, float]:
         for path in sorted(root.rglob("image_2/*.png")):
             with Image.open(path) as file:
                 pixels = np.asarray(file.convert("RGB"))
-            png(np.zeros(pixels.shape[:2], np.uint8), 3)
+            png(np.zeros(pixels.shape[:2], np.uint8), 6)
     else:
         config = LabelConfig(data=SemanticKittiConfig(root=root), out=root / "masks", labeller=SlicConfig())
         label_images(config, Constant(), progress=False)

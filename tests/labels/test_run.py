@@ -286,7 +286,7 @@ def test_progress_has_a_rate_and_the_time_left(name, root, tmp_path, caplog, mon
     caplog.set_level(logging.INFO, "olivine")
     label_images(label_config(root, tmp_path / "shown", name), Brightness())
     assert any("images (" in line and " images/s, " in line and line.endswith(" left") for line in caplog.messages)
-    assert f"{IMAGES[name]} images labelled at " in caplog.messages[-1]
+    assert caplog.messages[-1].startswith(f"{IMAGES[name]} images labelled in 0:00:0")
     caplog.clear()
     label_images(label_config(root, tmp_path / "quiet", name), Brightness(), progress=False)
     assert caplog.messages == []

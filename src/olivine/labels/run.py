@@ -36,8 +36,8 @@ from olivine.labels.manifest import MANIFEST, LabelFolder, Shard, Tally, setting
 PROGRESS_S = 5.0
 """Seconds between lines of progress."""
 
-# Fixed, so that the same mask gives the same bytes; higher levels take three times as long for a few percent.
-_COMPRESSION = 3
+# Fixed, so that the same mask gives the same bytes. 9 takes three to seven times as long for an eighth less.
+_COMPRESSION = 6
 _PNG_MODES = {"classes": ("L",), "segments": ("I;16", "I")}  # Pillow's names; 16-bit files opened as "I" before 11
 _PNG_END = b"IEND\xaeB`\x82"
 _DTYPES = {"classes": np.dtype(np.uint8), "segments": np.dtype(np.uint16)}
@@ -184,16 +184,23 @@ class _Pipeline:
 
     def run(self, images: _Images) -> Iterator[_Item]:
         """Every image of every frame, once its mask is on disk or is known to fail."""
+        depth = self._batch_size + self._workers
         frames = self._ahead(images.of_frame, images, self._workers)
-        loaded = self._ahead(self._load, (item for frame in frames for item in frame), self._batch_size + self._workers)
-        return self._ahead(self._write, self._labelled(loaded), self._batch_size + self._workers)
+        loaded = self._ahead(self._load, (item for frame in frames for item in frame), depth)
+        return self._ahead(self._write, self._labelled(loaded), depth, at_once=True)
 
-    def _ahead(self, function: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
-        """`map` in the threads, in order, with at most `depth` results under way or waiting."""
+    def _ahead(
+        self, function: Callable[[T], R], items: Iterable[T], depth: int, *, at_once: bool = False
+    ) -> Iterator[R]:
+        """`map` in the threads, in order, with at most `depth` results under way or waiting.
+
+        Results are held back until there are so many, for the threads to stay ahead while the next stage is busy; or
+        handed on `at_once` when they are there, for progress to show them.
+        """
         waiting: deque[Future[R]] = deque()
         for item in items:
             waiting.append(self._pool.submit(function, item))
-            if len(waiting) >= depth:
+            while waiting and (len(waiting) >= depth or (at_once and waiting[0].done())):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
@@ -275,39 +282,35 @@ def _tally(mask: Image.Image, labeller: Labeller) -> Tally:
 class _Pace:
     """Progress for people: how many images are done, how fast, and how long the others will take.
 
-    The rate is that of the images labelled now; those that were kept go by in no time.
+    The clock runs from the first image that has to be labelled, since those that are kept go by in no time.
     """
 
     def __init__(self, frames: int, *, enabled: bool) -> None:
         self._frames, self._enabled = frames, enabled
-        self._images = self._made = 0
-        self._begun: tuple[float, int] | None = None
-        self._next_s = time.monotonic() + PROGRESS_S
+        self._images = self._made = self._first = 0
+        self._begun_s = time.monotonic()
+        self._next_s = self._begun_s + PROGRESS_S
 
     def step(self, item: _Item) -> None:
         """One image is done."""
-        now_s = time.monotonic()
+        now_s, done = time.monotonic(), item.frame + 1
         self._images += 1
-        if item.camera is not None and not item.kept and item.problem is None:
-            self._begun = self._begun or (now_s, item.frame)
-            self._made += 1
-        if self._enabled and self._begun is not None and now_s >= self._next_s:
+        self._made += not item.kept and item.problem is None
+        if not self._made:
+            self._begun_s, self._first = now_s, done
+        if self._enabled and now_s >= self._next_s:
             self._next_s = now_s + PROGRESS_S
-            begun_s, first = self._begun
-            left_s = (now_s - begun_s) * (self._frames - item.frame - 1) / max(item.frame + 1 - first, 1)
-            share = (item.frame + 1) / self._frames
-            rate, left = self._rate(now_s), _duration(left_s)
-            _log.info("%d images (%.1f %%), %s, %s left", self._images, 100 * share, rate, left)
+            left_s = (now_s - self._begun_s) * (self._frames - done) / max(done - self._first, 1)
+            rate = self._made / max(now_s - self._begun_s, 1e-3)
+            share, left = 100 * done / self._frames, _duration(left_s)
+            _log.info("%d images (%.1f %%), %.1f images/s, %s left", self._images, share, rate, left)
 
     def end(self, summary: LabelSummary) -> None:
         """All are done."""
         if self._enabled:
-            rate = self._rate(time.monotonic())
-            _log.info("%d images labelled at %s, %d kept", self._made, rate, summary.kept)
-
-    def _rate(self, now_s: float) -> str:
-        elapsed_s = now_s - self._begun[0] if self._begun else 0.0
-        return f"{self._made / elapsed_s if elapsed_s > 0 else 0.0:.1f} images/s"
+            took_s = time.monotonic() - self._begun_s
+            rate, took = self._made / max(took_s, 1e-3), _duration(took_s)
+            _log.info("%d images labelled in %s (%.1f images/s), %d kept", self._made, took, rate, summary.kept)
 
 
 def _duration(seconds: float) -> str:
