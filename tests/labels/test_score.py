@@ -12,6 +12,7 @@ from PIL import Image
 
 from builders.semantickitti import SIZE, build_semantickitti
 from olivine.config import validate
+from olivine.data.frame import find_pairs
 from olivine.data.labels import load_class_set
 from olivine.data.semantickitti import SemanticKittiConfig
 from olivine.data.splits import SplitConfig
@@ -29,6 +30,7 @@ POINTS = {
 }
 CLASSES = ["car", "ground", "green"]
 ROAD, CAR, TREE, UNKNOWN = 0, 1, 2, 255
+AGREEMENT = ((40, 170, 255), (255, 60, 30), (255, 225, 60))
 
 
 def settings(root: Path, **changes: Any) -> ScoreConfig:
@@ -290,9 +292,9 @@ def test_pictures_show_each_pair_in_the_colour_of_its_agreement(root):
     assert min(unknown[:2]) > 200 > unknown[2]
     image = np.asarray(Image.open(root / "dataset/sequences/00/image_2/000000.png")).astype(int)
     np.testing.assert_array_equal(drawn[10, 40], image[10, 40])  # a point that is not scored is not drawn
-    half = drawn.shape[1] // 2
-    np.testing.assert_array_equal(drawn[:height, half + 48 : half + width], image[:, 48:])  # unknown: untouched
-    assert np.abs(drawn[:height, half : half + 48] - image[:, :48]).mean() > 20
+    mask = drawn[:height, width : 2 * width]
+    np.testing.assert_array_equal(mask[:, 48:], image[:, 48:])  # unknown pixels keep their colour
+    assert np.abs(mask[:, :48] - image[:, :48]).mean() > 20
     first = (folder / "00_000000.png").read_bytes()
     score_masks(settings(root, pictures=str(folder)))
     assert (folder / "00_000000.png").read_bytes() == first
@@ -303,6 +305,27 @@ def test_as_many_frames_are_drawn_as_are_asked_for(tmp_path):
     folder = tmp_path / "pictures"
     score_masks(settings(root, pictures=str(folder), pictures_count=3))
     assert sorted(path.stem for path in folder.glob("00_*.png")) == ["00_000000", "00_000002", "00_000004"]
+
+
+def test_every_camera_stands_beside_its_own_mask(tmp_path):
+    root = build_semantickitti(tmp_path, ("00",), (0,), points=500, cameras=("image_2", "image_3"))
+    data = {"name": "semantickitti", "root": str(root), "cameras": ["image_2", "image_3"]}
+    score_masks(settings(root, data=data, pictures=str(root / "pictures")))
+    drawn = np.asarray(Image.open(root / "pictures" / "00_000000.png")).astype(int)
+    frame = SemanticKittiConfig.model_validate(data).open(SplitConfig(split="all"))[0]
+    pairs = find_pairs(frame)
+    scored = np.isin(frame.labels[pairs.point], [1 + NAMES.index(name) for name in NAMES if POINTS[name]])
+    width, height = SIZE
+    for place, camera in enumerate(("image_2", "image_3")):
+        image = np.asarray(Image.open(root / f"dataset/sequences/00/{camera}/000000.png")).astype(int)
+        unknown = np.asarray(Image.open(root / f"camseg/00/{camera}/000000.png")) == UNKNOWN
+        tile = drawn[:height, (2 * place + 1) * width : (2 * place + 2) * width]
+        np.testing.assert_array_equal(tile[unknown], image[unknown])
+        assert (tile[~unknown] != image[~unknown]).any(1).mean() > 0.9
+        column, row = np.rint(pairs.uv[scored & (pairs.camera == place)]).astype(int).T
+        points = drawn[row, 2 * place * width + column]
+        assert len(points) > 20
+        assert {tuple(color) for color in points.tolist()} == {tuple(color) for color in AGREEMENT}
 
 
 @pytest.mark.real

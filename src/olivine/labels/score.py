@@ -138,7 +138,7 @@ class _Counter:
         cells = np.bincount(truth * (UNKNOWN + 1) + pairs.label, minlength=self._counts.size)
         self._counts += cells.reshape(self._counts.shape)
         self._frames += 1
-        if self._pictures is not None and index in self._drawn:
+        if self._pictures is not None and index in self._drawn and frame.cameras:
             scored = np.flatnonzero(self._rows[truth] < len(self._mapping.classes))
             agreement = self._agreement(truth[scored], pairs.label[scored])
             self._pictures.draw(frame, pairs.select(scored), agreement)

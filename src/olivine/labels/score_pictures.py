@@ -1,7 +1,7 @@
 """Pictures of where weak labels and labelled points agree, to see what a prompt or a threshold gets wrong.
 
-One picture per frame: on the left each camera's image with its points coloured right, wrong or unknown; on the right
-the same image under its mask.
+One picture per frame: each camera's image with its points coloured right, wrong or unknown, and beside it the same
+image under its mask.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RIGHT, WRONG, UNLABELLED = 0, 1, 2
 
 _AGREEMENT_NAMES = ("right", "wrong", "pixel unknown")
 _AGREEMENT_COLORS = np.array([[40, 170, 255], [255, 60, 30], [255, 225, 60]], np.uint8)
-_TILE_PX = 960
+_PICTURE_PX = 1920
 
 RGB = NDArray[np.uint8]
 
@@ -58,7 +58,7 @@ class AgreementPictures:
         """Write the picture of one frame.
 
         Args:
-            frame: the frame.
+            frame: a frame with at least one camera.
             pairs: its scored pairs.
             agreement: [P] `RIGHT`, `WRONG` or `UNLABELLED` of each.
 
@@ -68,14 +68,16 @@ class AgreementPictures:
         Raises:
             UserError: an image or a mask cannot be read, or the picture cannot be written.
         """
-        left, right = [], []
+        tiles = []
         for index, camera in enumerate(frame.cameras):
             own = pairs.camera == index
-            left.append(self._points(frame, camera, pairs.select(own), agreement[own]))
-            right.append(self._mask(camera))
-        columns = [_stacked([*tiles, key]) for tiles, key in zip((left, right), self._legends, strict=True)]
+            points = self._points(frame, camera, pairs.select(own), agreement[own])
+            tiles.append(_side_by_side([points, self._mask(camera)]))
+        abreast = max(1, _PICTURE_PX // max(tile.shape[1] for tile in tiles))
+        rows = [_side_by_side(tiles[start : start + abreast]) for start in range(0, len(tiles), abreast)]
+        picture = _stacked([*rows, _side_by_side(self._legends)])
         buffer = io.BytesIO()
-        Image.fromarray(_side_by_side(columns)).save(buffer, format="PNG")
+        Image.fromarray(picture).save(buffer, format="PNG")
         path = self._folder / f"{frame.token.replace('/', '_')}.png"
         write_bytes(path, buffer.getvalue())
         return path
@@ -92,7 +94,7 @@ class AgreementPictures:
 
 
 def _width(camera: Camera) -> int:
-    return min(camera.size[0], _TILE_PX)
+    return min(camera.size[0], _PICTURE_PX // 2)
 
 
 def _decoded(png: bytes) -> RGB:
