@@ -115,7 +115,7 @@ def test_shards_may_run_at_once(name, root, reference, tmp_path):
     assert contents(config.out, parts=False) == contents(reference, parts=False)
 
 
-def test_a_shard_that_starts_again_is_waited_for(name, root, tmp_path):
+def test_a_shard_that_starts_again_is_waited_for_and_so_is_training(name, root, tmp_path):
     config = label_config(root, tmp_path / "masks", name)
     label_images(config, Brightness(), Shard(1, 2))
     label_images(config, Brightness(), Shard(2, 2))
@@ -123,6 +123,8 @@ def test_a_shard_that_starts_again_is_waited_for(name, root, tmp_path):
     part = config.out / ".parts" / "1-of-2.json"
     part.write_text(json.dumps({**json.loads(part.read_text()), "done": False}))
     assert label_images(config, Brightness(), Shard(2, 2)).manifest is None
+    with pytest.raises(UserError, match="masks need a manifest"):
+        config.data.model_copy(update={"masks": config.out}).open(config.split)
 
 
 def run_in_processes(*runs: dict[str, Any]) -> list[int]:
