@@ -13,6 +13,8 @@ from olivine.errors import UserError
 
 def test_everything_is_labelled_by_default() -> None:
     assert label_config(Path("data"), Path("masks")).split.split == "all"
+    thinned = label_config(Path("data"), Path("masks"), split={"every": 10}).split
+    assert (thinned.split, thinned.every) == ("all", 10)
 
 
 def test_masks_are_no_input() -> None:

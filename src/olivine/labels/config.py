@@ -6,7 +6,7 @@ A new labeller is one file with its configuration class and one line here.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt, field_validator
@@ -51,6 +51,12 @@ class LabelConfig(Config):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks run; `auto` is a GPU where there is one."""
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def _of_all_frames(cls, split: Any) -> Any:
+        """Let `split.every=10` alone thin out everything, not the split that training takes by default."""
+        return {"split": "all", **split} if isinstance(split, dict) else split
 
     @field_validator("data")
     @classmethod
