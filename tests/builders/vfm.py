@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,8 @@ def build_grounding_dino(folder: Path, *, max_text_len: int = 256, seed: int = 0
     network = transformers.GroundingDinoForObjectDetection(config)
     randomized(network, seed).save_pretrained(folder)
     size = {"shortest_edge": 48, "longest_edge": 80}
-    transformers.GroundingDinoImageProcessorPil(size=size).save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    images = transformers.GroundingDinoImageProcessorPil(size=size)
+    transformers.GroundingDinoProcessor(images, tokenizer()).save_pretrained(folder)
     return folder
 
 
@@ -86,7 +87,8 @@ def build_sam(folder: Path, seed: int = 0) -> Path:
     )
     _confident(randomized(transformers.SamModel(config), seed)).save_pretrained(folder)
     square = {"height": 64, "width": 64}
-    transformers.SamImageProcessorPil(size={"longest_edge": 64}, pad_size=square).save_pretrained(folder)
+    images = transformers.SamImageProcessorPil(size={"longest_edge": 64}, pad_size=square)
+    transformers.SamProcessor(images).save_pretrained(folder)
     return folder
 
 
@@ -166,8 +168,7 @@ def build_oneformer(folder: Path, labels: list[str], seed: int = 0) -> Path:
         **_labels(labels),
     )
     randomized(transformers.OneFormerForUniversalSegmentation(config), seed).save_pretrained(folder)
-    transformers.Mask2FormerImageProcessorPil(
-        size={"shortest_edge": 40, "longest_edge": 80}, size_divisor=0
-    ).save_pretrained(folder)
+    settings = {"image_processor_type": "OneFormerImageProcessor", "size": {"shortest_edge": 40, "longest_edge": 80}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
     tokenizer(["the", "task", "is", "semantic"]).save_pretrained(folder)
     return folder

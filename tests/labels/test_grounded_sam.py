@@ -157,9 +157,7 @@ def test_phrases_that_the_detector_cannot_read_are_refused() -> None:
 def test_boxes_are_those_of_the_librarys_own_post_processing(detector: Path) -> None:
     files, image = find_model(str(detector)), picture()
     ours = Detector(files, load_prompts("nuscenes"), CPU, "fp32").find(image, 0.005, 0.0, "best")
-    processor = transformers.GroundingDinoProcessor(
-        transformers.GroundingDinoImageProcessorPil.from_pretrained(detector), tokenizer()
-    )
+    processor = transformers.AutoProcessor.from_pretrained(detector, backend="pil")
     text = ". ".join(load_prompts("nuscenes").phrases) + "."
     inputs = processor(images=Image.fromarray(image), text=text, return_tensors="pt")
     network = transformers.GroundingDinoForObjectDetection.from_pretrained(detector).eval()
@@ -183,7 +181,7 @@ def test_masks_are_those_of_the_librarys_own_processor(sam: Path) -> None:
     ours = SegmentAnything(find_model(str(sam)), CPU, "fp32")
     view = ours.look_at(image)
     logits, iou = ours.masks_in_boxes(view, boxes)
-    theirs = transformers.SamProcessor(transformers.SamImageProcessorPil.from_pretrained(sam))
+    theirs = transformers.AutoProcessor.from_pretrained(sam, backend="pil")
     inputs = theirs(Image.fromarray(image), input_boxes=[boxes.tolist()], return_tensors="pt")
     inputs["input_boxes"] = inputs["input_boxes"].float()
     network = transformers.SamModel.from_pretrained(sam).eval()

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from builders.vfm import build_segformer
 from olivine.errors import MissingExtraError, UserError
-from olivine.labels.hub import check_precision, find_model, load_image_processor, load_network, load_tokenizer
+from olivine.labels.hub import (
+    ModelFiles,
+    check_precision,
+    find_model,
+    load_image_processor,
+    load_network,
+    load_tokenizer,
+)
 
 CPU = torch.device("cpu")
 CLASS = "SegformerForSemanticSegmentation"
@@ -87,6 +97,11 @@ def test_what_cannot_be_a_hub_name_is_a_folder_that_does_not_exist(name: str) ->
         find_model(name)
 
 
+def test_a_folder_has_no_revision(published: Path) -> None:
+    with pytest.raises(UserError, match="a folder has no revision 'v2'"):
+        find_model(str(published), revision="v2")
+
+
 def test_pickled_weights_are_refused(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UserError) as caught:
@@ -107,6 +122,72 @@ def test_a_folder_without_the_numbers_for_images_is_refused(folder: Path) -> Non
         load_image_processor(find_model(str(folder)))
     with pytest.raises(UserError, match="cannot load AutoTokenizer"):
         load_tokenizer(find_model(str(folder)))
+
+
+# Settings as published checkpoints have them, old and new, and what a picture of 48 × 64 becomes.
+_COLOURS = {"do_normalize": True, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+_RESIZE = {"do_resize": True, "resample": 2, "do_rescale": True, "rescale_factor": 1 / 255, **_COLOURS}
+PUBLISHED: dict[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
+    "old segformer": (
+        "segformer",
+        {"feature_extractor_type": "SegformerFeatureExtractor", "size": 512, "reduce_labels": True, **_RESIZE},
+        (512, 512),
+    ),
+    "mask2former": (
+        "mask2former",
+        {
+            **{"image_processor_type": "Mask2FormerImageProcessor", "_max_size": 2048, "size_divisor": 32},
+            **{"size": {"shortest_edge": 90, "longest_edge": 2048}, "ignore_index": 255, "num_labels": 19, **_RESIZE},
+        },
+        (96, 128),
+    ),
+    "oneformer": (
+        "oneformer",
+        {
+            **{"image_processor_type": "OneFormerImageProcessor", "_max_size": 2048, "num_text": 234},
+            **{"class_info_file": "cityscapes_panoptic.json", "repo_path": "shi-labs/oneformer_demo"},
+            **{"size": {"shortest_edge": 90, "longest_edge": 2048}, "metadata": {"0": "road"}, **_RESIZE},
+        },
+        (90, 120),
+    ),
+    "sam": (
+        "sam",
+        {
+            **{"image_processor_type": "SamImageProcessor", "do_pad": True, "do_convert_rgb": True, **_RESIZE},
+            **{"pad_size": {"height": 1024, "width": 1024}, "size": {"longest_edge": 1024}},
+        },
+        (1024, 1024),
+    ),
+    "sam 2": (
+        "sam2_video",
+        {
+            **{"image_processor_type": "Sam2ImageProcessorFast", "default_to_square": True, "device": None, **_RESIZE},
+            **{"mask_size": {"height": 256, "width": 256}, "size": {"height": 1024, "width": 1024}},
+        },
+        (1024, 1024),
+    ),
+    "grounding dino": (
+        "grounding-dino",
+        {
+            **{"image_processor_type": "GroundingDinoImageProcessor", "format": "coco_detection", "do_pad": True},
+            **{"pad_size": None, "size": {"shortest_edge": 800, "longest_edge": 1333}, **_RESIZE},
+        },
+        (800, 1066),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_image_settings_of_published_checkpoints_are_understood(name: str, tmp_path: Path) -> None:
+    kind, settings, size = PUBLISHED[name]
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    processor = load_image_processor(ModelFiles(name, tmp_path, None))
+    white = np.full((48, 64, 3), 255, np.uint8)
+    pixels = processor(images=white, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
+    assert pixels.shape == (1, 3, *size)
+    mean, std = (torch.tensor(_COLOURS[key]) for key in ("image_mean", "image_std"))
+    torch.testing.assert_close(pixels[0, :, 0, 0], (1 - mean) / std)
 
 
 def test_a_network_is_loaded_frozen_and_whole(published: Path) -> None:

@@ -32,7 +32,7 @@ PATTERNS = ("*.json", "*.txt", "*.safetensors")
 IMAGE_PROCESSORS = {
     "grounding-dino": "GroundingDinoImageProcessorPil",
     "mask2former": "Mask2FormerImageProcessorPil",
-    "maskformer": "Mask2FormerImageProcessorPil",
+    "maskformer": "MaskFormerImageProcessorPil",
     "oneformer": "Mask2FormerImageProcessorPil",
     "sam": "SamImageProcessorPil",
     "sam2": "ViTImageProcessorPil",
@@ -45,6 +45,9 @@ Those that resize with Pillow, whether torchvision is installed or not: the two 
 to depend on what else is installed. Where a model has none of its own, one that takes the same steps stands in; the
 numbers (sizes, means) are the model's.
 """
+
+_UNLIKE_THE_STAND_IN = {"oneformer": {"size_divisor": 0}}
+"""What a model does otherwise than the image processor that stands in for its own, and does not say in its files."""
 
 _DAMAGE = (OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, SafetensorError)
 """What transformers raises on files that are damaged, incomplete or another model's."""
@@ -99,15 +102,17 @@ def find_model(name: str, *, revision: str | None = None, local_files_only: bool
 
     Args:
         name: a folder, or the model's name on the hub, `owner/name`.
-        revision: commit, tag or branch on the hub; None for its main branch. Of no effect on a folder.
+        revision: commit, tag or branch on the hub; None for its main branch, and for a folder.
         local_files_only: look on this machine only; `HF_HUB_OFFLINE` in the environment does the same.
 
     Raises:
-        UserError: there is no such folder, the hub's cache lacks the model and it may not or cannot be fetched, or
-            the weights are pickled; the message says what to fetch and where to.
+        UserError: there is no such folder, the hub's cache lacks the model and it may not or cannot be fetched, the
+            weights are pickled, or a folder is given a revision; the message says what to fetch and where to.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
+        if revision is not None:
+            raise UserError(f"{name}: a folder has no revision {revision!r}; leave the revision out")
         files = ModelFiles(name, folder, None)
     elif name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise UserError(f"{name}: no such folder; give the folder of a model, or its name on the hub as owner/name")
@@ -146,11 +151,11 @@ def load_network(files: ModelFiles, class_name: str, device: torch.device) -> An
     transformers = library()
     options = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True, "dtype": torch.float32}
     try:
-        with _quiet(transformers):
+        # Torch's random numbers stay as they are: transformers draws what a file does not cover.
+        with _quiet(transformers), torch.random.fork_rng(devices=[]):
             network, report = getattr(transformers, class_name).from_pretrained(files.folder, **options)
     except _DAMAGE as error:
         raise UserError(f"{files.name}: cannot load {class_name} from {files.folder} ({_reason(error)})") from error
-    # transformers fills what it does not find with random numbers and goes on.
     missing = sorted(report["missing_keys"])
     if missing:
         some = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
@@ -165,7 +170,8 @@ def load_image_processor(files: ModelFiles) -> Any:
         MissingExtraError: transformers is not installed.
         UserError: the model's files do not describe it, or its type is none of `IMAGE_PROCESSORS`.
     """
-    return _load_part(files, IMAGE_PROCESSORS[one_of(files, IMAGE_PROCESSORS)])
+    kind = one_of(files, IMAGE_PROCESSORS)
+    return _load_part(files, IMAGE_PROCESSORS[kind], **_UNLIKE_THE_STAND_IN.get(kind, {}))
 
 
 def load_tokenizer(files: ModelFiles) -> Any:

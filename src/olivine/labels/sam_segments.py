@@ -150,8 +150,7 @@ def stability(logits: Tensor, offset: float) -> Tensor:
     Returns:
         [N] in 0…1; 0 where even the larger mask is empty.
     """
-    inner = (logits > offset).flatten(1).sum(1)
-    outer = (logits > -offset).flatten(1).sum(1)
+    inner, outer = ((logits > level).flatten(1).sum(1, dtype=torch.int32) for level in (offset, -offset))
     return inner / outer.clamp(min=1)
 
 
