@@ -92,15 +92,19 @@ def check(
 def label(
     recipe: Recipe,
     overrides: Overrides = None,
-    shard: Annotated[str, typer.Option(help="Every n-th frame from the i-th; for job arrays.", metavar="I/N")] = "1/1",
+    shard: Annotated[
+        str | None, typer.Option(help="Every n-th frame from the i-th; for job arrays.", metavar="I/N")
+    ] = None,
     score: Annotated[bool, typer.Option("--score", help="Score masks by labelled LiDAR; other recipes.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Weak labels for every camera image. Continues where it was stopped. Exit 1 when images could not be read."""
+    if score and shard is not None:
+        raise UserError("--score scores the masks of all shards; leave --shard out")
     if score:
         _score(recipe, overrides, as_json=as_json)
     else:
-        _label(recipe, overrides, shard, as_json=as_json)
+        _label(recipe, overrides, shard or "1/1", as_json=as_json)
 
 
 @app.command()

@@ -56,7 +56,7 @@ class Camera:
         try:
             with Image.open(self.image_path) as file:
                 pixels = np.asarray(file.convert("RGB"))
-        except (OSError, SyntaxError) as error:
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow lets all three out of damaged files
             raise UserError(f"{self.image_path}: cannot read this image ({error})") from error
         height, width = pixels.shape[:2]
         if (width, height) != self.size:

@@ -146,7 +146,7 @@ class SemanticKitti:
             intensity=np.ascontiguousarray(scan[:, 3]),
             intensity_max=1.0,
             timestamp_us=timestamp_us,
-            cameras=self._cameras(sequence, stem, timestamp_us),
+            cameras=self.cameras(index),
             labels=self.classes.learn(read_labels(label_path, len(scan))) if sequence.labelled else None,
             global_from_lidar=None if sequence.poses is None else sequence.poses[number],
         )
@@ -160,10 +160,16 @@ class SemanticKitti:
         """Sequence that the scan belongs to."""
         return self._scans[index][0].folder.name
 
-    def _cameras(self, sequence: _Sequence, stem: str, timestamp_us: int) -> tuple[Camera, ...]:
+    def cameras(self, index: int) -> tuple[Camera, ...]:
+        """The cameras of the frame at `index`, of which only the images' headers are read.
+
+        Raises:
+            UserError: an image is missing or damaged.
+        """
+        sequence, stem = self._scans[index]
         if sequence.calibration is None:
             return ()
-        cameras = []
+        cameras, timestamp_us = [], _timestamp_us(sequence, int(stem))
         for name, intrinsics in sequence.calibration.intrinsics.items():
             path = sequence.folder / name / f"{stem}.png"
             cameras.append(
