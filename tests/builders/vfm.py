@@ -92,26 +92,33 @@ def build_sam(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def build_sam2(folder: Path, seed: int = 0) -> Path:
-    """SAM 2 with an input of 64 × 64."""
+def build_sam2(folder: Path, seed: int = 0, *, video: bool = False) -> Path:
+    """SAM 2 with an input of 64 × 64; published ones are saved with what follows objects through a video."""
     stages = {"embed_dim_per_stage": [8, 16, 32, 64], "num_attention_heads_per_stage": [1, 1, 1, 1]}
     blocks = {"blocks_per_stage": [1, 1, 2, 1], "window_size_per_stage": [4, 4, 4, 2], "global_attention_blocks": [3]}
     side = 64
     backbone = {"model_type": "sam2_hiera_det_model", "hidden_size": 8, "image_size": [side, side]}
-    config = transformers.Sam2Config(
-        vision_config={
+    settings: dict[str, Any] = {
+        "vision_config": {
             "backbone_config": {**backbone, **stages, **blocks},
             "backbone_channel_list": [64, 32, 16, 8],
             "backbone_feature_sizes": [[side // 4] * 2, [side // 8] * 2, [side // 16] * 2],
             "fpn_hidden_size": 32,
         },
-        prompt_encoder_config={"hidden_size": 32, "image_size": side, "mask_input_channels": 4},
-        mask_decoder_config={
+        "prompt_encoder_config": {"hidden_size": 32, "image_size": side, "mask_input_channels": 4},
+        "mask_decoder_config": {
             **{"hidden_size": 32, "mlp_dim": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
             "iou_head_hidden_dim": 16,
         },
-    )
-    _confident(randomized(transformers.Sam2Model(config), seed)).save_pretrained(folder)
+    }
+    if video:
+        layers = {f"memory_{part}_num_layers": 1 for part in ("attention", "fuser")}
+        sizes = {"memory_attention_hidden_size": 32, "memory_encoder_hidden_size": 32, "memory_fuser_embed_dim": 32}
+        memory = {"mask_downsampler_embed_dim": 32, "memory_encoder_output_channels": 16, "image_size": side}
+        network = transformers.Sam2VideoModel(transformers.Sam2VideoConfig(**settings, **layers, **sizes, **memory))
+    else:
+        network = transformers.Sam2Model(transformers.Sam2Config(**settings))
+    _confident(randomized(network, seed)).save_pretrained(folder)
     square = {"height": side, "width": side}
     transformers.ViTImageProcessorPil(size=square).save_pretrained(folder)
     return folder

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from safetensors.torch import load_file
 
 from builders.vfm import build_grounding_dino, build_sam, build_sam2, picture, tokenizer
 from olivine.errors import MissingExtraError, UserError
@@ -228,6 +229,30 @@ def test_sam_2_draws_masks_too(config: GroundedSamConfig, sam2: Path) -> None:
     assert first.shape == (48, 64)
     assert second.shape == (40, 72)
     assert len(np.unique(first)) > 1
+
+
+def test_sam_2_is_found_in_the_video_model_that_it_is_published_as(config: GroundedSamConfig, tmp_path: Path) -> None:
+    video = build_sam2(tmp_path, video=True)
+    assert find_model(str(video)).model_type == "sam2_video"
+    labeller = changed(config, segmenter=str(video))
+    theirs = load_file(video / "model.safetensors")
+    state = labeller.segmenter.network.state_dict()
+    assert len(state) < len(theirs)
+    for name in ("mask_decoder.mask_tokens.weight", "prompt_encoder.no_mask_embed.weight"):
+        assert torch.equal(state[name], theirs[name])
+    (mask,) = labeller.label([picture()])
+    assert len(np.unique(mask)) > 1
+
+
+@pytest.mark.parametrize("part", ["detector", "segmenter"])
+def test_mixed_precision_moves_few_pixels(part: str, config: GroundedSamConfig) -> None:
+    labeller = config.build(CPU)
+    (exact,) = labeller.label([picture()])
+    getattr(labeller, part).precision = "bf16"  # which recipes may ask for on a GPU alone
+    (mixed,) = labeller.label([picture()])
+    assert (mixed == exact).mean() > 0.9
+    with pytest.raises(UserError, match=r"labeller.precision: bf16 needs a CUDA device"):
+        changed(config, precision="bf16")
 
 
 def test_a_detector_with_short_texts_finds_boxes_for_phrases_of_all_of_them(

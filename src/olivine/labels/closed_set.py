@@ -1,4 +1,4 @@
-"""Masks from networks trained on a fixed list of classes: Mask2Former, MaskFormer, OneFormer and SegFormer.
+"""Masks from networks trained on a fixed list of classes: Mask2Former, OneFormer and SegFormer.
 
 What such a network says of a pixel is one of its own labels; a label map, as data, says which class of the masks that
 is, if any. Where the network is less sure than asked for, the pixel is unknown.
@@ -37,7 +37,6 @@ U8 = NDArray[np.uint8]
 
 SEGMENTERS = {
     "mask2former": "Mask2FormerForUniversalSegmentation",
-    "maskformer": "MaskFormerForInstanceSegmentation",
     "oneformer": "OneFormerForUniversalSegmentation",
     "segformer": "SegformerForSemanticSegmentation",
 }
@@ -53,7 +52,7 @@ class ClosedSetConfig(NetworkConfig):
     name: Literal["closed_set"] = "closed_set"
     """Chooses this labeller."""
     model: str = "facebook/mask2former-swin-large-cityscapes-semantic"
-    """Mask2Former, MaskFormer, OneFormer or SegFormer: a folder, or a name on the hub."""
+    """Mask2Former, OneFormer or SegFormer: a folder, or a name on the hub."""
     revision: str | None = None
     """Commit, tag or branch on the hub; unset is its main branch."""
     label_map: str = "cityscapes_to_nuscenes"

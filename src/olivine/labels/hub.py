@@ -32,7 +32,6 @@ PATTERNS = ("*.json", "*.txt", "*.safetensors")
 IMAGE_PROCESSORS = {
     "grounding-dino": "GroundingDinoImageProcessorPil",
     "mask2former": "Mask2FormerImageProcessorPil",
-    "maskformer": "MaskFormerImageProcessorPil",
     "oneformer": "Mask2FormerImageProcessorPil",
     "sam": "SamImageProcessorPil",
     "sam2": "ViTImageProcessorPil",
