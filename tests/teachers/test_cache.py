@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,13 @@ def test_another_teacher_or_other_pixels_have_another_entry(
     assert len(entries(tmp_path)) == 2
 
 
+def test_other_layers_of_the_same_weights_have_another_entry(tmp_path: Path) -> None:
+    folder, images = save_vit("dinov2", tmp_path / "dinov2"), pictures(1, (28, 28))
+    first, last = (cached(tmp_path, VitConfig(weights=str(folder), layers=(layer,)))(images)[0] for layer in (1, 3))
+    assert len(entries(tmp_path)) == 2
+    assert not torch.equal(first, last)
+
+
 def test_autocast_has_its_own_entries(tmp_path: Path) -> None:
     teacher, images = cached(tmp_path), pictures(1, (40, 56))
     single = teacher(images)
@@ -238,7 +246,7 @@ def test_a_lost_ledger_is_counted_anew(ledger: bytes | None, tmp_path: Path) -> 
 def test_what_a_kill_left_behind_counts_and_goes(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path, 12_000)
     cache.put("a" * 64, block(0))
-    left = tmp_path / "aa" / ".left.npy.123"
+    left = tmp_path / "aa" / f".{'a' * 63}b.npy.123"
     left.write_bytes(bytes(5000))
     os.utime(left, (0, 0))
     (tmp_path / "size").unlink()
@@ -246,6 +254,19 @@ def test_what_a_kill_left_behind_counts_and_goes(tmp_path: Path) -> None:
         cache.put(f"{number:064x}", block(number))
         assert size_of(tmp_path) <= 12_000
     assert not left.exists()
+
+
+def test_files_that_are_not_its_own_are_left_alone(tmp_path: Path) -> None:
+    foreign = [tmp_path / "notes.npy", tmp_path / "aa" / "photo.npy", tmp_path / "other" / f"{0:064x}.npy"]
+    for file in foreign:
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(bytes(20_000))
+        os.utime(file, (0, 0))
+    cache = FeatureCache(tmp_path, 12_000)
+    for number in range(30):
+        cache.put(f"{number:064x}", block(number))
+    assert all(file.stat().st_size == 20_000 for file in foreign)
+    assert len(entries(tmp_path)) >= len(foreign) + 6
 
 
 WRITER = """
@@ -278,6 +299,23 @@ def test_two_processes_write_the_same_entries_at_once(tmp_path: Path) -> None:
         assert maps is not None
         assert (maps[0] == int(path.stem, 16)).all()
     assert not [file for file in tmp_path.rglob(".*") if file.is_file()]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no such locks")
+def test_writers_take_turns(tmp_path: Path) -> None:
+    import fcntl
+
+    cache = FeatureCache(tmp_path, 12_000)
+    cache.put("a" * 64, block(1))
+    writer = threading.Thread(target=cache.put, args=("b" * 64, block(2)))
+    with (tmp_path / "size").open("rb") as ledger:
+        fcntl.flock(ledger, fcntl.LOCK_EX)
+        writer.start()
+        writer.join(0.2)
+        assert writer.is_alive()
+        assert cache.get("a" * 64) is not None, "readers need not wait"
+    writer.join(10)
+    assert cache.get("b" * 64) is not None
 
 
 def test_a_bound_below_one_entry_is_a_users_mistake(tmp_path: Path) -> None:

@@ -97,6 +97,14 @@ def test_maps_are_the_models_own_patch_tokens_in_their_places(kind: str, tmp_pat
             torch.testing.assert_close(level[:, :, row, column], feature, rtol=0, atol=1e-5)
 
 
+def test_layers_count_from_either_end_and_the_last_is_the_default(tmp_path: Path) -> None:
+    folder, images = str(save_vit("dinov2", tmp_path)), pictures(1, (28, 28))
+    first, second, third = VitConfig(weights=folder, layers=(1, 2, 3)).build()(images)
+    backwards = VitConfig(weights=folder, layers=(-1, -3, -2)).build()(images)
+    assert all(torch.equal(a, b) for a, b in zip(backwards, (third, first, second), strict=True))
+    assert torch.equal(VitConfig(weights=folder).build()(images)[0], third)
+
+
 @pytest.mark.parametrize("kind", HERE)
 def test_a_changed_patch_changes_its_own_cell_most(kind: str, tmp_path: Path) -> None:
     patch = PATCH[kind]
@@ -171,6 +179,9 @@ def spoil(folder: Path, how: str) -> None:
         tensors = load_file(weights)
         tensors.pop(next(name for name in tensors if name.endswith("cls_token")))
         save_file(tensors, weights, {"format": "pt"})
+    elif how == "another shape":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
     elif how == "other family":
         config = transformers.BeitConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
                                          intermediate_size=32, image_size=16, patch_size=8)  # fmt: skip
@@ -189,6 +200,7 @@ def spoil(folder: Path, how: str) -> None:
         ("no config", "has no config.json"),
         ("truncated", "transformers cannot load this model"),
         ("incomplete", r"1 missing \(.*cls_token"),
+        ("another shape", "transformers cannot load this model|of another shape"),
         ("other family", "a beit cannot teach here; known are vit, dinov2,"),
         ("no model", "transformers cannot load this model"),
         ("processor", "needs three means"),
@@ -229,8 +241,11 @@ def test_a_hub_name_is_read_from_the_cache_of_this_machine(tmp_path: Path, monke
     shutil.copytree(repository / "snapshots" / commit, folder)
     images = pictures(1, (28, 28))
     assert torch.equal(named(images)[0], VitConfig(weights=str(folder)).build()(images)[0])
-    pinned = VitConfig(weights="owner/tiny", revision=commit, local_files_only=True).build()
-    assert pinned.source == named.source
+    other = "f" * 40
+    save_vit("dinov2", repository / "snapshots" / other, seed=1)
+    pinned = VitConfig(weights="owner/tiny", revision=other, local_files_only=True).build()
+    assert f"owner/tiny at {other}" in pinned.source
+    assert not torch.equal(named(images)[0], pinned(images)[0])
 
 
 @pytest.mark.parametrize("layers", [(), (0,), (1, 1)])

@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,6 +39,9 @@ LAYOUT = 1
 
 _LEDGER = "size"
 _ROOM = 0.9
+
+_OWN_FILE = re.compile(r"\.?[0-9a-f]{64}\.npy(\.\d+)?")
+"""Names of entries, and of what a kill leaves of them; nothing else in the folder is ever touched."""
 
 
 class TeacherCacheConfig(Config):
@@ -120,9 +124,9 @@ class FeatureCache:
             What is there now, bytes. A tenth of the bound is freed at once, since measuring takes a look at every file.
         """
         files = []
-        for file in self.folder.rglob("*"):
-            with contextlib.suppress(FileNotFoundError):
-                if file.is_file() and file.name != _LEDGER:
+        for file in self.folder.glob("[0-9a-f][0-9a-f]/*"):
+            if _OWN_FILE.fullmatch(file.name):
+                with contextlib.suppress(FileNotFoundError):
                     state = file.stat()
                     files.append((state.st_mtime_ns, state.st_size, file))
         used = sum(entry[1] for entry in files)

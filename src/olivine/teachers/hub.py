@@ -99,10 +99,13 @@ def _hash_of(folder: Path, name: str) -> str:
     if absent:
         raise UserError(f"{name}: {folder} has no {absent}; it needs config.json and model.safetensors (no pickles)")
     digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as content:
-            while block := content.read(1 << 22):
-                digest.update(block)
+    try:
+        for file in files:
+            with file.open("rb") as content:
+                while block := content.read(1 << 22):
+                    digest.update(block)
+    except OSError as error:
+        raise UserError(f"{name}: cannot read {file} ({error.strerror or error})") from error
     return digest.hexdigest()
 
 
