@@ -79,7 +79,7 @@ def _snapshot(name: str, revision: str | None, local_files_only: bool) -> Path:
         )
     except GatedRepoError as error:
         raise UserError(
-            f"{name}: its owner asks for consent; accept the licence on https://huggingface.co/{name}, then run "
+            f"{name}: its owner asks for consent; accept the licence on its page on the Hugging Face hub, then run "
             "`hf auth login`"
         ) from error
     except (HfHubHTTPError, OSError, ValueError) as error:
