@@ -46,6 +46,16 @@ def test_resume_with_another_configuration_names_the_keys(tmp_path: Path) -> Non
     assert load_recipe(TinyConfig, tmp_path / "one" / "config.yaml") == TinyConfig()
 
 
+def test_a_run_from_before_a_key_existed_has_its_default(tmp_path: Path) -> None:
+    file = RunFolder.open(tmp_path, "one", TinyConfig()).path / "config.yaml"
+    lines = file.read_text(encoding="utf-8").splitlines()
+    file.write_text("\n".join(line for line in lines if "seed:" not in line), encoding="utf-8")
+    RunFolder.open(tmp_path, "one", TinyConfig(), resume=True)
+    other = TinyConfig(train=TinyConfig().train.model_copy(update={"seed": 3}))
+    with pytest.raises(UserError, match=r"train.seed \(was 0, now 3\)"):
+        RunFolder.open(tmp_path, "one", other, resume=True)
+
+
 def test_keys_that_do_not_change_the_result_may_differ(tmp_path: Path) -> None:
     RunFolder.open(tmp_path, "one", TinyConfig())
     other = TinyConfig(train=TinyConfig().train.model_copy(update={"workers": 7}))

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from olivine.config import Config, dump
 from olivine.engine.files import append_line, write_json, write_text, writing
@@ -105,7 +106,11 @@ class RunFolder:
             UserError: another key differs, or the run's configuration cannot be read.
         """
         try:
-            before = _flatten(yaml.safe_load(self.config_path.read_text(encoding="utf-8")))
+            stored = yaml.safe_load(self.config_path.read_text(encoding="utf-8"))
+            # A key that came after the run was begun has its default in it. What no longer fits is compared as it is.
+            with contextlib.suppress(ValidationError):
+                stored = type(config).model_validate(stored).model_dump(mode="json")
+            before = _flatten(stored)
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"{self.config_path}: cannot read this run's configuration ({error})") from error
         now = _flatten(config.model_dump(mode="json"))
