@@ -59,7 +59,8 @@ def test_a_run_from_before_a_key_existed_has_its_default(tmp_path: Path) -> None
 def test_keys_that_do_not_change_the_result_may_differ(tmp_path: Path) -> None:
     RunFolder.open(tmp_path, "one", TinyConfig())
     other = TinyConfig(train=TinyConfig().train.model_copy(update={"workers": 7}))
-    RunFolder.open(tmp_path, "one", other, resume=True, may_differ=("train.workers",))
+    run = RunFolder.open(tmp_path, "one", other, resume=True, may_differ=("train.workers",))
+    assert load_recipe(TinyConfig, run.config_path) == other
 
 
 def test_metrics_are_cut_where_the_checkpoint_was(tmp_path: Path) -> None:

@@ -91,8 +91,11 @@ def test_no_image_at_all_is_counted_as_none(tmp_path: Path) -> None:
 def test_a_folder_that_was_only_begun_can_be_begun_again(tmp_path: Path) -> None:
     (tmp_path / ".parts").mkdir()
     (tmp_path / ".parts" / ".1-of-1.json.partial").write_text("{")
-    LabelFolder(tmp_path, settings(), Shard()).begin()
-    LabelFolder(tmp_path, settings(), Shard()).begin()
+    for _ in range(2):
+        folder = LabelFolder(tmp_path, settings(), Shard())
+        folder.begin()
+        assert not (tmp_path / "manifest.json").exists()
+    assert folder.finish(Tally()) == tmp_path / "manifest.json"
 
 
 def test_the_line_about_the_labeller_names_its_models_and_plain_settings() -> None:
