@@ -13,3 +13,8 @@ def cache_folder() -> Path:
         return Path(own)
     shared = os.environ.get("XDG_CACHE_HOME")
     return (Path(shared) if shared else Path.home() / ".cache") / "olivine"
+
+
+def existing(folder: Path) -> Path | None:
+    """The folder if it is there, else None: for what a dataset may or may not have."""
+    return folder if folder.is_dir() else None

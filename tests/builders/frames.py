@@ -51,6 +51,7 @@ class Frames:
 
     frames: list[Frame]
     name: str = "memory"
+    superpixels: Path | None = None
 
     def __post_init__(self) -> None:
         self.classes = load_class_set("nuscenes")

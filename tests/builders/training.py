@@ -61,9 +61,10 @@ class TinyLoader:
             points_m=points,
             point_voxel=torch.arange(len(points)),
             point_offsets=torch.arange(len(frames) + 1) * POINTS,
+            augmented_from_lidar=torch.eye(3).repeat(len(frames), 1, 1),
             voxel_labels=(points.sum(1) > 0).long(),
         )
-        return Batch(tuple(map(str, frames)), cloud, None, None, seed=1000 * epoch + frames[0])
+        return Batch(tuple(map(str, frames)), torch.tensor(frames), cloud, seed=1000 * epoch + frames[0])
 
 
 class TinyTask(nn.Module):

@@ -3,8 +3,15 @@ import pytest
 from pydantic import ValidationError
 
 from builders.frames import make_frame
-from olivine.data.augment import CloudAugment, ImageAugment, augment_images, cloud_transform, cuboid_keep, drop_points
+from olivine.data.augment import CloudAugment, ImageAugment, cloud_transform, cuboid_keep, draw_cuts, drop_points
 from olivine.data.frame import Pairs, find_pairs
+
+
+def augment_images(images, pairs, rng, config):
+    """Draw what is done to the images, and do it to them and to their pairs."""
+    cuts = draw_cuts([(image.shape[1], image.shape[0]) for image in images], pairs, rng, config)
+    done = np.stack([cut.image(image) for cut, image in zip(cuts, images, strict=True)])
+    return done, Pairs.concatenate([cut.pairs(pairs.select(pairs.camera == i)) for i, cut in enumerate(cuts)])
 
 
 def ramp(width, height):

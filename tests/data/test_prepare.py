@@ -89,7 +89,7 @@ def test_points_outside_the_grid_have_no_voxel_and_no_pairs(tmp_path):
 
 def test_the_same_key_gives_the_same_sample_and_another_key_another(tmp_path):
     one, again = prepare_all(tmp_path, (3,))[0], prepare_all(tmp_path, (3,))[0]
-    np.testing.assert_array_equal(one.points_m, again.points_m)
+    np.testing.assert_array_equal(one.cloud.points_m, again.cloud.points_m)
     np.testing.assert_array_equal(one.images, again.images)
     other = Prepare(CylindricalVoxels(), CloudAugment(), IMAGES)(make_frame(tmp_path, seed=3), np.random.default_rng(4))
     assert not np.array_equal(one.images, other.images)
@@ -133,11 +133,11 @@ def test_what_belongs_to_a_point_stays_with_it_when_others_are_dropped(tmp_path)
     prepare = Prepare(CartesianVoxels(size_m=(0.01, 0.01, 0.01)), None, IMAGES, labels=True)
     sample = prepare(frame, np.random.default_rng(0))
     of_point = {tuple(point): row for row, point in enumerate(frame.points_lidar_m.tolist())}
-    rows = [of_point[tuple(point)] for point in sample.points_m.tolist()]
+    rows = [of_point[tuple(point)] for point in sample.cloud.points_m.tolist()]
     assert 2000 < len(rows) < 3000
-    np.testing.assert_array_equal(sample.labels, frame.labels[rows])
-    first = np.array(rows)[sample.voxels.first_point]
-    np.testing.assert_allclose(sample.features[:, 0], frame.intensity[first] / 255, rtol=1e-6)
+    np.testing.assert_array_equal(sample.cloud.labels, frame.labels[rows])
+    first = np.array(rows)[sample.cloud.voxels.first_point]
+    np.testing.assert_allclose(sample.cloud.features[:, 0], frame.intensity[first] / 255, rtol=1e-6)
 
 
 def test_points_no_camera_sees_can_be_dropped(tmp_path):
@@ -146,7 +146,7 @@ def test_points_no_camera_sees_can_be_dropped(tmp_path):
     prepare = Prepare(CylindricalVoxels(), None, config, PairConfig(drop_unseen=True))
     sample = prepare(frame, np.random.default_rng(0))
     seen = np.unique(find_pairs(frame).point)
-    np.testing.assert_array_equal(sample.points_m, frame.points_lidar_m[seen])
+    np.testing.assert_array_equal(sample.cloud.points_m, frame.points_lidar_m[seen])
     np.testing.assert_array_equal(np.unique(sample.pairs.point), np.arange(len(seen)))
 
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from olivine.data.batch import Batch, Cloud, PixelPairs
+from olivine.data.batch import Batch, Cloud, PixelPairs, SecondView
 from olivine.sparse import SparseTensor
 
 
@@ -13,6 +13,9 @@ def toy_batch(
 ) -> Batch:
     """A batch of `frames` clouds of `voxels` voxels, `pairs` pairs in all and `images` images a frame.
 
+    Each image has 12 superpixels, tiles of a 4 × 3 grid. The second view of a frame has the same voxels in another
+    order and other features; `pairs` of them match.
+
     Args:
         size: (width, height) of the images.
         seed: draws the content.
@@ -20,33 +23,60 @@ def toy_batch(
         labelled: draw weak labels, a tenth of them unknown; otherwise all are unknown.
     """
     generator = torch.Generator().manual_seed(seed)
-    coordinates = torch.cat([_voxels(frame, voxels, generator) for frame in range(frames)])
-    count = len(coordinates)
+    cloud = _cloud(torch.cat([_voxels(frame, voxels, generator) for frame in range(frames)]), frames, generator)
+    count = len(cloud.coordinates)
     voxel = torch.randint(count, (pairs,), generator=generator)
     label = torch.randint(classes, (pairs,), generator=generator)
     label[torch.rand(pairs, generator=generator) < (0.1 if labelled else 2.0)] = 255
-    cloud = Cloud(
-        coordinates=coordinates,
-        features=torch.rand(count, 1, generator=generator),
-        points_m=coordinates[:, 1:].float() * 0.1,
-        point_voxel=torch.arange(count),
-        point_offsets=torch.arange(frames + 1) * voxels,
-    )
     return Batch(
         tokens=tuple(str(frame) for frame in range(frames)),
+        samples=torch.arange(frames),
         cloud=cloud,
         images=torch.rand(frames * images, 3, size[1], size[0], generator=generator),
         pairs=PixelPairs(
             point=voxel,
             voxel=voxel,
             # Each voxel's pixels lie in the images of its own frame.
-            image=coordinates[voxel, 0].long() * images + torch.randint(images, (pairs,), generator=generator),
+            image=cloud.coordinates[voxel, 0].long() * images + torch.randint(images, (pairs,), generator=generator),
             uv=torch.rand(pairs, 2, generator=generator) * (torch.tensor(size) - 1),
             label=label,
             range_m=1 + 50 * torch.rand(pairs, generator=generator) ** 2,
         ),
+        segments=_tiles(size).repeat(frames * images, 1, 1),
+        second=_second(cloud, frames, pairs, generator),
         seed=draw_seed,
     )
+
+
+def _cloud(coordinates: torch.Tensor, frames: int, generator: torch.Generator) -> Cloud:
+    """A cloud of one point a voxel, with random features."""
+    count = len(coordinates)
+    return Cloud(
+        coordinates=coordinates,
+        features=torch.rand(count, 1, generator=generator),
+        points_m=coordinates[:, 1:].float() * 0.1,
+        point_voxel=torch.arange(count),
+        point_offsets=torch.arange(frames + 1) * (count // frames),
+        augmented_from_lidar=torch.eye(3).repeat(frames, 1, 1),
+    )
+
+
+def _second(first: Cloud, frames: int, matches: int, generator: torch.Generator) -> SecondView:
+    """The voxels of a cloud in another order within each frame."""
+    count = len(first.coordinates) // frames
+    order = torch.cat([torch.randperm(count, generator=generator) + frame * count for frame in range(frames)])
+    match = torch.stack([order, torch.arange(len(order))], dim=1)
+    return SecondView(
+        cloud=_cloud(first.coordinates[order], frames, generator),
+        second_from_first=torch.eye(4, dtype=torch.float64).repeat(frames, 1, 1),
+        match=match[torch.randperm(len(match), generator=generator)[:matches]],
+    )
+
+
+def _tiles(size: tuple[int, int]) -> torch.Tensor:
+    """[1, H, W] int32 number of the tile each pixel lies in."""
+    column, row = torch.arange(size[0]) * 4 // size[0], torch.arange(size[1]) * 3 // size[1]
+    return (row[:, None] * 4 + column)[None].int()
 
 
 def _voxels(frame: int, count: int, generator: torch.Generator) -> torch.Tensor:

@@ -160,9 +160,10 @@ def test_two_labels_in_one_voxel_are_scored_point_by_point() -> None:
         points_m=torch.zeros(5, 3),
         point_voxel=torch.tensor([0, 0, 0, 1, 1]),
         point_offsets=torch.tensor([0, 5]),
+        augmented_from_lidar=torch.eye(3)[None],
         point_labels=torch.tensor([1, 1, 2, 2, 0]),
     )
-    batch = Batch(("frame",), cloud, None, None, 0)
+    batch = Batch(("frame",), torch.tensor([0]), cloud, seed=0)
     task = make_task()
     task.logits = lambda _: torch.tensor([[5.0, 0.0], [0.0, 5.0]])
     matrix = evaluate(task, FixedLoader([batch]), 2)

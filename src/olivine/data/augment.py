@@ -7,7 +7,8 @@ every step. All random choices come from the generator that is passed in.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,32 +126,61 @@ def drop_points(keep: NDArray[np.bool_], pairs: Pairs) -> Pairs:
     return Pairs(row[remaining.point], remaining.camera, remaining.uv, remaining.label)
 
 
-def augment_images(
-    images: Sequence[NDArray[np.uint8]], pairs: Pairs, rng: np.random.Generator, config: ImageAugment
-) -> tuple[NDArray[np.uint8], Pairs]:
-    """Cut, resize and mirror every image; pairs follow, and those outside the cut are dropped.
+@dataclass(frozen=True)
+class Cut:
+    """What is done to one image: a part is cut out, resized, and mirrored or not.
+
+    Attributes:
+        box: (left, top, right, bottom) of the part, whole pixels.
+        size: (width, height) it is resized to.
+        mirrored: left and right are exchanged.
+    """
+
+    box: tuple[int, int, int, int]
+    size: tuple[int, int]
+    mirrored: bool
+
+    def image(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """An image [H, W, 3] as it becomes, [height, width, 3], interpolated bilinearly."""
+        return self._resized(Image.fromarray(pixels), Image.Resampling.BILINEAR)
+
+    def segments(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Segment numbers [H, W] as they become, [height, width], each that of the nearest pixel."""
+        return self._resized(Image.fromarray(numbers), Image.Resampling.NEAREST)
+
+    def pairs(self, pairs: Pairs) -> Pairs:
+        """The image's pairs as they become; those outside the part are dropped."""
+        pairs = pairs.select(_within(pairs.uv, self.box))
+        corner = np.array(self.box[:2])
+        extent = np.array(self.box[2:]) - corner
+        uv = (pairs.uv + 0.5 - corner) * (np.array(self.size) / extent) - 0.5
+        if self.mirrored:
+            uv[:, 0] = self.size[0] - 1 - uv[:, 0]
+        uv = np.clip(uv, 0, np.array(self.size) - 1)
+        return Pairs(pairs.point, pairs.camera, uv.astype(np.float32), pairs.label)
+
+    def _resized(self, image: Image.Image, resampling: Image.Resampling) -> NDArray[Any]:
+        resized = np.asarray(image.resize(self.size, resampling, box=self.box))
+        return resized[:, ::-1] if self.mirrored else resized
+
+
+def draw_cuts(
+    sizes: Sequence[tuple[int, int]], pairs: Pairs, rng: np.random.Generator, config: ImageAugment
+) -> list[Cut]:
+    """Draw what is done to each image of a frame.
 
     Args:
-        images: one [H, W, 3] uint8 RGB image per camera, sizes may differ.
+        sizes: (width, height) of each camera's image, pixels.
         pairs: the pairs of all cameras.
         rng: the sample's generator.
         config: what to draw.
-
-    Returns:
-        `(images, pairs)`: [cameras, height, width, 3] uint8 and the pairs that remain, their `uv` in the new images.
     """
-    width, height = config.size
-    resized = np.empty((len(images), height, width, 3), np.uint8)
-    parts = []
-    for camera, image in enumerate(images):
-        own = pairs.select(pairs.camera == camera)
-        box = _draw_cut(image.shape[1], image.shape[0], own.uv, rng, config) if config.crop else None
-        left, top, right, bottom = box or (0, 0, image.shape[1], image.shape[0])
-        cut = Image.fromarray(image).resize(config.size, Image.Resampling.BILINEAR, box=(left, top, right, bottom))
-        mirrored = rng.random() < config.flip
-        resized[camera] = np.asarray(cut)[:, ::-1] if mirrored else np.asarray(cut)
-        parts.append(_follow(own, (left, top, right, bottom), config.size, mirrored))
-    return resized, Pairs.concatenate(parts)
+    cuts = []
+    for camera, (width, height) in enumerate(sizes):
+        own = pairs.uv[pairs.camera == camera]
+        box = _draw_cut(width, height, own, rng, config) if config.crop else None
+        cuts.append(Cut(box or (0, 0, width, height), config.size, bool(rng.random() < config.flip)))
+    return cuts
 
 
 def _draw_cut(
@@ -175,14 +205,3 @@ def _draw_cut(
 def _within(uv: NDArray[np.float32], box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
     """[P] bool: pixel centres sit at integers, so a cut from column `left` starts at `left - 0.5`."""
     return np.asarray(((uv >= np.array(box[:2]) - 0.5) & (uv < np.array(box[2:]) - 0.5)).all(axis=1))
-
-
-def _follow(pairs: Pairs, box: tuple[int, int, int, int], size: tuple[int, int], mirrored: bool) -> Pairs:
-    """Carry one camera's pairs through the cut, the resize and the mirror."""
-    pairs = pairs.select(_within(pairs.uv, box))
-    corner, extent = np.array(box[:2]), np.array([box[2] - box[0], box[3] - box[1]])
-    uv = (pairs.uv + 0.5 - corner) * (np.array(size) / extent) - 0.5
-    if mirrored:
-        uv[:, 0] = size[0] - 1 - uv[:, 0]
-    uv = np.clip(uv, 0, np.array(size) - 1)
-    return Pairs(pairs.point, pairs.camera, uv.astype(np.float32), pairs.label)

@@ -25,6 +25,7 @@ class Cloud:
         points_m: [N, 3] float32 augmented points, metres, frames one after another in file order.
         point_voxel: [N] int64 the voxel (row of `coordinates`) each point lies in, -1 for a point outside the grid.
         point_offsets: [B + 1] int64 frame b owns the points `point_offsets[b]:point_offsets[b + 1]`.
+        augmented_from_lidar: [B, 3, 3] float32 the linear map by which each frame's points were augmented.
         voxel_labels: [V] int64 training class of each voxel (0 = ignored), or None where unlabelled or not asked for.
         point_labels: [N] int64 training class of each point, or None likewise.
     """
@@ -34,6 +35,7 @@ class Cloud:
     points_m: Tensor
     point_voxel: Tensor
     point_offsets: Tensor
+    augmented_from_lidar: Tensor
     voxel_labels: Tensor | None = None
     point_labels: Tensor | None = None
 
@@ -60,22 +62,46 @@ class PixelPairs:
 
 
 @dataclass(frozen=True)
+class SecondView:
+    """Another view of each frame of a batch: the same scan augmented anew, or a neighbouring frame of its scene.
+
+    Attributes:
+        cloud: its voxelised clouds, frame b of them belonging to frame b of `Batch.cloud`.
+        second_from_first: [B, 4, 4] float64 transform from the LiDAR frame of the first view to that of the second,
+            both before augmentation; the identity where both are views of one scan.
+        match: [Q, 2] int64 rows (of `Batch.cloud.coordinates`, of `cloud.coordinates`) of voxels that hold the same
+            point, each pair once; None where the method asks for none.
+    """
+
+    cloud: Cloud
+    second_from_first: Tensor
+    match: Tensor | None
+
+
+@dataclass(frozen=True)
 class Batch:
     """One step's input, the same for every method.
 
     Attributes:
         tokens: [B] frame tokens.
+        samples: [B] int64 place of each frame in the dataset.
         cloud: the voxelised clouds.
+        seed: seeds every random choice a method makes in this step; it depends on (seed, epoch, step, rank) only.
         images: [M, 3, H, W] float32 RGB in 0…1, or None where the method asks for no images.
         pairs: the pairs, or None where the method asks for none.
-        seed: seeds every random choice a method makes in this step; it depends on (seed, epoch, step, rank) only.
+        segments: [M, H, W] int32 superpixel of each pixel, numbered from 0 in each image, -1 in none; or None where
+            the method asks for none.
+        second: another view of each frame, or None where the method asks for none.
     """
 
     tokens: tuple[str, ...]
+    samples: Tensor
     cloud: Cloud
-    images: Tensor | None
-    pairs: PixelPairs | None
     seed: int
+    images: Tensor | None = None
+    pairs: PixelPairs | None = None
+    segments: Tensor | None = None
+    second: SecondView | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)

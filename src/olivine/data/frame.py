@@ -18,6 +18,7 @@ from PIL import Image
 from olivine.data.labels import ClassSet
 from olivine.data.masks import UNKNOWN, MaskManifest, read_mask
 from olivine.data.occlusion import visible
+from olivine.data.superpixels import read_segments
 from olivine.errors import UserError
 from olivine.geometry import project, transform_points
 
@@ -34,6 +35,7 @@ class Camera:
         camera_from_lidar: [4, 4] float64, through the ego poses of both timestamps.
         timestamp_us: exposure time, microseconds.
         mask_path: weak-label mask of this image, or None where the dataset has none.
+        segments_path: superpixels of this image, or None where the dataset has none.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Camera:
     camera_from_lidar: NDArray[np.float64]
     timestamp_us: int
     mask_path: Path | None = None
+    segments_path: Path | None = None
 
     def image(self) -> NDArray[np.uint8]:
         """Decode the image.
@@ -72,6 +75,14 @@ class Camera:
             UserError: the mask is missing, unreadable, or not of the image's size.
         """
         return None if self.mask_path is None else read_mask(self.mask_path, self.size)
+
+    def segments(self) -> NDArray[np.int32] | None:
+        """Superpixels of the image, [H, W] int32 segment number from 0, or None where there are none.
+
+        Raises:
+            UserError: the file is missing, unreadable, or not of the image's size.
+        """
+        return None if self.segments_path is None else read_segments(self.segments_path, self.size)
 
 
 @dataclass(frozen=True)
@@ -124,11 +135,13 @@ class Dataset(Protocol):
         name: the dataset's name, as in recipes.
         classes: the classes that `Frame.labels` index.
         manifest: what the weak-label masks mean, or None where the dataset has none.
+        superpixels: folder of the images' superpixels, or None where the dataset has none.
     """
 
     name: str
     classes: ClassSet
     manifest: MaskManifest | None
+    superpixels: Path | None
 
     def __len__(self) -> int:
         """Number of frames."""

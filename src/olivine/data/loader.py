@@ -6,9 +6,9 @@ like does not depend on the number of workers or processes, nor on where a run w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch.utils import data as torch_data
 from olivine.data.batch import Batch
 from olivine.data.frame import Dataset, Frame
 from olivine.data.prepare import Prepared, collate
+from olivine.data.second_view import neighbour
 from olivine.errors import UserError
 
 
@@ -46,7 +47,7 @@ class Loader:
 
     Args:
         dataset: the frames.
-        prepare: makes a sample of a frame, with the sample's own generator.
+        prepare: makes a sample of a frame, with the sample's own generator and, with `max_gap`, another frame.
         batch_size: samples per batch **of this process**.
         seed: keys every random choice.
         shuffle: a new order each epoch and an incomplete last batch dropped (training); otherwise file order and all
@@ -54,6 +55,8 @@ class Loader:
         workers: loader processes; 0 prepares samples in this one. The batches are the same.
         rank: this process.
         world: number of processes; together they see each sample once an epoch.
+        max_gap: hand `prepare` a second frame too, of the same scene and at most so many frames away; None hands it
+            one frame.
 
     Attributes:
         steps: batches per epoch of this process.
@@ -65,7 +68,7 @@ class Loader:
     def __init__(
         self,
         dataset: Dataset,
-        prepare: Callable[[Frame, np.random.Generator], Prepared],
+        prepare: PrepareFrame,
         *,
         batch_size: int,
         seed: int = 0,
@@ -73,6 +76,7 @@ class Loader:
         workers: int = 0,
         rank: int = 0,
         world: int = 1,
+        max_gap: int | None = None,
     ) -> None:
         if shuffle and len(dataset) < batch_size * world:
             raise UserError(
@@ -81,7 +85,7 @@ class Loader:
             )
         self._order = _Order(len(dataset), batch_size, seed, shuffle, rank, world)
         self._loader = torch_data.DataLoader(
-            _Samples(dataset, prepare),
+            _Samples(dataset, prepare, max_gap),
             batch_sampler=self._order,
             collate_fn=_collate,
             num_workers=workers,
@@ -102,36 +106,62 @@ class Loader:
         Raises:
             UserError: a file of a frame is missing or damaged, wherever it was read.
         """
-        self._order.epoch, self._order.start = epoch, start
+        self._order.epoch, self._order.start, self._order.whole = epoch, start, False
+        yield from self._read()
+
+    def everything(self, epoch: int) -> Iterator[Batch]:
+        """Every frame of this process's share once, in file order; the last batch may be smaller.
+
+        Args:
+            epoch: which epoch, from 0; chooses the augmentation, as in `batches`.
+
+        Raises:
+            UserError: a file of a frame is missing or damaged, wherever it was read.
+        """
+        self._order.epoch, self._order.start, self._order.whole = epoch, 0, True
+        yield from self._read()
+
+    def _read(self) -> Iterator[Batch]:
         for batch in self._loader:
             if isinstance(batch, _Mistake):
                 raise UserError(batch.message)
             yield batch
 
 
+class PrepareFrame(Protocol):
+    """What makes samples of frames; `olivine.data.prepare.Prepare` does."""
+
+    def __call__(self, frame: Frame, rng: np.random.Generator, other: Frame | None = None) -> Prepared:
+        """The sample of a frame, and where one is given, of another one beside it."""
+        ...
+
+
 class _Order(torch_data.Sampler[list[_Key]]):
-    """The keys of each batch of the current epoch."""
+    """The keys of each batch of the current epoch, or `whole`: of every frame once, whatever the training order."""
 
     def __init__(self, frames: int, batch_size: int, seed: int, shuffle: bool, rank: int, world: int) -> None:
         self._frames, self._batch_size, self._seed = frames, batch_size, seed
         self._shuffle, self._rank, self._world = shuffle, rank, world
         self.epoch = 0
         self.start = 0
+        self.whole = False
         own = frames // (batch_size * world) if shuffle else -(-len(range(rank, frames, world)) // batch_size)
         self.steps = own
 
     def __iter__(self) -> Iterator[list[_Key]]:
         indices = self._indices()
-        for step in range(self.start, self.steps):
+        for step in range(self.start, len(self) + self.start):
             chosen = indices[step * self._batch_size : (step + 1) * self._batch_size]
             yield [_Key(self._seed, self.epoch, step, self._rank, int(sample)) for sample in chosen]
 
     def __len__(self) -> int:
+        if self.whole:
+            return -(-len(self._indices()) // self._batch_size)
         return self.steps - self.start
 
     def _indices(self) -> Sequence[int] | NDArray[np.int64]:
         """This process's frames in order; a step of all processes together takes consecutive ones."""
-        if not self._shuffle:
+        if self.whole or not self._shuffle:
             return range(self._rank, self._frames, self._world)
         order = np.random.default_rng((self._seed, self.epoch)).permutation(self._frames)
         whole = order[: self.steps * self._batch_size * self._world]
@@ -141,17 +171,24 @@ class _Order(torch_data.Sampler[list[_Key]]):
 class _Samples(torch_data.Dataset[tuple[_Key, Prepared | _Mistake]]):
     """Frames read and prepared by key."""
 
-    def __init__(self, dataset: Dataset, prepare: Callable[[Frame, np.random.Generator], Prepared]) -> None:
-        self._dataset, self._prepare = dataset, prepare
+    def __init__(self, dataset: Dataset, prepare: PrepareFrame, max_gap: int | None) -> None:
+        self._dataset, self._prepare, self._max_gap = dataset, prepare, max_gap
 
     def __getitem__(self, key: _Key) -> tuple[_Key, Prepared | _Mistake]:
         rng = np.random.default_rng((key.seed, key.epoch, key.sample))
         try:
-            return key, self._prepare(self._dataset[key.sample], rng)
+            return key, self._prepare(self._dataset[key.sample], rng, self._other(key.sample, rng))
         except UserError as error:
             if torch_data.get_worker_info() is None:
                 raise
             return key, _Mistake(str(error))
+
+    def _other(self, index: int, rng: np.random.Generator) -> Frame | None:
+        """The frame for a second view; None where it is to show the first one's own."""
+        if self._max_gap is None:
+            return None
+        place = neighbour(self._dataset, index, self._max_gap, rng)
+        return None if place == index else self._dataset[place]
 
 
 def _collate(items: list[tuple[_Key, Prepared | _Mistake]]) -> Batch | _Mistake:
@@ -162,4 +199,4 @@ def _collate(items: list[tuple[_Key, Prepared | _Mistake]]) -> Batch | _Mistake:
         samples.append(sample)
     key = items[0][0]
     seed = np.random.SeedSequence((key.seed, key.epoch, key.step, key.rank)).generate_state(1, np.uint64)[0]
-    return collate(samples, int(seed >> 1))
+    return collate(samples, int(seed >> 1), [key.sample for key, _ in items])

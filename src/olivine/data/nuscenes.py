@@ -24,6 +24,7 @@ from olivine.data.masks import MaskManifest, read_manifest
 from olivine.data.nuscenes_index import CAMERAS, CHANNELS, BoxIndex, NuScenesIndex, load_boxes, load_index
 from olivine.data.splits import SplitConfig, every_nth, nuscenes_scenes
 from olivine.errors import UserError
+from olivine.folders import existing
 from olivine.geometry import invert, rigid_transform, rotation_from_quaternion, transform_points
 
 __all__ = ["CAMERAS", "NuScenes", "NuScenesConfig"]
@@ -48,6 +49,9 @@ class NuScenesConfig(Config):
     masks: Path | None = None
     """Folder of weak-label masks; by default `<root>/camseg` where it exists."""
 
+    superpixels: Path | None = None
+    """Folder of superpixels with their `manifest.json`; by default `<root>/superpixels` where it exists."""
+
     boxes: bool = True
     """Read the annotated boxes (the table `sample_annotation`)."""
 
@@ -67,9 +71,9 @@ class NuScenesConfig(Config):
         index = load_index(tables)
         rows = _select(index, split, tables)
         boxes = load_boxes(tables, index.sample) if self.boxes else None
-        masks = self.masks if self.masks is not None else self.root / "camseg"
-        has_masks = self.masks is not None or masks.is_dir()
-        return NuScenes(self.root, index, rows, boxes, masks if has_masks else None)
+        masks = self.masks or existing(self.root / "camseg")
+        superpixels = self.superpixels or existing(self.root / "superpixels")
+        return NuScenes(self.root, index, rows, boxes, masks, superpixels)
 
     def _tables(self) -> Path:
         tables = self.root / self.version
@@ -91,21 +95,30 @@ class NuScenes:
         rows: [n] rows of the index that are chosen, in order.
         boxes: the resolved annotations, or None to leave boxes out.
         masks: folder of weak-label masks, or None where there are none.
+        superpixels: folder of superpixels, or None where there are none.
 
     Attributes:
         name: `"nuscenes"`.
         classes: the 16 lidarseg challenge classes.
         manifest: what the masks mean, or None where there are none.
+        superpixels: as given.
         scenes: the chosen scenes, in scene-table order.
     """
 
     name = "nuscenes"
 
     def __init__(
-        self, root: Path, index: NuScenesIndex, rows: NDArray[np.int64], boxes: BoxIndex | None, masks: Path | None
+        self,
+        root: Path,
+        index: NuScenesIndex,
+        rows: NDArray[np.int64],
+        boxes: BoxIndex | None,
+        masks: Path | None,
+        superpixels: Path | None,
     ) -> None:
         self.classes = load_class_set("nuscenes")
         self.manifest: MaskManifest | None = None if masks is None else read_manifest(masks)
+        self.superpixels = superpixels
         self.scenes: tuple[str, ...] = tuple(index.scenes[np.unique(index.scene[rows])].tolist())
         self._root, self._index, self._rows, self._boxes, self._masks = root, index, rows, boxes, masks
 
@@ -183,6 +196,7 @@ class NuScenes:
         index = self._index
         image = self._root / bytes(index.files[row, column]).decode()
         width, height = index.size[row, column].tolist()
+        below = f"{CHANNELS[column]}/{image.stem}.png"
         return Camera(
             name=CHANNELS[column],
             image_path=image,
@@ -190,7 +204,8 @@ class NuScenes:
             intrinsics=index.intrinsics[index.calibration[row, column]],
             camera_from_lidar=invert(self._global_from_sensor(row, column)) @ global_from_lidar,
             timestamp_us=int(index.timestamp_us[row, column]),
-            mask_path=None if self._masks is None else self._masks / CHANNELS[column] / f"{image.stem}.png",
+            mask_path=None if self._masks is None else self._masks / below,
+            segments_path=None if self.superpixels is None else self.superpixels / below,
         )
 
     def _global_from_sensor(self, row: int, column: int) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ fine-tuning needs.
                                          /image_2/<frame>.png    left colour camera (image_3: right)
                                          /calib.txt poses.txt times.txt
     <root>/camseg/<sequence>/image_2/<frame>.png                 weak labels, with <root>/camseg/manifest.json
+    <root>/superpixels/<sequence>/image_2/<frame>.png            superpixels, likewise
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from olivine.data.labels import load_class_set
 from olivine.data.masks import MaskManifest, read_manifest
 from olivine.data.splits import SplitConfig, every_nth
 from olivine.errors import UserError
+from olivine.folders import existing
 from olivine.geometry import invert, rigid_transform
 
 SPLITS: dict[str, tuple[str, ...]] = {
@@ -52,6 +54,9 @@ class SemanticKittiConfig(Config):
 
     masks: Path | None = None
     """Folder of weak-label masks with their `manifest.json`; None is `<root>/camseg` where that exists."""
+
+    superpixels: Path | None = None
+    """Folder of superpixels with their `manifest.json`; None is `<root>/superpixels` where that exists."""
 
     cameras: tuple[Literal["image_2", "image_3"], ...] = ("image_2",)
     """The colour cameras to read, left and right; one without a folder in a sequence is left out there."""
@@ -117,7 +122,8 @@ class SemanticKitti:
         sequences = _sequences_folder(config.root)
         chosen = _choose(sequences, split)
         self.classes = load_class_set(self.name)
-        self._masks = config.masks or _default_masks(config.root)
+        self._masks = config.masks or existing(config.root / "camseg")
+        self.superpixels = config.superpixels or existing(config.root / "superpixels")
         self.manifest: MaskManifest | None = read_manifest(self._masks) if self._masks else None
         opened = [_open_sequence(sequences / sequence, config.cameras) for sequence in chosen]
         self._scans = [(sequence, frame) for sequence in opened for frame in sequence.frames]
@@ -171,7 +177,7 @@ class SemanticKitti:
             return ()
         cameras, timestamp_us = [], _timestamp_us(sequence, int(stem))
         for name, intrinsics in sequence.calibration.intrinsics.items():
-            path = sequence.folder / name / f"{stem}.png"
+            path, below = sequence.folder / name / f"{stem}.png", f"{sequence.folder.name}/{name}/{stem}.png"
             cameras.append(
                 Camera(
                     name=name,
@@ -180,7 +186,8 @@ class SemanticKitti:
                     intrinsics=intrinsics,
                     camera_from_lidar=sequence.calibration.camera_from_lidar[name],
                     timestamp_us=timestamp_us,
-                    mask_path=self._masks / sequence.folder.name / name / f"{stem}.png" if self._masks else None,
+                    mask_path=self._masks / below if self._masks else None,
+                    segments_path=self.superpixels / below if self.superpixels else None,
                 )
             )
         return tuple(cameras)
@@ -255,11 +262,6 @@ def _sequences_folder(root: Path) -> Path:
         if folder.is_dir():
             return folder
     raise UserError(f"{root}: no SemanticKITTI here, it must contain sequences/ or dataset/sequences/")
-
-
-def _default_masks(root: Path) -> Path | None:
-    folder = root / "camseg"
-    return folder if folder.is_dir() else None
 
 
 def _choose(sequences: Path, split: SplitConfig) -> list[str]:

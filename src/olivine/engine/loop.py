@@ -24,7 +24,7 @@ from olivine.engine.config import AdamWConfig, ScheduleConfig, SGDConfig, TrainC
 from olivine.engine.distribution import Distribution
 from olivine.engine.record import Recorder, Stopwatch
 from olivine.engine.run import RunFolder
-from olivine.engine.task import HasParameterGroups, HasTimings, Task
+from olivine.engine.task import HasEpochs, HasParameterGroups, HasTimings, Task
 from olivine.errors import TrainingDiverged, UserError
 
 
@@ -39,6 +39,10 @@ class BatchSource(Protocol):
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch from the `start`-th on, the same whenever they are asked for."""
+        ...
+
+    def everything(self, epoch: int) -> Iterator[Batch]:
+        """Every frame of this process's share once, in file order."""
         ...
 
 
@@ -188,8 +192,10 @@ class _Loop:
         """The rest of the epoch that `step` lies in."""
         config, plan = self.config, self.plan
         epoch, done = divmod(self.step, plan.steps_per_epoch)
-        batches = self.loader.batches(epoch, done * config.accumulate)
         self.task.train()
+        if done == 0 and isinstance(self.task, HasEpochs):
+            self.task.start_epoch(epoch, lambda: (b.to(self.processes.device) for b in self.loader.everything(epoch)))
+        batches = self.loader.batches(epoch, done * config.accumulate)
         for _ in range(done, min(plan.steps_per_epoch, plan.total_steps - epoch * plan.steps_per_epoch)):
             losses = self._update(batches)
             self.step += 1

@@ -14,6 +14,8 @@ from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.data.frame import Dataset
 from olivine.data.loader import Loader
 from olivine.data.prepare import PairConfig, Prepare
+from olivine.data.second_view import ViewConfig
+from olivine.data.superpixels import read_superpixel_manifest
 from olivine.data.voxelize import CylindricalVoxels, VoxelConfig
 from olivine.engine.config import OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
 from olivine.engine.distribution import Distribution
@@ -21,7 +23,7 @@ from olivine.engine.loop import train
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
 from olivine.engine.weights import save_weights
 from olivine.errors import UserError
-from olivine.methods import Method, MethodConfig
+from olivine.methods import Method, MethodConfig, Views
 
 MAY_DIFFER = (*LOOP_MAY_DIFFER, "method.teacher_cache.folder", "method.teacher_cache.max_gb")
 """Settings that may change when a run is resumed: the weights do not depend on them."""
@@ -53,6 +55,9 @@ class PretrainConfig(Config):
 
     pairs: PairConfig = PairConfig()
     """Which points count as seen by a camera."""
+
+    views: ViewConfig = ViewConfig()
+    """How two views of a frame come about, for methods that compare them."""
 
     backbone: BackboneConfig = MinkUNetConfig()
     """The network that is pretrained."""
@@ -120,19 +125,16 @@ def _build(config: PretrainConfig, dataset: Dataset) -> Method:
 def _loader(config: PretrainConfig, dataset: Dataset, method: Method, processes: Distribution) -> Loader:
     """This process's share of the samples, with just the views the method asks for."""
     views = method.views
-    if views.images and len(dataset) and not dataset[0].cameras:
-        raise UserError(f"data: {dataset.name} has no camera images here, and method {config.method.name} needs them")
-    if views.still_images and (config.images.crop or 0 < config.images.flip < 1):
-        raise UserError(
-            "method.teacher_cache keeps features of images that stay the same, and these are cut or mirrored at "
-            "random; set images.crop=false images.flip=0, or method.teacher_cache=null"
-        )
+    _check_views(config, dataset, views)
     prepare = Prepare(
         config.voxels,
         cloud=config.augment,
         images=config.images if views.images else None,
         pairs=config.pairs,
         weak_labels=views.weak_labels,
+        segments=views.segments,
+        views=None if views.second is None else config.views,
+        match=views.match,
     )
     return Loader(
         dataset,
@@ -143,12 +145,33 @@ def _loader(config: PretrainConfig, dataset: Dataset, method: Method, processes:
         workers=config.train.workers,
         rank=processes.rank,
         world=processes.world,
+        max_gap=config.views.max_gap if views.second == "frame" else None,
     )
+
+
+def _check_views(config: PretrainConfig, dataset: Dataset, views: Views) -> None:
+    """Refuse a dataset or settings that cannot give a method what it asks for, before the first step."""
+    if views.images and len(dataset) and not dataset[0].cameras:
+        raise UserError(f"data: {dataset.name} has no camera images here, and method {config.method.name} needs them")
+    if views.still_images and (config.images.crop or 0 < config.images.flip < 1):
+        raise UserError(
+            "method.teacher_cache keeps features of images that stay the same, and these are cut or mirrored at "
+            "random; set images.crop=false images.flip=0, or method.teacher_cache=null"
+        )
+    if not views.segments:
+        return
+    if dataset.superpixels is None:
+        raise UserError(
+            f"method {config.method.name} pools over superpixels, and the data has none; make them with "
+            "`olivine label label_slic data.root=... out=FOLDER` and set data.superpixels=FOLDER"
+        )
+    read_superpixel_manifest(dataset.superpixels)
 
 
 def _about(config: PretrainConfig, dataset: Dataset, method: Method, steps: int) -> dict[str, Any]:
     """What the weights say about themselves."""
     manifest = dataset.manifest if method.views.weak_labels else None
+    segments = dataset.superpixels if method.views.segments else None
     weak_labels = None if manifest is None else {"classes": list(manifest.classes), "labeller": manifest.labeller}
     return {
         "task": "pretraining",
@@ -163,6 +186,7 @@ def _about(config: PretrainConfig, dataset: Dataset, method: Method, steps: int)
             "frames": len(dataset),
             "scenes": list(dict.fromkeys(dataset.scene(index) for index in range(len(dataset)))),
             "weak_labels": weak_labels,
+            "superpixels": None if segments is None else read_superpixel_manifest(segments),
         },
         "seed": config.train.seed,
         "steps": steps,

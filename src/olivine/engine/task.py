@@ -1,12 +1,12 @@
 """What the loop trains: a module that turns a batch into losses.
 
-A pretraining `Method` is one, and so is segmentation. The loop asks for nothing else; two optional offers are
+A pretraining `Method` is one, and so is segmentation. The loop asks for nothing else; three optional offers are
 recognised by their presence.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -58,6 +58,20 @@ class HasParameterGroups(Protocol):
 
     def parameter_groups(self, optimizer: SGDConfig | AdamWConfig) -> list[dict[str, Any]]:
         """Groups for `torch.optim`: `{"params": [...], "lr": ...}`."""
+        ...
+
+
+@runtime_checkable
+class HasEpochs(Protocol):
+    """A task that looks at the whole dataset between epochs, e.g. to cluster what it has learned so far."""
+
+    def start_epoch(self, epoch: int, batches: Callable[[], Iterator[Batch]]) -> None:
+        """Told before the first step of each epoch; not again when a run is resumed in the middle of one.
+
+        Args:
+            epoch: which epoch, from 0.
+            batches: gives every frame of this process's share once, prepared as for training, on the task's device.
+        """
         ...
 
 

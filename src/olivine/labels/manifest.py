@@ -29,7 +29,7 @@ MANIFEST = "manifest.json"
 PARTS = ".parts"
 
 # Where a dataset lies and what else is read of it does not decide which images it has.
-_BESIDE_THE_IMAGES = {"root", "masks", "boxes"}
+_BESIDE_THE_IMAGES = {"root", "masks", "superpixels", "boxes"}
 _SHOWN_DIFFERENCES = 3
 _LONGEST_SHOWN = 60
 

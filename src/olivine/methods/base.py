@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -23,12 +24,18 @@ class Views:
     Attributes:
         images: camera images and point-pixel pairs.
         weak_labels: the weak label of every pair (reads the masks); otherwise all are 255.
+        segments: the superpixel of every pixel (reads the folder of superpixels).
         still_images: a frame's images must be the same whenever it is seen, since what is made of them is kept.
+        second: a second view of each frame: its own `scan` augmented anew, or a neighbouring `frame` of its scene.
+        match: which voxels of the two views hold the same point.
     """
 
-    images: bool = True
+    images: bool = False
     weak_labels: bool = False
+    segments: bool = False
     still_images: bool = False
+    second: Literal["scan", "frame"] | None = None
+    match: bool = False
 
 
 class Method(nn.Module, ABC):
