@@ -109,6 +109,19 @@ def test_fewer_pairs_than_asked_for_are_all_used_and_unknown_ones_not_for_labels
     assert losses["pairs_sup"] == int((batch.pairs.label != 255).sum()) < 25
 
 
+def test_what_is_logged_says_how_classes_gather_and_what_is_left_out():
+    method, batch = _method(), toy_batch()
+    losses = _numbers(method(batch))
+    statistics = method.supervision.statistics
+    kappa, resultant = statistics.kappa().tolist(), statistics.z.norm(dim=1).tolist()
+    assert [losses[f"kappa/{index}"] for index in range(len(kappa))] == pytest.approx(kappa)
+    assert [losses[f"resultant/{index}"] for index in range(len(kappa))] == pytest.approx(resultant)
+    assert 0 < losses["kappa"] == pytest.approx(sum(kappa) / len(kappa))
+    assert 0 < losses["pairs_unknown"] == pytest.approx(float((batch.pairs.label == 255).float().mean()))
+    assert losses["alignment"] > 0 > losses["uniformity"]
+    assert 1 < losses["effective_rank"] <= method.config.feature_dim
+
+
 def test_a_batch_with_only_unknown_labels_still_teaches_points():
     losses = _method()(toy_batch(labelled=False))
     losses["loss"].backward()

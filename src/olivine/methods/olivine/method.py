@@ -23,6 +23,7 @@ from olivine.data.batch import Batch, PixelPairs
 from olivine.data.masks import UNKNOWN
 from olivine.errors import OlivineWarning, UserError
 from olivine.methods.base import Method, Views
+from olivine.methods.diagnostics import embedding_diagnostics
 from olivine.methods.olivine.losses import point_pixel_info_nce, weakly_supervised_contrastive
 from olivine.methods.olivine.sampling import draw_uniform, draw_weighted, pair_weights
 from olivine.methods.olivine.vmf import ClassStatistics
@@ -157,8 +158,10 @@ class Olivine(Method):
 
         Returns:
             `loss`, its terms `loss_ppkt`, `loss_sup`, `loss_vmf` before weighting, and for the log the number of
-            `pairs` in the batch, how many were drawn (`pairs_ppkt`, `pairs_sup`), and the mean `kappa` of the
-            classes seen so far. Without supervision, only what remains.
+            `pairs` in the batch, how many were drawn (`pairs_ppkt`, `pairs_sup`), the share of them whose label is
+            not known (`pairs_unknown`), each class's concentration and mean resultant length (`kappa/<class>`,
+            `resultant/<class>`), the mean `kappa` of the classes seen so far, and the diagnostics of the point-level
+            embedding (see `embedding_diagnostics`). Without supervision, only what remains.
 
         Raises:
             ValueError: the batch holds no images or no pairs.
@@ -183,7 +186,7 @@ class Olivine(Method):
                 sup, vmf = self.supervision(levels[1].features, pairs, weighted, rest)
                 losses["loss"] = losses["loss"] + self.config.weights.sup * sup + self.config.weights.vmf * vmf
                 losses |= {"loss_sup": sup.detach(), "loss_vmf": vmf.detach()}
-            return losses | self._diagnostics(pairs, uniform, weighted)
+            return losses | embedding_diagnostics(k, q) | self._diagnostics(pairs, uniform, weighted)
 
     def _draw(self, pairs: PixelPairs, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Indices of the pairs for L_ppkt and for L_sup, on the batch's device."""
@@ -195,14 +198,20 @@ class Olivine(Method):
 
     def _diagnostics(self, pairs: PixelPairs, uniform: Tensor, weighted: Tensor) -> dict[str, Tensor]:
         """What is worth a look in the log besides the losses."""
-        counts = {"pairs": len(pairs.voxel), "pairs_ppkt": len(uniform)}
+        values = {"pairs": len(pairs.voxel), "pairs_ppkt": len(uniform)}
         if self.supervision is None:
-            return {name: torch.tensor(float(count)) for name, count in counts.items()}
-        counts["pairs_sup"] = len(weighted)
+            return {name: torch.tensor(float(value)) for name, value in values.items()}
+        values["pairs_sup"] = len(weighted)
+        unknown = (pairs.label == UNKNOWN).sum() / max(len(pairs.label), 1)
         statistics = self.supervision.statistics
+        kappa, resultant = statistics.kappa().float(), statistics.resultant().float()
         seen = (statistics.updates > 0).sum().clamp_min(1)
-        return {name: torch.tensor(float(count)) for name, count in counts.items()} | {
-            "kappa": (statistics.kappa().sum() / seen).float()
+        return {
+            **{name: torch.tensor(float(value)) for name, value in values.items()},
+            "pairs_unknown": unknown,
+            "kappa": kappa.sum() / seen,
+            **{f"kappa/{index}": value for index, value in enumerate(kappa)},
+            **{f"resultant/{index}": value for index, value in enumerate(resultant)},
         }
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Olivine:

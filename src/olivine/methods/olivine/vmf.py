@@ -141,7 +141,11 @@ class ClassStatistics(nn.Module):
 
     def kappa(self) -> Tensor:
         """[C] float64 concentration of each class, 0 for a class never seen."""
-        return vmf_concentration(self._average().norm(dim=1), self.z.shape[1])
+        return vmf_concentration(self.resultant(), self.z.shape[1])
+
+    def resultant(self) -> Tensor:
+        """[C] float64 mean resultant length R in 0…1 of each class, as `config.estimator` takes it; 0 if never seen."""
+        return torch.linalg.vector_norm(self._average(), dim=1)
 
     def directions(self) -> Tensor:
         """[C, D] float64 unit mean direction μ of each class, 0 for a class never seen."""
