@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,7 @@ def test_terminal_shows_one_line_that_is_redrawn(tmp_path: Path, monkeypatch: py
     assert "\n" not in terminal.getvalue()
 
 
-def test_tensorboard_holds_the_losses(tmp_path: Path) -> None:
+def test_tensorboard_holds_the_losses_and_where_the_time_goes(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run, _ = tiny_run(tmp_path, config(tensorboard=True))
@@ -114,6 +115,9 @@ def test_tensorboard_holds_the_losses(tmp_path: Path) -> None:
     events.Reload()
     logged = [event.value for event in events.Scalars("losses/loss")]
     assert logged == pytest.approx([line["losses"]["loss"] for line in run.metrics()])
+    for stage in ("load", "forward", "backward", "optimizer"):
+        spent = [event.value for event in events.Scalars(f"seconds/{stage}")]
+        assert spent == pytest.approx([line["seconds"][stage] for line in run.metrics()])
 
 
 def test_task_is_told_its_progress_before_every_step(tmp_path: Path) -> None:
@@ -227,3 +231,32 @@ def test_bf16_computes_in_bf16_and_keeps_fp32_weights(tmp_path: Path) -> None:
 def test_too_many_parts_for_an_epoch_is_a_clear_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"an epoch has 24 batches, less than train\.accumulate=32"):
         tiny_run(tmp_path, config(batch_size=32, accumulate=32))
+
+
+class Looking(TinyTask):
+    """A task that looks at everything between epochs, and remembers what it saw when."""
+
+    def __init__(self, noisy: bool = False) -> None:
+        super().__init__(noisy)
+        self.looks: list[tuple[int, int, list[int]]] = []
+
+    def start_epoch(self, epoch: int, batches: Callable[[], Iterator[Batch]]) -> None:
+        seen = [place for batch in batches() for place in batch.samples.tolist()]
+        self.looks.append((epoch, len(self.progress), seen))
+
+
+def test_a_task_may_look_at_every_frame_before_each_epoch(tmp_path: Path) -> None:
+    task = Looking()
+    tiny_run(tmp_path, config(), task=task)
+    steps = FRAMES // 8
+    assert task.looks == [(0, 0, list(range(FRAMES))), (1, steps, list(range(FRAMES)))]
+    assert task.training
+
+
+def test_resuming_within_an_epoch_does_not_look_again(tmp_path: Path) -> None:
+    tiny_run(tmp_path, config(max_steps=4, save_every=4), task=Looking(), name="short")
+    later = Looking()
+    (tmp_path / "short" / "config.yaml").unlink()
+    tiny_run(tmp_path, config(), task=later, name="short", resume=True)
+    assert later.looks == []
+    assert [step for step, _ in later.progress] == [4, 5]

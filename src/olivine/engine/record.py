@@ -78,7 +78,9 @@ class Recorder:
         """
         line = {"step": step, "epoch": round(epoch, 4), "losses": _finite(losses), "lr": lr, "seconds": dict(seconds)}
         self._run.append_metrics(line)
-        self._event(step, {**{f"losses/{name}": value for name, value in losses.items()}, "lr": lr})
+        events = {f"losses/{name}": value for name, value in losses.items()}
+        events |= {f"seconds/{name}": value for name, value in seconds.items()}
+        self._event(step, {**events, "lr": lr})
         self._progress(step, epoch, losses)
 
     def scores(self, step: int, epoch: float, scores: Mapping[str, float]) -> None:

@@ -145,7 +145,8 @@ class ClassStatistics(nn.Module):
 
     def resultant(self) -> Tensor:
         """[C] float64 mean resultant length R in 0…1 of each class, as `config.estimator` takes it; 0 if never seen."""
-        return torch.linalg.vector_norm(self._average(), dim=1)
+        length: Tensor = self._average().norm(dim=1)
+        return length
 
     def directions(self) -> Tensor:
         """[C, D] float64 unit mean direction μ of each class, 0 for a class never seen."""
