@@ -51,6 +51,10 @@ class TinyLoader:
             first = (step * self._world + self._rank) * self._batch_size
             yield self._batch(epoch, range(first, first + self._batch_size))
 
+    def everything(self, epoch: int) -> Iterator[Batch]:
+        for first in range(self._rank * self._batch_size, FRAMES, self._world * self._batch_size):
+            yield self._batch(epoch, range(first, min(first + self._batch_size, FRAMES)))
+
     def _batch(self, epoch: int, frames: range) -> Batch:
         drawn = [np.random.default_rng((self._seed, epoch, frame)).normal(size=(POINTS, 3)) for frame in frames]
         points = torch.from_numpy(np.concatenate(drawn)).float()

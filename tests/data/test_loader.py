@@ -8,6 +8,7 @@ from builders.frames import Frames, make_frame
 from olivine.data.augment import CloudAugment
 from olivine.data.loader import Loader
 from olivine.data.prepare import Prepare
+from olivine.data.second_view import ViewConfig
 from olivine.data.voxelize import CartesianVoxels
 from olivine.errors import UserError
 
@@ -22,8 +23,17 @@ def frames(tmp_path):
 def same(one, other):
     assert one.tokens == other.tokens
     assert one.seed == other.seed
-    for field in fields(one.cloud):
-        assert torch.equal(getattr(one.cloud, field.name), getattr(other.cloud, field.name))
+    same_cloud(one.cloud, other.cloud)
+
+
+def same_cloud(one, other):
+    for field in fields(one):
+        here, there = getattr(one, field.name), getattr(other, field.name)
+        assert (here is None and there is None) or torch.equal(here, there)
+
+
+def clouds_of(batch):
+    return torch.tensor_split(batch.cloud.points_m, batch.cloud.point_offsets[1:-1])
 
 
 def test_an_epoch_shows_every_frame_once_in_an_order_of_its_own(frames):
@@ -93,3 +103,38 @@ def test_the_global_generators_are_left_alone(frames):
     list(Loader(frames, PREPARE, batch_size=2).batches(0))
     assert torch.equal(before[0], torch.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()  # noqa: NPY002
+
+
+def test_a_look_at_everything_shows_every_frame_once_in_file_order_as_in_training(frames):
+    loader = Loader(frames, PREPARE, batch_size=4, seed=1)
+    whole = list(loader.everything(2))
+    assert [batch.samples.tolist() for batch in whole] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    trained = {batch.tokens[0]: batch.cloud.points_m[:50] for batch in loader.batches(2)}
+    shown = {
+        token: batch.cloud.points_m[50 * i : 50 * i + 50] for batch in whole for i, token in enumerate(batch.tokens)
+    }
+    assert all(torch.equal(shown[token], points) for token, points in trained.items())
+    assert len(list(loader.batches(2))) == loader.steps == 2
+    halves = [Loader(frames, PREPARE, batch_size=2, rank=rank, world=3) for rank in range(3)]
+    shares = [[place for batch in half.everything(0) for place in batch.samples.tolist()] for half in halves]
+    assert shares == [[0, 3, 6, 9], [1, 4, 7], [2, 5, 8]]
+
+
+def test_a_batch_says_which_frames_of_the_dataset_it_holds(frames):
+    loader = Loader(frames, PREPARE, batch_size=5, seed=1)
+    for batch in loader.batches(0):
+        assert tuple(frames.frames[place].token for place in batch.samples.tolist()) == batch.tokens
+
+
+def test_second_views_show_neighbouring_frames_and_do_not_depend_on_workers(frames):
+    prepare = Prepare(CartesianVoxels(size_m=(1, 1, 1)), views=ViewConfig())
+    own = next(iter(Loader(frames, prepare, batch_size=10, seed=2).batches(0)))
+    assert torch.equal(own.second.cloud.points_m, own.cloud.points_m)
+    loaders = [Loader(frames, prepare, batch_size=10, seed=2, max_gap=2, workers=workers) for workers in (0, 1)]
+    beside, helped = (next(iter(loader.batches(0))) for loader in loaders)
+    same(beside, helped)
+    same_cloud(beside.second.cloud, helped.second.cloud)
+    for row, place in enumerate(beside.samples.tolist()):
+        seen = beside.second.cloud.points_m[50 * row : 50 * row + 50].numpy()
+        shown = [i for i, frame in enumerate(frames.frames) if np.array_equal(seen, frame.points_lidar_m)]
+        assert 1 <= abs(shown[0] - place) <= 2

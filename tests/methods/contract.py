@@ -8,6 +8,7 @@ from torch import Tensor
 
 from methods.toys import toy_batch
 from olivine.data.batch import Batch
+from olivine.data.masks import UNKNOWN
 from olivine.methods import Method
 
 
@@ -72,9 +73,13 @@ class MethodContract(ABC):
         for _ in range(2):  # the second pass also sees the state that the first one changed
             assert _numbers(restored(batch)) == _numbers(method(batch))
 
-    def test_a_batch_without_pairs_teaches_nothing_and_breaks_nothing(self):
+    def nothing(self) -> Batch:
+        """A batch that has nothing to teach: for most methods, one without pairs and matches."""
+        return self.batch(pairs=0)
+
+    def test_a_batch_without_anything_to_teach_breaks_nothing(self):
         method = self.make()
-        loss = method(self.batch(pairs=0))["loss"]
+        loss = method(self.nothing())["loss"]
         loss.backward()
         assert float(loss.detach()) == 0
         missing = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
@@ -95,6 +100,22 @@ class MethodContract(ABC):
         )
         without, with_labels = self.make()(batch), self.make()(replace(batch, cloud=marked))
         assert _numbers(without) == _numbers(with_labels)
+
+    def test_only_what_its_views_ask_for_is_read(self):
+        views, batch = self.make(trained=0).views, self.batch()
+        second, pairs = batch.second, batch.pairs
+        if not views.match:
+            second = replace(second, match=None)
+        if not views.weak_labels:
+            pairs = replace(pairs, label=torch.full_like(pairs.label, UNKNOWN))
+        asked = replace(
+            batch,
+            images=batch.images if views.images else None,
+            pairs=pairs if views.images else None,
+            segments=batch.segments if views.segments else None,
+            second=second if views.second else None,
+        )
+        assert _numbers(self.make()(asked)) == _numbers(self.make()(batch))
 
     def test_every_stage_is_timed(self):
         method = self.make()
