@@ -8,15 +8,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import transformers
 from numpy.typing import NDArray
+
+from olivine.labels.networks import NetworkConfig, Runner
 
 _WORDS = (
     "barrier bicycle bus car construction vehicle motorcycle person traffic cone trailer truck road water parking "
     "sidewalk grass building wall fence pole sign trees bush ##es"
 )
 WORDS = _WORDS.split()
+
+
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the networks of labellers on the CPU as if it were a GPU: several images at once, in any precision."""
+
+    def runner(config: NetworkConfig, device: torch.device) -> Runner:
+        return Runner(device, config.precision, config.images_at_once)
+
+    monkeypatch.setattr(NetworkConfig, "runner", runner)
 
 
 def picture(seed: int = 0, size: tuple[int, int] = (48, 64)) -> NDArray[np.uint8]:

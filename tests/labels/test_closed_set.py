@@ -12,12 +12,13 @@ import torch
 import transformers
 from PIL import Image
 
-from builders.vfm import build_mask2former, build_oneformer, build_sam, build_segformer, picture
+from builders.vfm import as_on_a_gpu, build_mask2former, build_oneformer, build_sam, build_segformer, picture
 from olivine.data.labels import load_class_set
 from olivine.errors import UserError
 from olivine.labels.closed_set import ClosedSetConfig, best_label, class_maps
-from olivine.labels.hub import find_model, load_image_processor
 from olivine.labels.label_map import first_name, load_label_map
+from olivine.labels.networks import Precision, load_image_processor
+from olivine.teachers.hub import find_model
 from oracles.masks import enlarged
 
 CPU = torch.device("cpu")
@@ -110,8 +111,8 @@ def test_mistakes_in_a_map_are_answered_in_a_line(text: str, message: str, tmp_p
 
 def test_logits_are_enlarged_and_compared_and_their_softmax_is_the_confidence() -> None:
     logits = np.random.default_rng(0).normal(0, 2, (19, 3, 4)).astype(np.float32)  # more labels than are taken at once
-    answer = SimpleNamespace(logits=torch.from_numpy(logits)[None])
-    label, confidence = best_label(class_maps(answer, torch.zeros(1, 3, 12, 16), None), (9, 14))
+    answer = SimpleNamespace(logits=torch.stack([torch.zeros(19, 3, 4), torch.from_numpy(logits)]))
+    label, confidence = best_label(class_maps(answer, 1, torch.zeros(2, 3, 12, 16), None), (9, 14))
     large = np.stack([enlarged(channel, (9, 14)) for channel in logits])
     np.testing.assert_array_equal(label, large.argmax(0))
     softmax = np.exp(large) / np.exp(large).sum(0)
@@ -123,11 +124,13 @@ def test_masks_are_weighed_by_their_classes_and_padding_is_left_out() -> None:
     classes = rng.normal(0, 2, (5, 18)).astype(np.float32)  # 17 labels and "no object"
     masks = rng.normal(0, 2, (5, 4, 8)).astype(np.float32)
     answer = SimpleNamespace(
-        class_queries_logits=torch.from_numpy(classes)[None], masks_queries_logits=torch.from_numpy(masks)[None]
+        class_queries_logits=torch.stack([torch.zeros(5, 18), torch.from_numpy(classes)]),
+        masks_queries_logits=torch.stack([torch.zeros(5, 4, 8), torch.from_numpy(masks)]),
     )
-    pixel_mask = torch.zeros(1, 16, 32, dtype=torch.int64)
-    pixel_mask[:, :12, :20] = 1
-    label, confidence = best_label(class_maps(answer, torch.zeros(1, 3, 16, 32), pixel_mask), (10, 15))
+    pixel_mask = torch.ones(2, 16, 32, dtype=torch.int64)
+    pixel_mask[1, 12:] = 0
+    pixel_mask[1, :, 20:] = 0
+    label, confidence = best_label(class_maps(answer, 1, torch.zeros(2, 3, 16, 32), pixel_mask), (10, 15))
     weights = np.exp(classes) / np.exp(classes).sum(1, keepdims=True)
     scores = np.zeros((17, 4, 8))
     for query in range(5):
@@ -171,6 +174,36 @@ def test_the_same_image_gives_the_same_bytes_alone_and_in_company(name: str, mod
         (alone,) = again.label([image])
         assert alone.tobytes() == mask.tobytes()
     assert len(np.unique(np.concatenate([mask.ravel() for mask in together]))) > 2
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_images_that_go_through_the_network_together_get_the_masks_they_get_alone(
+    name: str, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ClosedSetConfig(model=str(models[name]), label_map="cityscapes", images_at_once=3)
+    # The second and third kinds differ in size and are padded to one.
+    sizes = [(48, 64), (48, 64), (56, 40), (40, 58), (48, 64), (40, 64), (48, 64)]
+    images = [picture(seed, size) for seed, size in enumerate(sizes)]
+    alone = config.build(CPU).label(images)
+    as_on_a_gpu(monkeypatch)
+    together = config.build(CPU)
+    for order in (range(7), (6, 3, 0), (2,)):
+        for index, mask in zip(order, together.label([images[index] for index in order]), strict=True):
+            assert mask.shape == images[index].shape[:2]
+            assert (mask == alone[index]).mean() > 0.999
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", BUILDERS)
+def test_mixed_precision_moves_few_pixels(
+    name: str, precision: Precision, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ClosedSetConfig(model=str(models[name]), label_map="cityscapes", images_at_once=2)
+    images = [picture(seed) for seed in range(3)]
+    exact = config.build(CPU).label(images)
+    as_on_a_gpu(monkeypatch)
+    mixed = config.model_copy(update={"precision": precision}).build(CPU).label(images)
+    assert np.mean([one == other for one, other in zip(mixed, exact, strict=True)]) > 0.9
 
 
 def test_segformer_says_what_the_library_says(models: dict[str, Path]) -> None:

@@ -17,13 +17,14 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from safetensors.torch import load_file
 
-from builders.vfm import build_grounding_dino, build_sam, build_sam2, picture, tokenizer
+from builders.vfm import as_on_a_gpu, build_grounding_dino, build_sam, build_sam2, picture, tokenizer
 from olivine.errors import MissingExtraError, UserError
 from olivine.labels.grounded_sam import GroundedSamConfig, GroundedSamLabeller, paint, rank
 from olivine.labels.grounding import Detector, build_texts, choose
-from olivine.labels.hub import find_model
+from olivine.labels.networks import Precision, Runner
 from olivine.labels.prompts import load_prompts
 from olivine.labels.segment_anything import SegmentAnything
+from olivine.teachers.hub import find_model
 from oracles.masks import named_classes, painted
 
 CPU = torch.device("cpu")
@@ -157,7 +158,7 @@ def test_phrases_that_the_detector_cannot_read_are_refused() -> None:
 
 def test_boxes_are_those_of_the_librarys_own_post_processing(detector: Path) -> None:
     files, image = find_model(str(detector)), picture()
-    ours = Detector(files, load_prompts("nuscenes"), CPU, "fp32").find(image, 0.005, 0.0, "best")
+    (ours,) = Detector(files, load_prompts("nuscenes"), Runner(CPU)).find([image], 0.005, 0.0, "best")
     processor = transformers.AutoProcessor.from_pretrained(detector, backend="pil")
     text = ". ".join(load_prompts("nuscenes").phrases) + "."
     inputs = processor(images=Image.fromarray(image), text=text, return_tensors="pt")
@@ -179,8 +180,8 @@ def test_boxes_are_those_of_the_librarys_own_post_processing(detector: Path) -> 
 def test_masks_are_those_of_the_librarys_own_processor(sam: Path) -> None:
     image = picture(size=(40, 64))
     boxes = torch.tensor([[2.0, 3.0, 30.0, 35.0], [10.0, 0.0, 64.0, 20.0]])
-    ours = SegmentAnything(find_model(str(sam)), CPU, "fp32")
-    view = ours.look_at(image)
+    ours = SegmentAnything(find_model(str(sam)), Runner(CPU))
+    (view,) = ours.look_at([image])
     logits, iou = ours.masks_in_boxes(view, boxes)
     theirs = transformers.AutoProcessor.from_pretrained(sam, backend="pil")
     inputs = theirs(Image.fromarray(image), input_boxes=[boxes.tolist()], return_tensors="pt")
@@ -197,9 +198,9 @@ def test_masks_are_those_of_the_librarys_own_processor(sam: Path) -> None:
 def test_the_way_from_image_to_mask_is_the_sum_of_its_parts(config: GroundedSamConfig) -> None:
     labeller, image = config.build(CPU), picture()
     (mask,) = labeller.label([image])
-    found = labeller.detector.find(image, config.box_threshold, config.text_threshold, config.ambiguous)
+    (found,) = labeller.detector.find([image], config.box_threshold, config.text_threshold, config.ambiguous)
     assert len(set(found.classes.tolist())) > 1
-    view = labeller.segmenter.look_at(image)
+    (view,) = labeller.segmenter.look_at([image])
     logits, _ = labeller.segmenter.masks_in_boxes(view, torch.from_numpy(found.boxes))
     masks = (labeller.segmenter.enlarge(view, logits) > 0).numpy()
     expected = painted(masks, found.scores, found.classes, image.shape[:2])
@@ -216,6 +217,29 @@ def test_the_same_image_gives_the_same_bytes_alone_and_in_company(config: Ground
         (alone,) = again.label([image])
         assert alone.tobytes() == mask.tobytes()
         assert mask.shape == image.shape[:2]
+
+
+@pytest.mark.parametrize("segmenter", ["sam", "sam2"])
+def test_images_that_go_through_the_networks_together_get_the_masks_they_get_alone(
+    segmenter: str, config: GroundedSamConfig, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(request.getfixturevalue(segmenter))
+    images = [picture(0), picture(1, (56, 40)), picture(2), picture(3), picture(4), picture(5, (56, 40))]
+    alone = changed(config, segmenter=folder).label(images)
+    as_on_a_gpu(monkeypatch)
+    together = changed(config, segmenter=folder, images_at_once=3)
+    for order in (range(6), (4, 0), (5,)):
+        for index, mask in zip(order, together.label([images[index] for index in order]), strict=True):
+            assert mask.shape == images[index].shape[:2]
+            assert (mask == alone[index]).mean() > 0.999
+
+
+def test_images_without_boxes_are_left_unknown_beside_others(config: GroundedSamConfig) -> None:
+    images = [picture(seed) for seed in range(4)]
+    best = [float(found.scores.max()) for found in config.build(CPU).detector.find(images, 0.0, 0.0, "best")]
+    between = changed(config, box_threshold=sorted(best)[1])
+    empty = [bool((mask == 255).all()) for mask in between.label(images)]
+    assert empty == [score <= sorted(best)[1] for score in best]
 
 
 def test_masks_do_not_depend_on_how_many_boxes_are_drawn_together(config: GroundedSamConfig) -> None:
@@ -244,15 +268,16 @@ def test_sam_2_is_found_in_the_video_model_that_it_is_published_as(config: Groun
     assert len(np.unique(mask)) > 1
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize("part", ["detector", "segmenter"])
-def test_mixed_precision_moves_few_pixels(part: str, config: GroundedSamConfig) -> None:
+def test_mixed_precision_moves_few_pixels(part: str, precision: Precision, config: GroundedSamConfig) -> None:
     labeller = config.build(CPU)
     (exact,) = labeller.label([picture()])
-    getattr(labeller, part).precision = "bf16"  # which recipes may ask for on a GPU alone
+    getattr(labeller, part).runner = Runner(CPU, precision)  # which recipes may ask for on a GPU alone
     (mixed,) = labeller.label([picture()])
     assert (mixed == exact).mean() > 0.9
-    with pytest.raises(UserError, match=r"labeller.precision: bf16 needs a CUDA device"):
-        changed(config, precision="bf16")
+    with pytest.raises(UserError, match=rf"labeller.precision: {precision} needs a CUDA device"):
+        changed(config, precision=precision)
 
 
 def test_a_detector_with_short_texts_finds_boxes_for_phrases_of_all_of_them(
@@ -260,7 +285,7 @@ def test_a_detector_with_short_texts_finds_boxes_for_phrases_of_all_of_them(
 ) -> None:
     labeller = changed(config, detector=str(build_grounding_dino(tmp_path, max_text_len=16)))
     assert len(labeller.detector.texts) > 2
-    found = labeller.detector.find(picture(), 0.0, 0.0, "best")
+    (found,) = labeller.detector.find([picture()], 0.0, 0.0, "best")
     assert len(found.boxes) == 12 * len(labeller.detector.texts)
 
 

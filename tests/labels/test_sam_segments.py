@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from builders.vfm import build_sam, build_sam2, picture
+from builders.vfm import as_on_a_gpu, build_sam, build_sam2, picture
+from olivine.labels.networks import Precision
 from olivine.labels.sam_segments import (
     SamSegmentsConfig,
     grid_points,
@@ -89,6 +90,29 @@ def test_the_way_from_an_image_to_its_segments(config: SamSegmentsConfig) -> Non
     assert max(int(numbers.max()) for numbers in together) >= 2
 
 
+def test_images_that_go_through_the_network_together_get_the_segments_they_get_alone(
+    config: SamSegmentsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [picture(0), picture(1, (56, 40)), picture(2), picture(3)]
+    alone = config.build(CPU).label(images)
+    as_on_a_gpu(monkeypatch)
+    together = config.model_copy(update={"images_at_once": 3}).build(CPU)
+    for order in (range(4), (3, 1)):
+        for index, numbers in zip(order, together.label([images[index] for index in order]), strict=True):
+            assert numbers.max() == alone[index].max()
+            assert (numbers == alone[index]).mean() > 0.999
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_in_mixed_precision_the_segments_still_cover_the_image(
+    precision: Precision, config: SamSegmentsConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_on_a_gpu(monkeypatch)
+    for numbers in config.model_copy(update={"precision": precision}).build(CPU).label([picture(0), picture(1)]):
+        assert not gaps(numbers)
+        assert numbers.max() >= 1
+
+
 def test_thresholds_reach_the_masks(config: SamSegmentsConfig) -> None:
     counts = []
     for changes in ({}, {"max_overlap": 0.2}, {"min_score": 99.0}, {"min_stability": 1.0}):
@@ -106,7 +130,8 @@ def test_provenance_is_json_and_the_same_every_time(config: SamSegmentsConfig) -
 
 def test_masks_are_kept_packed_and_come_back_as_they_were(config: SamSegmentsConfig, tmp_path: Path) -> None:
     labeller = config.build(CPU)
-    masks = labeller._masks(picture())
+    (view,) = labeller.segmenter.look_at([picture()])
+    masks = labeller._masks(view)
     unpacked = np.unpackbits(masks.bits, axis=1, count=48 * 64).reshape(-1, 48, 64)
     np.testing.assert_array_equal(unpacked.sum((1, 2)), masks.areas)
     for mask, box in zip(unpacked, masks.boxes, strict=True):

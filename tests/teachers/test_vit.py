@@ -195,14 +195,14 @@ def spoil(folder: Path, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("no weights", "has no model.safetensors"),
-        ("pickle only", "has no model.safetensors"),
-        ("no config", "has no config.json"),
-        ("truncated", "transformers cannot load this model"),
+        ("no weights", "model.safetensors is missing; fetch it"),
+        ("pickle only", r"only pickled weights \(pytorch_model.bin\), which are not read"),
+        ("no config", "config.json is missing; fetch it"),
+        ("truncated", "transformers cannot load AutoModel from"),
         ("incomplete", r"1 missing \(.*cls_token"),
-        ("another shape", "transformers cannot load this model|of another shape"),
+        ("another shape", "transformers cannot load AutoModel|of another shape"),
         ("other family", "a beit cannot teach here; known are vit, dinov2,"),
-        ("no model", "transformers cannot load this model"),
+        ("no model", "transformers cannot load AutoModel from"),
         ("processor", "needs three means"),
     ],
 )
@@ -218,7 +218,7 @@ def test_a_wrong_folder_is_refused_in_one_line_that_names_it(how: str, message: 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"weights": "no/such/folder"}, "no such folder, and not a hub name"),
+        ({"weights": "no/such/folder"}, "no such folder; give the folder of a model"),
         ({"weights": "some-owner/no-such-model", "local_files_only": True}, "hf download some-owner/no-such-model"),
     ],
 )

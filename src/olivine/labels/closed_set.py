@@ -19,19 +19,9 @@ from torch.nn import functional as F
 
 from olivine.data.masks import UNKNOWN
 from olivine.labels.base import Labeller
-from olivine.labels.hub import (
-    ModelFiles,
-    NetworkConfig,
-    check_precision,
-    find_model,
-    forward_context,
-    load_image_processor,
-    load_network,
-    load_tokenizer,
-    one_of,
-    versions,
-)
 from olivine.labels.label_map import load_label_map
+from olivine.labels.networks import NetworkConfig, load_image_processor, load_tokenizer
+from olivine.teachers.hub import ModelFiles, find_model
 
 U8 = NDArray[np.uint8]
 
@@ -96,7 +86,7 @@ class ClassMaps:
 
 
 class ClosedSetLabeller(Labeller):
-    """Labels images one at a time, so that a mask does not depend on the images beside it.
+    """Puts some images through its network together, then looks at what it says of one after the other.
 
     Args:
         config: model, label map and threshold.
@@ -109,12 +99,11 @@ class ClosedSetLabeller(Labeller):
     """
 
     def __init__(self, config: ClosedSetConfig, device: torch.device) -> None:
-        check_precision(config.precision, device)
         self.config = config
-        self.device = device
+        self.runner = config.runner(device)
         self.label_map = load_label_map(config.label_map)
         self.files = find_model(config.model, revision=config.revision, local_files_only=config.local_files_only)
-        self.network = load_network(self.files, SEGMENTERS[one_of(self.files, SEGMENTERS)], device)
+        self.network = self.runner.load(self.files, SEGMENTERS)
         names = self.network.config.id2label
         self.labels = [str(names[index]) for index in range(len(names))]
         self.table = self.label_map.table(self.labels, allow_unmapped=config.allow_unmapped)
@@ -126,9 +115,18 @@ class ClosedSetLabeller(Labeller):
         """The label map's target classes."""
         return self.label_map.classes
 
+    @torch.inference_mode()
     def label(self, images: Sequence[U8]) -> list[U8 | NDArray[np.uint16]]:
         """Masks of images, [H, W, 3] → [H, W] uint8 class index, 255 unknown."""
-        return [self._label(image) for image in images]
+        masks: dict[int, U8] = {}
+        for batch in self.runner.batches(self.processor, images):
+            task = {name: tokens.expand(self.runner.images_at_once, -1) for name, tokens in self.task.items()}
+            with self.runner.autocast():
+                answer = self.network(**batch.inputs, **task)
+            for row, position in enumerate(batch.positions):
+                maps = class_maps(answer, row, batch.inputs["pixel_values"], batch.inputs.get("pixel_mask"))
+                masks[position] = self._mask(maps, images[position].shape)
+        return [masks[position] for position in range(len(images))]
 
     def provenance(self) -> dict[str, object]:
         """Model, label map, threshold and library versions."""
@@ -142,24 +140,18 @@ class ClosedSetLabeller(Labeller):
             "label_map": named,
             "label_map_source": self.label_map.source,
             "min_confidence": self.config.min_confidence,
-            "precision": self.config.precision,
-            **versions(),
+            **self.runner.provenance(),
         }
 
-    @torch.inference_mode()
-    def _label(self, image: U8) -> U8:
-        inputs = self.processor(images=image, input_data_format="channels_last", return_tensors="pt").to(self.device)
-        with forward_context(self.config.precision, self.device):
-            answer = self.network(**inputs, **self.task)
-        maps = class_maps(answer, inputs["pixel_values"], inputs.get("pixel_mask"))
-        label, confidence = best_label(maps, (image.shape[0], image.shape[1]))
+    def _mask(self, maps: ClassMaps, shape: tuple[int, ...]) -> U8:
+        label, confidence = best_label(maps, (shape[0], shape[1]))
         mask: U8 = self.table[label.cpu().numpy()]
         mask[confidence.cpu().numpy() < self.config.min_confidence] = UNKNOWN
         return mask
 
 
-def class_maps(answer: Any, pixels: Tensor, pixel_mask: Tensor | None) -> ClassMaps:
-    """A score per label and place, from a network's answer to one image.
+def class_maps(answer: Any, row: int, pixels: Tensor, pixel_mask: Tensor | None) -> ClassMaps:
+    """A score per label and place, from a network's answer to some images.
 
     Networks that predict masks give Q of them, each with a distribution over the labels and "no object": a label's
     score is the sum over masks of its probability × the mask's (Cheng et al., "Masked-attention Mask Transformer",
@@ -167,20 +159,21 @@ def class_maps(answer: Any, pixels: Tensor, pixel_mask: Tensor | None) -> ClassM
 
     Args:
         answer: what the network returned.
-        pixels: [1, 3, h, w] its input.
-        pixel_mask: [1, h, w], 0 where the input is padding; None where it has none.
+        row: which of the images.
+        pixels: [B, 3, h, w] its input.
+        pixel_mask: [B, h, w], 0 where the input is padding; None where it has none.
     """
     height, width = pixels.shape[-2:]
     valid = (height, width)
     if pixel_mask is not None:
-        valid = (int(pixel_mask[0, :, 0].sum()), int(pixel_mask[0, 0].sum()))
+        valid = (int(pixel_mask[row, :, 0].sum()), int(pixel_mask[row, 0].sum()))
     if hasattr(answer, "logits") and answer.logits is not None:
-        logits = answer.logits[0].float()
+        logits = answer.logits[row].float()
         return ClassMaps(
             lambda start, stop: logits[start:stop], len(logits), True, (height, width), valid, pixels.device
         )
-    weights = answer.class_queries_logits[0].float().softmax(-1)[:, :-1]
-    masks = answer.masks_queries_logits[0].float().sigmoid()
+    weights = answer.class_queries_logits[row].float().softmax(-1)[:, :-1]
+    masks = answer.masks_queries_logits[row].float().sigmoid()
 
     def channels(start: int, stop: int) -> Tensor:
         return torch.einsum("qc,qhw->chw", weights[:, start:stop], masks)

@@ -1,4 +1,4 @@
-"""Prompts and label maps are data: YAML files, shipped or the user's own, that name the classes they lead to."""
+"""Prompts, label maps and mappings are data: YAML files, shipped or the user's own, that name what they lead to."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from pathlib import Path
 
 import yaml
 
-from olivine.config import C, validate
+from olivine.config import C, Config, validate
 from olivine.data.labels import load_class_set
 from olivine.data.masks import UNKNOWN
 from olivine.errors import UserError
+
+
+class ClassesFile(Config):
+    """The keys of every file that leads to the classes of masks."""
+
+    source: str
+    """Where its content is from."""
+    classes: str | tuple[str, ...]
+    """Name of a shipped class set, or class names in index order."""
 
 
 def read_data_file(model: type[C], folder: str, name: str) -> C:

@@ -19,10 +19,11 @@ from pydantic import Field
 
 from olivine.data.masks import UNKNOWN
 from olivine.labels.base import Labeller
-from olivine.labels.grounding import Detector, Found
-from olivine.labels.hub import NetworkConfig, find_model, versions
+from olivine.labels.grounding import Detector
+from olivine.labels.networks import NetworkConfig
 from olivine.labels.prompts import load_prompts
 from olivine.labels.segment_anything import SegmentAnything, View
+from olivine.teachers.hub import find_model
 
 U8 = NDArray[np.uint8]
 
@@ -64,7 +65,7 @@ class GroundedSamConfig(NetworkConfig):
 
 
 class GroundedSamLabeller(Labeller):
-    """Labels images one at a time, so that a mask does not depend on the images beside it.
+    """Finds boxes in some images together, encodes those with boxes together, then draws masks image by image.
 
     Args:
         config: models, prompts and thresholds.
@@ -77,12 +78,13 @@ class GroundedSamLabeller(Labeller):
 
     def __init__(self, config: GroundedSamConfig, device: torch.device) -> None:
         self.config = config
+        self.runner = config.runner(device)
         self.prompts = load_prompts(config.prompts)
         local = config.local_files_only
         detector = find_model(config.detector, revision=config.detector_revision, local_files_only=local)
         segmenter = find_model(config.segmenter, revision=config.segmenter_revision, local_files_only=local)
-        self.detector = Detector(detector, self.prompts, device, config.precision)
-        self.segmenter = SegmentAnything(segmenter, device, config.precision)
+        self.detector = Detector(detector, self.prompts, self.runner)
+        self.segmenter = SegmentAnything(segmenter, self.runner)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -91,11 +93,18 @@ class GroundedSamLabeller(Labeller):
 
     def label(self, images: Sequence[U8]) -> list[U8 | NDArray[np.uint16]]:
         """Masks of images, [H, W, 3] → [H, W] uint8 class index, 255 where nothing was found."""
-        return [self._label(image) for image in images]
+        config = self.config
+        found = self.detector.find(images, config.box_threshold, config.text_threshold, config.ambiguous)
+        seen = [row for row, boxes in enumerate(found) if len(boxes.boxes)]
+        masks: list[U8 | NDArray[np.uint16]] = [paint(image.shape[:2], (), ()) for image in images]
+        for row, view in zip(seen, self.segmenter.look_at([images[row] for row in seen]), strict=True):
+            order = rank(found[row].scores, found[row].classes)
+            masks[row] = paint(view.size, self._masks(view, found[row].boxes[order]), found[row].classes[order])
+        return masks
 
     def provenance(self) -> dict[str, object]:
         """Models, prompts, thresholds and library versions."""
-        settings = ("box_threshold", "text_threshold", "ambiguous", "min_score", "precision")
+        settings = ("box_threshold", "text_threshold", "ambiguous", "min_score", "boxes_at_once")
         return {
             "labeller": self.config.name,
             "detector": self.detector.files.provenance(),
@@ -103,23 +112,14 @@ class GroundedSamLabeller(Labeller):
             "prompts": self.prompts.as_json(),
             "prompts_source": self.prompts.source,
             **{name: getattr(self.config, name) for name in settings},
-            **versions(),
+            **self.runner.provenance(),
         }
 
-    def _label(self, image: U8) -> U8:
-        config = self.config
-        found = self.detector.find(image, config.box_threshold, config.text_threshold, config.ambiguous)
-        order = rank(found.scores, found.classes)
-        if not len(order):
-            return paint(image.shape[:2], (), ())
-        return paint(image.shape[:2], self._masks(image, found, order), found.classes[order])
-
-    def _masks(self, image: U8, found: Found, order: NDArray[np.int64]) -> Iterator[NDArray[np.bool_]]:
-        """The masks of the boxes in order, an empty one where the segmenter thinks too little of it."""
-        view: View = self.segmenter.look_at(image)
-        boxes = torch.from_numpy(found.boxes[order])
+    def _masks(self, view: View, boxes: NDArray[np.float32]) -> Iterator[NDArray[np.bool_]]:
+        """The masks of boxes [N, 4], an empty one where the segmenter thinks too little of it."""
         for start in range(0, len(boxes), self.config.boxes_at_once):
-            logits, iou = self.segmenter.masks_in_boxes(view, boxes[start : start + self.config.boxes_at_once])
+            some = torch.from_numpy(boxes[start : start + self.config.boxes_at_once])
+            logits, iou = self.segmenter.masks_in_boxes(view, some)
             drawn = (self.segmenter.enlarge(view, logits) > 0) & (iou >= self.config.min_score)[:, None, None]
             yield from drawn.cpu().numpy()
 

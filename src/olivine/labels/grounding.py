@@ -16,17 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from olivine.errors import UserError
-from olivine.labels.hub import (
-    ModelFiles,
-    Precision,
-    check_precision,
-    forward_context,
-    load_image_processor,
-    load_network,
-    load_tokenizer,
-    one_of,
-)
+from olivine.labels.networks import Batch, Runner, load_image_processor, load_tokenizer
 from olivine.labels.prompts import PromptSet
+from olivine.teachers.hub import ModelFiles
 
 DETECTORS = {"grounding-dino": "GroundingDinoForObjectDetection"}
 """The class in transformers of each model type."""
@@ -71,21 +63,18 @@ class Detector:
     Args:
         files: the model.
         prompts: what to look for.
-        device: where it runs.
-        precision: number format of the forward passes.
+        runner: where and how it runs.
 
     Raises:
         MissingExtraError: transformers is not installed.
         UserError: the files are no Grounding DINO, damaged or incomplete; a phrase has words it cannot read or too
-            many of them; half precision is asked for on a CPU.
+            many of them.
     """
 
-    def __init__(self, files: ModelFiles, prompts: PromptSet, device: torch.device, precision: Precision) -> None:
-        check_precision(precision, device)
+    def __init__(self, files: ModelFiles, prompts: PromptSet, runner: Runner) -> None:
         self.files = files
-        self.device = device
-        self.precision: Precision = precision
-        self.network = load_network(files, DETECTORS[one_of(files, DETECTORS)], device)
+        self.runner = runner
+        self.network = runner.load(files, DETECTORS)
         self.processor = load_image_processor(files)
         self.phrase_classes = np.array(prompts.phrase_classes, np.int64)
         tokenizer = load_tokenizer(files)
@@ -95,31 +84,38 @@ class Detector:
             raise UserError(f"{prompts.name}: {error}") from error
 
     @torch.inference_mode()
-    def find(self, image: NDArray[np.uint8], box: float, text: float, ambiguous: Literal["drop", "best"]) -> Found:
-        """Boxes of an image.
+    def find(
+        self, images: Sequence[NDArray[np.uint8]], box: float, text: float, ambiguous: Literal["drop", "best"]
+    ) -> list[Found]:
+        """Boxes of images.
 
         Args:
-            image: [H, W, 3] uint8 RGB.
+            images: [H, W, 3] uint8 RGB each.
             box: a box counts where its best token scores more than this.
             text: it names the phrases of which a token scores more than this.
             ambiguous: what becomes of boxes that name several classes.
         """
-        inputs = self.processor(images=image, input_data_format="channels_last", return_tensors="pt")
-        pixels, mask = inputs["pixel_values"].to(self.device), inputs["pixel_mask"].to(self.device)
-        size = np.array([image.shape[1], image.shape[0]] * 2, np.float32)
-        parts = []
-        for part in self.texts:
-            tokens = torch.tensor([part.tokens], device=self.device)
-            with forward_context(self.precision, self.device):
-                answer = self.network(pixel_values=pixels, pixel_mask=mask, input_ids=tokens)
-            scores = answer.logits[0].float().sigmoid().cpu().numpy()
-            by_phrase = np.stack([scores[:, start:stop].max(1) for start, stop in part.spans], 1)
-            classes = self.phrase_classes[list(part.phrases)]
-            kept, best, chosen = choose(by_phrase, classes, box, text, ambiguous)
-            boxes = _corners(answer.pred_boxes[0].float().cpu().numpy()[kept]) * size
-            parts.append(Found(boxes, best, chosen))
-        joined = (np.concatenate([getattr(found, name) for found in parts]) for name in ("boxes", "scores", "classes"))
-        return Found(*joined)
+        found: dict[int, Found] = {}
+        for batch in self.runner.batches(self.processor, images):
+            answers = [self._ask(batch, part) for part in self.texts]
+            for row, position in enumerate(batch.positions):
+                parts = []
+                for part, (scores, boxes) in zip(self.texts, answers, strict=True):
+                    classes = self.phrase_classes[list(part.phrases)]
+                    kept, best, chosen = choose(scores[row], classes, box, text, ambiguous)
+                    parts.append(Found(_corners(boxes[row, kept], images[position].shape), best, chosen))
+                found[position] = _joined(parts)
+        return [found[position] for position in range(len(images))]
+
+    def _ask(self, batch: Batch, part: Text) -> tuple[F32, F32]:
+        """Scores [B, Q, phrases] for a text, and boxes [B, Q, 4]: centre x, centre y, width, height in 0…1."""
+        pixels = batch.inputs["pixel_values"]
+        tokens = torch.tensor(part.tokens, device=pixels.device).expand(len(pixels), -1)
+        with self.runner.autocast():
+            answer = self.network(pixel_values=pixels, pixel_mask=batch.inputs["pixel_mask"], input_ids=tokens)
+        scores = answer.logits.float().sigmoid().cpu().numpy()
+        by_phrase = np.stack([scores[:, :, start:stop].max(2) for start, stop in part.spans], 2)
+        return by_phrase, answer.pred_boxes.float().cpu().numpy()
 
 
 def build_texts(phrases: Sequence[str], tokenizer: Any, limit: int) -> list[Text]:
@@ -175,7 +171,15 @@ def choose(
     return rows, best[rows], first[rows]
 
 
-def _corners(boxes: F32) -> F32:
-    """(centre x, centre y, width, height) → (left, top, right, bottom)."""
+def _corners(boxes: F32, shape: tuple[int, ...]) -> F32:
+    """(centre x, centre y, width, height) in 0…1 → (left, top, right, bottom) in pixels of an image [H, W, …]."""
     centre, half = boxes[:, :2], boxes[:, 2:] / 2
-    return np.concatenate([centre - half, centre + half], 1)
+    return np.concatenate([centre - half, centre + half], 1) * np.array([shape[1], shape[0]] * 2, np.float32)
+
+
+def _joined(parts: Sequence[Found]) -> Found:
+    """The boxes of several texts."""
+    boxes, scores, classes = (
+        np.concatenate([getattr(found, name) for found in parts]) for name in ("boxes", "scores", "classes")
+    )
+    return Found(boxes, scores, classes)

@@ -12,19 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from olivine.config import Config
 from olivine.data.masks import UNKNOWN
 from olivine.errors import UserError
-from olivine.labels.data_files import check_targets, read_data_file, target_classes
+from olivine.labels.data_files import ClassesFile, check_targets, read_data_file, target_classes
 
 
-class _MapFile(Config):
-    """The keys of a label map."""
+class _MapFile(ClassesFile):
+    """The keys of a label map; its source is where the two sets of classes are defined."""
 
-    source: str
-    """Where the two sets of classes are defined."""
-    classes: str | tuple[str, ...]
-    """Name of a shipped class set, or class names in index order."""
     map: dict[str, str | None]
     """Target class by source label; null where there is none."""
 

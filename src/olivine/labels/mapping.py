@@ -17,19 +17,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from olivine.config import Config
 from olivine.data.labels import ClassSet
 from olivine.data.masks import UNKNOWN, MaskManifest
 from olivine.errors import UserError
-from olivine.labels.data_files import read_data_file
+from olivine.labels.data_files import check_targets, read_data_file, target_classes
 
 
 class MappingConfig(Config):
     """The content of a mapping file."""
 
-    classes: tuple[str, ...] = Field(min_length=1)
+    classes: tuple[str, ...]
     """The merged classes, in the order of the score's rows."""
 
     masks: dict[str, str | None]
@@ -117,13 +116,12 @@ def load_mapping(name: str) -> ClassMapping:
             `classes` does not have.
     """
     config = read_data_file(MappingConfig, "mappings", name)
-    if len(set(config.classes)) < len(config.classes):
-        raise UserError(f"{name}: key classes names a class twice")
+    classes = target_classes(config.classes, name)
     for key, entries in (("masks", config.masks), ("points", config.points)):
         for theirs, merged in entries.items():
-            if merged is not None and merged not in config.classes:
-                raise UserError(f"{name}: {key}.{theirs} becomes {merged!r}, which key classes does not have")
-    unreached = [merged for merged in config.classes if merged not in config.points.values()]
+            if merged is not None:
+                check_targets({merged}, classes, f"{name}: {key}.{theirs}")
+    unreached = [merged for merged in classes if merged not in config.points.values()]
     if unreached:
         raise UserError(f"{name}: no points become {_quoted(unreached)}; map a class to it or drop it from classes")
     return ClassMapping(name, config)

@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from olivine.config import Config
 from olivine.errors import UserError
-from olivine.labels.data_files import check_targets, read_data_file, target_classes
+from olivine.labels.data_files import ClassesFile, check_targets, read_data_file, target_classes
 
 
-class _PromptFile(Config):
-    """The keys of a prompt set."""
+class _PromptFile(ClassesFile):
+    """The keys of a prompt set; its source is where the phrases come from."""
 
-    source: str
-    """Where the phrases come from."""
-    classes: str | tuple[str, ...]
-    """Name of a shipped class set, or class names in index order."""
     phrases: dict[str, tuple[str, ...]]
     """Synonyms by class."""
 

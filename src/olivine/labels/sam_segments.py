@@ -19,8 +19,9 @@ from pydantic import Field
 from torch import Tensor
 
 from olivine.labels.base import Kind, Labeller
-from olivine.labels.hub import NetworkConfig, find_model, versions
-from olivine.labels.segment_anything import SegmentAnything
+from olivine.labels.networks import NetworkConfig
+from olivine.labels.segment_anything import SegmentAnything, View
+from olivine.teachers.hub import find_model
 
 Bits = NDArray[np.uint8]
 Bool = NDArray[np.bool_]
@@ -71,7 +72,7 @@ class _Masks:
 
 
 class SamSegmentsLabeller(Labeller):
-    """Cuts images into segments, one image at a time.
+    """Cuts images into segments: encodes some together, then asks about the points of one after the other.
 
     Args:
         config: model, grid and thresholds.
@@ -86,8 +87,9 @@ class SamSegmentsLabeller(Labeller):
 
     def __init__(self, config: SamSegmentsConfig, device: torch.device) -> None:
         self.config = config
+        self.runner = config.runner(device)
         files = find_model(config.model, revision=config.revision, local_files_only=config.local_files_only)
-        self.segmenter = SegmentAnything(files, device, config.precision)
+        self.segmenter = SegmentAnything(files, self.runner)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -96,31 +98,30 @@ class SamSegmentsLabeller(Labeller):
 
     def label(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.uint8] | NDArray[np.uint16]]:
         """Segments of images, [H, W, 3] → [H, W] uint16 segment number, without gaps; the rest of the image is last."""
-        return [self._label(image) for image in images]
+        return [self._segments(view) for view in self.segmenter.look_at(images)]
 
     def provenance(self) -> dict[str, object]:
         """Model, grid, thresholds and library versions."""
-        settings = ("points_per_side", "min_score", "min_stability", "stability_offset", "max_overlap", "precision")
+        thresholds = ("min_score", "min_stability", "stability_offset", "max_overlap")
         return {
             "labeller": self.config.name,
             "segmenter": self.segmenter.files.provenance(),
-            **{name: getattr(self.config, name) for name in settings},
-            **versions(),
+            **{name: getattr(self.config, name) for name in ("points_per_side", *thresholds, "points_at_once")},
+            **self.runner.provenance(),
         }
 
-    def _label(self, image: NDArray[np.uint8]) -> NDArray[np.uint16]:
-        height, width = image.shape[:2]
-        masks = self._masks(image)
+    def _segments(self, view: View) -> NDArray[np.uint16]:
+        height, width = view.size
+        masks = self._masks(view)
         kept = suppress(masks.boxes, masks.scores, self.config.max_overlap)
         order = kept[largest_first(masks.areas[kept])]
         unpacked = (np.unpackbits(masks.bits[row], count=height * width).reshape(height, width) > 0 for row in order)
         return overlay((height, width), unpacked)
 
-    def _masks(self, image: NDArray[np.uint8]) -> _Masks:
+    def _masks(self, view: View) -> _Masks:
         """Every sure and stable mask of the grid's points."""
         config = self.config
-        height, width = image.shape[:2]
-        view = self.segmenter.look_at(image)
+        height, width = view.size
         points = torch.from_numpy(grid_points(config.points_per_side, (width, height)))
         parts = [_pack(torch.zeros(0, height, width, dtype=torch.bool), torch.zeros(0))]
         for start in range(0, len(points), config.points_at_once):

@@ -6,6 +6,7 @@ brought to the network's square input: SAM keeps its shape and pads, SAM 2 stret
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from olivine.labels.hub import (
-    ModelFiles,
-    Precision,
-    check_precision,
-    forward_context,
-    load_image_processor,
-    load_network,
-    one_of,
-)
+from olivine.labels.networks import Runner, load_image_processor
+from olivine.teachers.hub import ModelFiles
 
 SEGMENTERS = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model"}
 """The class in transformers of each model type; SAM 2 is published as a video model, of which images need a part."""
@@ -51,35 +45,36 @@ class SegmentAnything:
 
     Args:
         files: the model.
-        device: where it runs.
-        precision: number format of the forward passes.
+        runner: where and how it runs.
 
     Raises:
         MissingExtraError: transformers is not installed.
-        UserError: the files are no SAM, damaged or incomplete, or half precision is asked for on a CPU.
+        UserError: the files are no SAM, damaged or incomplete.
     """
 
-    def __init__(self, files: ModelFiles, device: torch.device, precision: Precision) -> None:
-        check_precision(precision, device)
+    def __init__(self, files: ModelFiles, runner: Runner) -> None:
         self.files = files
-        self.device = device
-        self.precision: Precision = precision
-        self.network = load_network(files, SEGMENTERS[one_of(files, SEGMENTERS)], device)
+        self.runner = runner
+        self.network = runner.load(files, SEGMENTERS)
         self.processor = load_image_processor(files)
 
     @torch.inference_mode()
-    def look_at(self, image: NDArray[np.uint8]) -> View:
-        """Encode an image, [H, W, 3] uint8 RGB."""
-        inputs = self.processor(images=image, input_data_format="channels_last", return_tensors="pt")
-        pixels = inputs["pixel_values"]
-        height, width = pixels.shape[-2:]
-        resized = inputs.get("reshaped_input_sizes")
-        with forward_context(self.precision, self.device):
-            embedding = self.network.get_image_embeddings(pixels.to(self.device))
-        size = (image.shape[0], image.shape[1])
-        if resized is None:
-            return View(embedding, size, (height, width), None)
-        return View(embedding, size, (int(resized[0][0]), int(resized[0][1])), (height, width))
+    def look_at(self, images: Sequence[NDArray[np.uint8]]) -> list[View]:
+        """Encode images, [H, W, 3] uint8 RGB each."""
+        views: dict[int, View] = {}
+        for batch in self.runner.batches(self.processor, images):
+            pixels = batch.inputs["pixel_values"]
+            with self.runner.autocast():
+                embeddings = self.network.get_image_embeddings(pixels)
+            padded = (pixels.shape[2], pixels.shape[3])
+            inside = batch.inputs.get("reshaped_input_sizes")
+            for row, position in enumerate(batch.positions):
+                size = images[position].shape[:2]
+                resized = padded if inside is None else (int(inside[row, 0]), int(inside[row, 1]))
+                views[position] = View(
+                    _row(embeddings, row), (size[0], size[1]), resized, None if inside is None else padded
+                )
+        return [views[position] for position in range(len(images))]
 
     @torch.inference_mode()
     def masks_in_boxes(self, view: View, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,7 +87,7 @@ class SegmentAnything:
         Returns:
             [N, h, w] float32 low-resolution logits, and [N] float32 the IoU that the network expects of each.
         """
-        scaled = boxes.to(self.device, torch.float32).view(-1, 2, 2) * self._scale(view)
+        scaled = boxes.to(self.runner.device, torch.float32).view(-1, 2, 2) * self._scale(view)
         logits, iou = self._ask(view, input_boxes=scaled.view(1, -1, 4), multimask_output=False)
         return logits[:, 0], iou[:, 0]
 
@@ -107,7 +102,7 @@ class SegmentAnything:
         Returns:
             [N, M, h, w] float32 low-resolution logits, and [N, M] float32 the IoU that the network expects of each.
         """
-        scaled = points.to(self.device, torch.float32) * self._scale(view)
+        scaled = points.to(self.runner.device, torch.float32) * self._scale(view)
         return self._ask(view, input_points=scaled.view(1, -1, 1, 2), multimask_output=True)
 
     @torch.inference_mode()
@@ -124,9 +119,16 @@ class SegmentAnything:
     def _scale(self, view: View) -> Tensor:
         """(x, y) factors from the image's pixels to those of the network's input."""
         factors = (view.resized[1] / view.size[1], view.resized[0] / view.size[0])
-        return torch.tensor(factors, device=self.device)
+        return torch.tensor(factors, device=self.runner.device)
 
     def _ask(self, view: View, **prompts: Any) -> tuple[Tensor, Tensor]:
-        with forward_context(self.precision, self.device):
+        with self.runner.autocast():
             answer = self.network(image_embeddings=view.embedding, **prompts)
         return answer.pred_masks[0].float(), answer.iou_scores[0].float()
+
+
+def _row(embeddings: Any, row: int) -> Any:
+    """One image's part of what the encoder says of a batch: a map from SAM, a list of maps from SAM 2."""
+    if isinstance(embeddings, Tensor):
+        return embeddings[row : row + 1]
+    return [level[row : row + 1] for level in embeddings]

@@ -7,6 +7,7 @@ Needs the extra `vfm` and weights in a folder or on the Hugging Face hub.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from olivine.config import Config
 from olivine.errors import UserError
 from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, Teacher
-from olivine.teachers.hub import find_pretrained, load_pretrained, pixel_statistics
+from olivine.teachers.hub import ModelFiles, find_model, load_network, refuse_tensors
 
 
 @dataclass(frozen=True)
@@ -123,15 +124,49 @@ class VitConfig(Config):
             MissingExtraError: transformers is not installed.
             UserError: the model cannot be found or loaded, is none of the known families, or has fewer blocks.
         """
-        found = find_pretrained(self.weights, revision=self.revision, local_files_only=self.local_files_only)
-        model, matched = load_pretrained(found, may_miss=("pooler",))
+        files = find_model(self.weights, revision=self.revision, local_files_only=self.local_files_only)
+        model, matched = _load(files)
         kind, depth = model.config.model_type, model.config.num_hidden_layers
         if kind not in FAMILIES:
             raise UserError(f"{self.weights}: a {kind} cannot teach here; known are {', '.join(FAMILIES)}")
         if any(abs(layer) > depth for layer in self.layers):
             raise UserError(f"{self.weights}: layers={list(self.layers)}, but this {kind} has {depth} blocks")
-        own = pixel_statistics(found.path, self.weights)
+        own = _pixel_statistics(files)
         mean, std = own or (IMAGENET_MEAN, IMAGENET_STD)
         normalised = "as its processor says" if own else "as for ImageNet"
-        source = f"ViT ({kind}), {found.about}: {matched}; pixels normalised {normalised}"
+        source = f"ViT ({kind}), {_origin(files)}: {matched}; pixels normalised {normalised}"
         return Teacher(VitEncoder(model, self.layers), mean=mean, std=std, source=source)
+
+
+def _load(files: ModelFiles) -> tuple[Any, str]:
+    """The model, and how its file covers it in a few words. Heads of other tasks in the file are passed over."""
+    loaded = load_network(files, "AutoModel", may_miss=("pooler",))
+    # What hides patches while a model is trained; some models leave it out when it is not to be trained.
+    unused = [name for name in loaded.unused if not name.endswith("mask_token")]
+    children = {name for name, _ in loaded.network.named_children()}
+    refuse_tensors(files, loaded.network, {"unknown": [name for name in unused if name.partition(".")[0] in children]})
+    heads = sorted({name.partition(".")[0] for name in unused})
+    return loaded.network, f"{loaded.matched} tensors matched" + (f", unused: {', '.join(heads)}" if heads else "")
+
+
+def _origin(files: ModelFiles) -> str:
+    """Where a model is from and what its weights' hash is."""
+    place = f"weights of {files.name}" if files.commit is None else f"{files.name} at {files.commit}"
+    return f"{place} (sha256 {files.sha256_of(files.weights)[:16]})"
+
+
+def _pixel_statistics(files: ModelFiles) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Mean and standard deviation [3] each, RGB in 0…1, that a model's processor normalises by, where it says so."""
+    path = files.folder / "preprocessor_config.json"
+    if not path.is_file():
+        return None
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        mean, std = (tuple(float(value) for value in settings[key]) for key in ("image_mean", "image_std"))
+    except KeyError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{files.name}: cannot read {path} ({error})") from error
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise UserError(f"{files.name}: {path} needs three means and three positive deviations, has {mean} and {std}")
+    return mean, std

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from huggingface_hub.errors import GatedRepoError
 from safetensors.torch import load_file, save_file
 
 from builders.vfm import build_segformer
 from olivine.errors import MissingExtraError, UserError
-from olivine.labels.hub import (
-    ModelFiles,
-    check_precision,
-    find_model,
-    load_image_processor,
-    load_network,
-    load_tokenizer,
-)
+from olivine.teachers.hub import find_model, load_network, load_part
 
-CPU = torch.device("cpu")
 CLASS = "SegformerForSemanticSegmentation"
 
 
@@ -56,12 +48,24 @@ def test_a_folder_is_identified_by_the_hashes_of_its_files(published: Path) -> N
     files = find_model(str(published))
     assert (files.folder, files.commit, files.model_type) == (published, None, "segformer")
     said = files.provenance()
-    assert said["model"] == str(published)
+    assert said["model"] == published.name
     hashes = said["sha256"]
     assert isinstance(hashes, dict)
     assert set(hashes) == {"config.json", "model.safetensors", "preprocessor_config.json"}
     weights = (published / "model.safetensors").read_bytes()
     assert hashes["model.safetensors"] == hashlib.sha256(weights).hexdigest()
+
+
+def test_where_a_folder_lies_does_not_show_in_what_identifies_it(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = Path(shutil.copytree(published, tmp_path / "elsewhere" / published.name))
+    expected = find_model(str(published)).provenance()
+    assert find_model(str(moved)).provenance() == find_model(f"{moved}/").provenance() == expected
+    monkeypatch.chdir(moved)
+    assert find_model(".").provenance() == expected
+    (moved / "config.json").write_text((moved / "config.json").read_text() + " ")
+    assert find_model(".").provenance() != expected
 
 
 def test_a_hub_model_in_the_cache_is_found_offline_and_identified_by_its_commit(published: Path, cache: Path) -> None:
@@ -91,7 +95,7 @@ def test_a_missing_model_is_one_line_that_says_what_to_fetch(
     assert "hf download facebook/sam-vit-huge --include '*.json' '*.txt' '*.safetensors'" in said
 
 
-@pytest.mark.parametrize("name", ["./weights/sam", "/weights/sam", "sam", "a/b/c"])
+@pytest.mark.parametrize("name", ["./weights/sam", "./sam", "../sam", "~/sam", "/weights/sam", "sam", "a/b/c"])
 def test_what_cannot_be_a_hub_name_is_a_folder_that_does_not_exist(name: str) -> None:
     with pytest.raises(UserError, match="no such folder; give the folder of a model"):
         find_model(name)
@@ -116,89 +120,17 @@ def test_a_folder_that_lacks_a_file_is_refused_by_its_name(missing: str, folder:
         find_model(str(folder))
 
 
-def test_a_folder_without_the_numbers_for_images_is_refused(folder: Path) -> None:
-    (folder / "preprocessor_config.json").unlink()
-    with pytest.raises(UserError, match="cannot load ViTImageProcessorPil"):
-        load_image_processor(find_model(str(folder)))
-    with pytest.raises(UserError, match="cannot load AutoTokenizer"):
-        load_tokenizer(find_model(str(folder)))
-
-
-# Settings as published checkpoints have them, old and new, and what a picture of 48 × 64 becomes.
-_COLOURS = {"do_normalize": True, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-_RESIZE = {"do_resize": True, "resample": 2, "do_rescale": True, "rescale_factor": 1 / 255, **_COLOURS}
-PUBLISHED: dict[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
-    "old segformer": (
-        "segformer",
-        {"feature_extractor_type": "SegformerFeatureExtractor", "size": 512, "reduce_labels": True, **_RESIZE},
-        (512, 512),
-    ),
-    "mask2former": (
-        "mask2former",
-        {
-            **{"image_processor_type": "Mask2FormerImageProcessor", "_max_size": 2048, "size_divisor": 32},
-            **{"size": {"shortest_edge": 90, "longest_edge": 2048}, "ignore_index": 255, "num_labels": 19, **_RESIZE},
-        },
-        (96, 128),
-    ),
-    "oneformer": (
-        "oneformer",
-        {
-            **{"image_processor_type": "OneFormerImageProcessor", "_max_size": 2048, "num_text": 234},
-            **{"class_info_file": "cityscapes_panoptic.json", "repo_path": "shi-labs/oneformer_demo"},
-            **{"size": {"shortest_edge": 90, "longest_edge": 2048}, "metadata": {"0": "road"}, **_RESIZE},
-        },
-        (90, 120),
-    ),
-    "sam": (
-        "sam",
-        {
-            **{"image_processor_type": "SamImageProcessor", "do_pad": True, "do_convert_rgb": True, **_RESIZE},
-            **{"pad_size": {"height": 1024, "width": 1024}, "size": {"longest_edge": 1024}},
-        },
-        (1024, 1024),
-    ),
-    "sam 2": (
-        "sam2_video",
-        {
-            **{"image_processor_type": "Sam2ImageProcessorFast", "default_to_square": True, "device": None, **_RESIZE},
-            **{"mask_size": {"height": 256, "width": 256}, "size": {"height": 1024, "width": 1024}},
-        },
-        (1024, 1024),
-    ),
-    "grounding dino": (
-        "grounding-dino",
-        {
-            **{"image_processor_type": "GroundingDinoImageProcessor", "format": "coco_detection", "do_pad": True},
-            **{"pad_size": None, "size": {"shortest_edge": 800, "longest_edge": 1333}, **_RESIZE},
-        },
-        (800, 1066),
-    ),
-}
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_image_settings_of_published_checkpoints_are_understood(name: str, tmp_path: Path) -> None:
-    kind, settings, size = PUBLISHED[name]
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
-    processor = load_image_processor(ModelFiles(name, tmp_path, None))
-    white = np.full((48, 64, 3), 255, np.uint8)
-    pixels = processor(images=white, input_data_format="channels_last", return_tensors="pt")["pixel_values"]
-    assert pixels.shape == (1, 3, *size)
-    mean, std = (torch.tensor(_COLOURS[key]) for key in ("image_mean", "image_std"))
-    torch.testing.assert_close(pixels[0, :, 0, 0], (1 - mean) / std)
-
-
 def test_a_network_is_loaded_frozen_and_whole(published: Path) -> None:
-    network = load_network(find_model(str(published)), CLASS, CPU)
+    loaded = load_network(find_model(str(published)), CLASS)
+    network = loaded.network
     assert not network.training
     assert not any(parameter.requires_grad for parameter in network.parameters())
     stored = load_file(published / "model.safetensors")
-    loaded = list(network.state_dict().values())
-    assert len(loaded) == len(stored)
+    tensors = list(network.state_dict().values())
+    assert loaded.matched == len(tensors) == len(stored)
+    assert loaded.unused == ()
     for tensor in stored.values():  # some have another name in memory than in the file
-        assert any(torch.equal(tensor, other) for other in loaded)
+        assert any(torch.equal(tensor, other) for other in tensors)
 
 
 def test_weights_that_lack_a_tensor_are_refused_instead_of_filled_with_random_numbers(folder: Path) -> None:
@@ -206,15 +138,60 @@ def test_weights_that_lack_a_tensor_are_refused_instead_of_filled_with_random_nu
     lost = "decode_head.classifier.weight"
     del tensors[lost]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=f"lacks 1 weights of {CLASS} \\({lost}\\)"):
-        load_network(find_model(str(folder)), CLASS, CPU)
+    with pytest.raises(UserError, match=rf"another network than {CLASS}: 1 missing \({lost}\)$"):
+        load_network(find_model(str(folder)), CLASS)
+
+
+def test_children_that_are_never_run_may_be_missing(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("decode_head")}
+    save_file(kept | {"other.weight": torch.zeros(1)}, folder / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_network(find_model(str(folder)), CLASS, may_miss=("decode_head",))
+    assert loaded.matched == len(kept)
+    assert loaded.unused == ("other.weight",)
+
+
+def test_weights_of_another_shape_are_refused(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["decode_head.classifier.bias"] = torch.zeros(5)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"cannot load|of another shape") as caught:
+        load_network(find_model(str(folder)), CLASS)
+    one_line(caught)
+
+
+def test_loading_draws_no_random_numbers(folder: Path) -> None:
+    state = torch.random.get_rng_state()
+    load_network(find_model(str(folder)), CLASS)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("why", ["gated", "no network"])
+def test_why_a_model_was_not_fetched_is_said(why: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer: Any = SimpleNamespace(headers={}, request=None)
+    gated = GatedRepoError("Access to model is restricted.", response=answer)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise gated if why == "gated" else ConnectionError("no route\nto host")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(UserError) as caught:
+        find_model("owner/model")
+    said = {"gated": "owner/model: its owner asks for consent", "no network": "was not fetched (no route to host)"}
+    assert said[why] in one_line(caught)
+
+
+def test_parts_are_loaded_with_settings_of_ones_own(published: Path) -> None:
+    files = find_model(str(published))
+    assert load_part(files, "ViTImageProcessorPil").size["height"] == 64
+    assert load_part(files, "ViTImageProcessorPil", size={"height": 32, "width": 32}).size["height"] == 32
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
 def test_damaged_files_are_one_line(file: str, folder: Path) -> None:
     (folder / file).write_bytes(b"nonsense")
     with pytest.raises(UserError, match=str(folder)) as caught:
-        load_network(find_model(str(folder)), CLASS, CPU)
+        load_network(find_model(str(folder)), CLASS)
     one_line(caught)
 
 
@@ -227,11 +204,4 @@ def test_a_config_that_does_not_say_its_type_is_refused(folder: Path) -> None:
 def test_without_transformers_the_extra_is_named(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'olivine\[vfm\]'"):
-        load_network(find_model(str(published)), CLASS, CPU)
-
-
-def test_half_precision_needs_a_gpu() -> None:
-    check_precision("fp32", CPU)
-    check_precision("bf16", torch.device("cuda"))
-    with pytest.raises(UserError, match=r"labeller.precision: fp16 needs a CUDA device, this run is on cpu"):
-        check_precision("fp16", CPU)
+        load_network(find_model(str(published)), CLASS)
