@@ -12,7 +12,13 @@ import torch
 from PIL import Image
 from skimage.segmentation import slic
 
+from olivine.data.augment import ImageAugment
+from olivine.data.datasets import NuScenesConfig, SplitConfig
+from olivine.data.prepare import Prepare, collate
+from olivine.data.voxelize import CylindricalVoxels
 from olivine.errors import MissingExtraError
+from olivine.labels.config import LabelConfig
+from olivine.labels.run import label
 from olivine.labels.superpixels import SlicConfig, SlicLabeller, _without_gaps
 
 
@@ -86,3 +92,29 @@ def test_a_real_image_is_cut_as_published():
     (segments,) = labeller().label([image])
     np.testing.assert_array_equal(segments, published(image))
     assert 100 <= segments.max() + 1 <= 200
+
+
+@pytest.mark.real
+def test_superpixels_of_real_images_and_the_points_in_them_are_read_as_training_reads_them(tmp_path):
+    if "OLIVINE_REAL_DATA" not in os.environ:
+        pytest.skip("OLIVINE_REAL_DATA names no folder of real samples")
+    root = Path(os.environ["OLIVINE_REAL_DATA"]) / "nuscenes-keyframe"
+    data = NuScenesConfig(root=root, version="v1.0-mini")
+    split = SplitConfig(split="all")
+    label(LabelConfig(data=data, out=tmp_path, labeller=SlicConfig(), batch_size=2, workers=1), progress=False)
+    (frame,) = data.model_copy(update={"superpixels": tmp_path}).open(split)
+    whole = ImageAugment(size=(800, 450), crop=False, flip=0, drop_cuboid=0)
+    sample = Prepare(CylindricalVoxels(), None, whole, segments=True)(frame, np.random.default_rng(0))
+    batch = collate([sample], seed=0)
+    pairs = batch.pairs
+    column, row = pairs.uv.round().long().T
+    number = batch.segments[pairs.image, row, column]
+    # At half size a pixel's superpixel is that of one of the four pixels it was made from.
+    for image, camera in enumerate(frame.cameras):
+        own = pairs.image == image
+        quarters = camera.segments()[: 2 * 450, : 2 * 800].reshape(450, 2, 800, 2).transpose(0, 2, 1, 3)
+        found = quarters[row[own], column[own]].reshape(-1, 4)
+        assert (found == number[own, None].numpy()).any(axis=1).all()
+    filled = torch.unique(pairs.image * 1000 + number)
+    assert 6 * 100 <= sum(int(part.max()) + 1 for part in batch.segments) <= 6 * 170
+    assert 450 <= len(filled) <= 650
