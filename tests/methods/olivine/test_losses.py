@@ -1,10 +1,9 @@
-import math
-
 import pytest
 import torch
 from torch.nn.functional import normalize
 
-from olivine.methods.olivine.losses import point_pixel_info_nce, weakly_supervised_contrastive
+from olivine.methods.contrast import info_nce
+from olivine.methods.olivine.losses import weakly_supervised_contrastive
 from oracles import losses as oracle
 
 TAU = 0.07
@@ -19,13 +18,6 @@ def _features(count, dim=8, seed=0, dtype=torch.float64):
 LABELS = torch.tensor([0, 3, 3, 255, 0, 3, 1, 255, 16, 0])
 
 
-@pytest.mark.parametrize("temperature", [0.07, 0.4, 1.0])
-def test_info_nce_equals_its_formula(temperature):
-    k, q = _features(10)
-    expected = oracle.info_nce(k.tolist(), q.tolist(), temperature)
-    assert float(point_pixel_info_nce(k, q, temperature)) == pytest.approx(expected, rel=1e-12)
-
-
 @pytest.mark.parametrize("form", ["published_code", "paper"])
 @pytest.mark.parametrize("temperature", [0.07, 1.0])
 def test_supervised_loss_equals_its_formula_without_unknown_pairs(form, temperature):
@@ -36,24 +28,12 @@ def test_supervised_loss_equals_its_formula_without_unknown_pairs(form, temperat
     )
 
 
-def test_info_nce_is_log_of_the_count_when_all_pixels_look_alike():
-    k = normalize(torch.ones(32, 4))
-    assert float(point_pixel_info_nce(k, k, TAU)) == pytest.approx(math.log(32), rel=1e-6)
-
-
-def test_info_nce_has_one_direction_the_softmax_over_pixels():
-    k = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
-    q = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    over_pixels = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(1))) / 2
-    assert float(point_pixel_info_nce(k, q, 1.0)) == pytest.approx(over_pixels, rel=1e-6)
-
-
 def test_supervised_loss_is_zero_for_one_class_and_info_nce_for_all_distinct():
     k, q = _features(10)
     one_class = torch.zeros(10, dtype=torch.int64)
     assert float(weakly_supervised_contrastive(k, q, one_class, TAU)) == pytest.approx(0, abs=1e-12)
     distinct = weakly_supervised_contrastive(k, q, torch.arange(10), TAU)
-    assert float(distinct) == pytest.approx(float(point_pixel_info_nce(k, q, TAU)), rel=1e-12)
+    assert float(distinct) == pytest.approx(float(info_nce(k, q, TAU)), rel=1e-12)
 
 
 def test_the_two_forms_have_equal_gradients():
@@ -68,7 +48,6 @@ def test_the_two_forms_have_equal_gradients():
 def test_gradients_match_finite_differences():
     k, q = (x.requires_grad_() for x in _features(7, dim=3))
     labels = torch.tensor([0, 1, 1, 0, 255, 2, 0])
-    assert torch.autograd.gradcheck(lambda k, q: point_pixel_info_nce(k, q, TAU), (k, q))
     assert torch.autograd.gradcheck(lambda k, q: weakly_supervised_contrastive(k, q, labels, TAU), (k, q))
 
 
@@ -86,23 +65,23 @@ def test_half_precision_features_lose_nothing_to_the_loss(dtype):
     k[:8] = q[:8] = normalize(torch.ones(8, 8)).to(dtype)  # e^{1/τ} = 1.6e6 is beyond float16
     labels = torch.arange(64) % 5
     wide = (k.double(), q.double())
-    nce, sup = point_pixel_info_nce(k, q, TAU), weakly_supervised_contrastive(k, q, labels, TAU)
-    assert nce.dtype == sup.dtype == torch.float32
-    assert float(nce) == pytest.approx(float(point_pixel_info_nce(*wide, TAU)), rel=1e-5)
+    sup = weakly_supervised_contrastive(k, q, labels, TAU)
+    assert sup.dtype == torch.float32
     assert float(sup) == pytest.approx(float(weakly_supervised_contrastive(*wide, labels, TAU)), rel=1e-5)
 
 
 def test_autocast_does_not_round_the_similarities():
     k, q = _features(64, dtype=torch.float32)
-    expected = point_pixel_info_nce(k, q, TAU)
+    labels = torch.arange(64) % 5
+    expected = weakly_supervised_contrastive(k, q, labels, TAU)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(point_pixel_info_nce(k, q, TAU), expected)
+        assert torch.equal(weakly_supervised_contrastive(k, q, labels, TAU), expected)
 
 
 @pytest.mark.parametrize("labels", [torch.zeros(0, dtype=torch.int64), torch.full((4,), 255)])
 def test_nothing_to_learn_is_zero_with_a_graph(labels):
     k, q = (x.requires_grad_() for x in _features(len(labels)))
-    loss = weakly_supervised_contrastive(k, q, labels, TAU) + point_pixel_info_nce(k[:0], q[:0], TAU)
+    loss = weakly_supervised_contrastive(k, q, labels, TAU)
     loss.backward()
     assert float(loss.detach()) == 0
     assert (k.grad == 0).all()
@@ -111,13 +90,11 @@ def test_nothing_to_learn_is_zero_with_a_graph(labels):
 
 def test_one_pair_costs_nothing():
     k, q = _features(1)
-    assert float(point_pixel_info_nce(k, q, TAU)) == 0
     assert float(weakly_supervised_contrastive(k, q, torch.tensor([3]), TAU)) == 0
 
 
 def test_the_published_number_of_pairs_is_affordable():
     k, q = (x.requires_grad_() for x in _features(4096, dim=64, dtype=torch.float32))
-    loss = point_pixel_info_nce(k, q, TAU) + weakly_supervised_contrastive(k, q, torch.arange(4096) % 16, TAU)
-    loss.backward()
+    weakly_supervised_contrastive(k, q, torch.arange(4096) % 16, TAU).backward()
     assert torch.isfinite(k.grad).all()
     assert torch.isfinite(q.grad).all()

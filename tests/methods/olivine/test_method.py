@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from methods.contract import MethodContract
+from methods.cross_modal_contract import CrossModalContract
 from methods.toys import ToyBackbone, toy_batch
 from olivine.backbones import MinkUNetConfig
 from olivine.config import dump, validate
@@ -36,17 +36,17 @@ def _numbers(losses):
     return {name: float(value.detach()) for name, value in losses.items()}
 
 
-class TestOlivine(MethodContract):
+class TestOlivine(CrossModalContract):
     def build(self):
         return _build()
 
 
-class TestOlivineWithoutWeakLabels(MethodContract):
+class TestOlivineWithoutWeakLabels(CrossModalContract):
     def build(self):
         return _build(0, supervised=False)
 
 
-class TestOlivineDebiasedAndContinuing(MethodContract):
+class TestOlivineDebiasedAndContinuing(CrossModalContract):
     def build(self):
         vmf = VmfConfig(warmup_fraction=0.2, estimator="debiased", continue_updates=True)
         return _build(vmf=vmf, sampling="category", supervised_form="paper")
@@ -129,19 +129,6 @@ def test_a_batch_with_only_unknown_labels_still_teaches_points():
     assert float(losses["loss_sup"]) == float(losses["pairs_sup"]) == 0
 
 
-def test_the_teacher_is_no_parameter_and_no_state_but_moves_along():
-    method = _method()
-    assert not any("teacher" in name or "encoder" in name for name in method.state_dict())
-    teachers = {id(p) for p in method.teacher.parameters()}
-    assert not teachers & {id(p) for p in method.parameters()}
-    method.train()
-    assert not method.teacher.training
-    method.double()
-    assert all(p.dtype == torch.float64 for p in method.teacher.parameters())
-    method.to("meta")
-    assert all(p.device.type == "meta" for p in method.teacher.parameters())
-
-
 def test_evaluation_leaves_the_class_statistics_alone():
     method = _method()
     method.eval()
@@ -163,15 +150,6 @@ def test_statistics_see_all_labelled_pairs_not_only_the_drawn_ones():
         np.testing.assert_allclose(method.supervision.statistics.z[label].numpy(), 0.3 * mean, rtol=1e-5, atol=1e-7)
 
 
-def test_half_precision_autocast_gives_a_finite_loss_and_gradients():
-    method = _method()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = method(toy_batch())["loss"]
-    loss.backward()
-    assert loss.dtype == torch.float32
-    assert all(torch.isfinite(p.grad).all() for p in method.parameters())
-
-
 def test_views_ask_for_weak_labels_only_where_they_are_used():
     assert _method().views.weak_labels
     assert not _method(0, supervised=False).views.weak_labels
@@ -185,11 +163,6 @@ def test_supervision_without_weak_classes_is_the_users_mistake():
 def test_a_mask_value_beyond_its_manifest_is_the_users_mistake():
     with pytest.raises(UserError, match="value 3, but its manifest names 3 classes"):
         _method(weak_classes=3)(toy_batch(classes=4))
-
-
-def test_a_batch_without_images_is_refused():
-    with pytest.raises(ValueError, match="images and pairs"):
-        _method()(replace(toy_batch(), images=None))
 
 
 def test_a_run_too_short_for_its_warmup_says_so():

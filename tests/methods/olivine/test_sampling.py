@@ -5,7 +5,6 @@ from scipy.stats import gaussian_kde
 
 from olivine.methods.olivine.sampling import (
     density_category_weights,
-    draw_uniform,
     draw_weighted,
     pair_weights,
     range_density,
@@ -106,8 +105,6 @@ def test_weighted_draw_is_distinct_deterministic_and_skips_weight_zero():
 def test_asking_for_more_than_there_is_gives_all():
     weights = torch.tensor([0.0, 1.0, 0.0, 2.0, 3.0])
     assert sorted(draw_weighted(weights, 4096, _generator()).tolist()) == [1, 3, 4]
-    assert sorted(draw_uniform(5, 4096, _generator()).tolist()) == [0, 1, 2, 3, 4]
-    assert draw_uniform(0, 4096, _generator()).shape == (0,)
 
 
 def test_weighted_draw_follows_the_weights_first_and_after_removal():
@@ -121,13 +118,6 @@ def test_weighted_draw_follows_the_weights_first_and_after_removal():
     expected.fill_diagonal_(0)
     deviation = (counts / trials - expected).abs() / (expected * (1 - expected) / trials).sqrt().clamp_min(1e-9)
     assert float(deviation.max()) < 4
-
-
-def test_uniform_draw_is_uniform():
-    generator, counts = _generator(), torch.zeros(10)
-    for _ in range(5_000):
-        counts[draw_uniform(10, 3, generator)] += 1
-    assert float((counts / 5_000 - 0.3).abs().max()) < 4 * (0.3 * 0.7 / 5_000) ** 0.5
 
 
 def test_a_full_size_batch_is_weighted_without_a_table_of_pairs():

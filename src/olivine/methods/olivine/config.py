@@ -8,11 +8,11 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from olivine.backbones import BackboneConfig
 from olivine.config import Config
+from olivine.methods.cross_modal import CrossModalConfig
 from olivine.methods.olivine.losses import SupervisedForm
 from olivine.methods.olivine.method import Olivine
 from olivine.methods.olivine.sampling import Sampling
 from olivine.methods.olivine.vmf import VmfConfig
-from olivine.teachers import TeacherCacheConfig, TeacherConfig, with_cache
 
 
 class LossWeights(Config):
@@ -26,16 +26,11 @@ class LossWeights(Config):
     """Consistency with the class densities."""
 
 
-class OlivineConfig(Config):
+class OlivineConfig(CrossModalConfig):
     """Fine-grained image-to-LiDAR contrastive distillation."""
 
     name: Literal["olivine"] = "olivine"
     """Chooses this method."""
-    teacher: TeacherConfig
-    """The frozen image encoder."""
-    teacher_cache: TeacherCacheConfig | None = None
-    """Keep the teacher's features on disk, in half precision; null computes them in every step. Needs images that
-    stay the same: `images.crop` and `images.flip` off."""
     feature_dim: int = Field(default=64, ge=2)
     """Size of the embedding that points and pixels share."""
     temperature: PositiveFloat = 0.07
@@ -67,5 +62,4 @@ class OlivineConfig(Config):
             UserError: `supervised` without weak classes, or the teacher's weights cannot be read.
         """
         network = backbone.build(in_channels, self.feature_dim, class_head=self.supervised, normalize=True)
-        teacher = with_cache(self.teacher.build(), self.teacher_cache, self.teacher)
-        return Olivine(self, network, teacher, weak_classes)
+        return Olivine(self, network, self.build_teacher(), weak_classes)

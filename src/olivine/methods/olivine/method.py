@@ -13,7 +13,6 @@ class, and the consistency of each class with its von Mises–Fisher density.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,12 +21,12 @@ from torch import Tensor, nn
 from olivine.data.batch import Batch, PixelPairs
 from olivine.data.masks import UNKNOWN
 from olivine.errors import OlivineWarning, UserError
-from olivine.methods.base import Method, Views
+from olivine.methods.contrast import draw_uniform, info_nce
+from olivine.methods.cross_modal import CrossModalMethod
 from olivine.methods.diagnostics import embedding_diagnostics
-from olivine.methods.olivine.losses import point_pixel_info_nce, weakly_supervised_contrastive
-from olivine.methods.olivine.sampling import draw_uniform, draw_weighted, pair_weights
+from olivine.methods.olivine.losses import weakly_supervised_contrastive
+from olivine.methods.olivine.sampling import draw_weighted, pair_weights
 from olivine.methods.olivine.vmf import ClassStatistics
-from olivine.sparse import SparseTensor
 from olivine.teachers import ImageHead, Teacher
 
 if TYPE_CHECKING:
@@ -90,11 +89,10 @@ class Supervision(nn.Module):
         return contrast, self.statistics.loss(features, pairs.label)
 
 
-class Olivine(Method):
+class Olivine(CrossModalMethod):
     """The method: loss = ½ L_ppkt + ½ L_sup + L_vmf with the published weights.
 
-    Every forward pass in training mode counts as one update of the class statistics. The teacher is frozen, made anew
-    from its configuration, and therefore neither a parameter nor part of the state; it does follow `to(device)`.
+    Every forward pass in training mode counts as one update of the class statistics.
 
     Args:
         config: the settings.
@@ -104,7 +102,6 @@ class Olivine(Method):
         weak_classes: number of classes of the weak labels, 0 where there are none.
 
     Attributes:
-        teacher: the frozen image encoder.
         image_head: projects image features to point level.
         supervision: the part that weak labels teach, None where `config.supervised` is off.
 
@@ -113,25 +110,15 @@ class Olivine(Method):
     """
 
     def __init__(self, config: OlivineConfig, backbone: nn.Module, teacher: Teacher, weak_classes: int) -> None:
-        super().__init__()
+        super().__init__(config, backbone, teacher, weak_labels=config.supervised)
         if config.supervised and weak_classes < 1:
             raise UserError(
                 "method.supervised: true needs weak labels, and the data has none; "
                 "name a mask folder with data.masks=..., or set method.supervised=false"
             )
         self.config = config
-        self.views = Views(images=True, weak_labels=config.supervised, still_images=config.teacher_cache is not None)
-        self.sources["teacher"] = teacher.source
-        self.backbone = backbone
-        # A tuple hides it from the module tree: it is in no state dict and costs DistributedDataParallel nothing.
-        self._hidden = (teacher,)
         self.image_head = ImageHead(teacher.channels, config.feature_dim)
         self.supervision = Supervision(config, teacher.channels, weak_classes) if config.supervised else None
-
-    @property
-    def teacher(self) -> Teacher:
-        """The frozen image encoder."""
-        return self._hidden[0]
 
     def set_progress(self, step: int, total_steps: int) -> None:
         """Told before each optimizer step; starts L_vmf at step T.
@@ -167,19 +154,15 @@ class Olivine(Method):
             ValueError: the batch holds no images or no pairs.
             UserError: a weak label is neither a class of the mask manifest nor unknown.
         """
-        images, pairs = batch.images, batch.pairs
-        if images is None or pairs is None:
-            raise ValueError("OLIVINE learns from images and pairs, and the batch holds none (see Olivine.views)")
+        images, pairs = self.seen(batch)
         uniform, weighted = self._draw(pairs, batch.generator())
         with self.stage("teacher"):
             drawn = torch.cat([uniform, weighted])
             image_features = self.teacher.sample(images, pairs.image[drawn], pairs.uv[drawn])
-        with self.stage("backbone"):
-            embedded = self.backbone(SparseTensor(batch.cloud.features, batch.cloud.coordinates))
-        levels: tuple[SparseTensor, ...] = (embedded,) if self.supervision is None else embedded
+        levels = self.embed(batch)
         with self.stage("loss"):
             k, q = levels[0].features[pairs.voxel[uniform]], self.image_head(image_features[: len(uniform)])
-            ppkt = point_pixel_info_nce(k, q, self.config.temperature)
+            ppkt = info_nce(k, q, self.config.temperature)
             losses = {"loss": self.config.weights.ppkt * ppkt, "loss_ppkt": ppkt.detach()}
             if self.supervision is not None:
                 rest = image_features[len(uniform) :]
@@ -213,9 +196,3 @@ class Olivine(Method):
             **{f"kappa/{index}": value for index, value in enumerate(kappa)},
             **{f"resultant/{index}": value for index, value in enumerate(resultant)},
         }
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Olivine:
-        """Carry the hidden teacher along wherever `to`, `cuda` or `double` take the method."""
-        self.teacher._apply(fn)  # type: ignore[no-untyped-call]
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        return self

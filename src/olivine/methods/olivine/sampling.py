@@ -1,4 +1,4 @@
-"""Which pairs a step learns from: uniformly drawn ones, or ones that even out range and class.
+"""Which pairs weak labels teach in a step: a draw that evens out range and class.
 
 LiDAR points crowd near the sensor and in a few classes; density- and category-aware sampling draws pair i with
 probability ∝ 1 / (f(ρ_i) · n_{y_i}), where f is the density of pairs over the range ρ and n_y the number of pairs of
@@ -77,15 +77,6 @@ def density_category_weights(range_m: Tensor, labels: Tensor, bin_m: float) -> T
         [P] float64 probabilities; see `pair_weights`.
     """
     return pair_weights("density_category", range_m, labels, bin_m)
-
-
-def draw_uniform(total: int, count: int, generator: torch.Generator) -> Tensor:
-    """Draw `count` of `total` pairs uniformly without replacement, or all where there are fewer.
-
-    Returns:
-        [min(count, total)] int64 distinct indices, on the CPU.
-    """
-    return torch.randperm(total, generator=generator)[:count]
 
 
 def draw_weighted(weights: Tensor, count: int, generator: torch.Generator) -> Tensor:

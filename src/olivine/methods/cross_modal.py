@@ -1,0 +1,94 @@
+"""What methods have in common in which a frozen image network teaches the backbone through point-pixel pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from olivine.config import Config
+from olivine.data.batch import Batch, PixelPairs
+from olivine.methods.base import Method, Views
+from olivine.sparse import SparseTensor
+from olivine.teachers import Teacher, TeacherCacheConfig, TeacherConfig, with_cache
+
+
+class CrossModalConfig(Config):
+    """The settings that every method with an image teacher has."""
+
+    name: str
+    """Chooses the method."""
+    teacher: TeacherConfig
+    """The frozen image encoder."""
+    teacher_cache: TeacherCacheConfig | None = None
+    """Keep the teacher's features on disk, in half precision; null computes them in every step. Needs images that
+    stay the same: `images.crop` and `images.flip` off."""
+
+    def build_teacher(self) -> Teacher:
+        """The teacher, behind its cache where there is one.
+
+        Raises:
+            UserError: its weights cannot be read.
+        """
+        return with_cache(self.teacher.build(), self.teacher_cache, self.teacher)
+
+
+class CrossModalMethod(Method):
+    """A method with a frozen image teacher.
+
+    The teacher is made anew from its configuration, and therefore neither a parameter nor part of the state; it does
+    follow `to(device)`.
+
+    Args:
+        config: the settings.
+        backbone: called on a `SparseTensor`; returns unit features, rows as in its input.
+        teacher: the frozen image encoder.
+        weak_labels: ask for the weak label of every pair.
+        segments: ask for superpixels.
+    """
+
+    def __init__(
+        self,
+        config: CrossModalConfig,
+        backbone: nn.Module,
+        teacher: Teacher,
+        *,
+        weak_labels: bool = False,
+        segments: bool = False,
+    ) -> None:
+        super().__init__()
+        self.views = Views(
+            images=True, weak_labels=weak_labels, segments=segments, still_images=config.teacher_cache is not None
+        )
+        self.sources["teacher"] = teacher.source
+        self.backbone = backbone
+        # A tuple hides it from the module tree: it is in no state dict and costs DistributedDataParallel nothing.
+        self._hidden = (teacher,)
+
+    @property
+    def teacher(self) -> Teacher:
+        """The frozen image encoder."""
+        return self._hidden[0]
+
+    def seen(self, batch: Batch) -> tuple[Tensor, PixelPairs]:
+        """The images and the pairs of a batch.
+
+        Raises:
+            ValueError: the batch holds none.
+        """
+        if batch.images is None or batch.pairs is None:
+            name = type(self).__name__
+            raise ValueError(f"{name} learns from images and pairs, and the batch holds none (see {name}.views)")
+        return batch.images, batch.pairs
+
+    def embed(self, batch: Batch) -> tuple[SparseTensor, ...]:
+        """What each head of the backbone says of the voxels of a batch; timed as the stage `backbone`."""
+        with self.stage("backbone"):
+            embedded = self.backbone(SparseTensor(batch.cloud.features, batch.cloud.coordinates))
+        return embedded if isinstance(embedded, tuple) else (embedded,)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CrossModalMethod:
+        """Carry the hidden teacher along wherever `to`, `cuda` or `double` take the method."""
+        self.teacher._apply(fn)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
