@@ -1,0 +1,70 @@
+"""PointContrast (Xie et al., arXiv 2007.10985): matching voxels of two views get the same feature, others do not.
+
+first view ── backbone ─ features at the matches ─┬─ InfoNCE
+second view ─ backbone ─ features at the matches ─┘
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from olivine.data.batch import Batch, Cloud
+from olivine.methods.base import Method, Views
+from olivine.methods.contrast import info_nce
+from olivine.methods.diagnostics import embedding_diagnostics
+from olivine.methods.pointcontrast.matches import draw_matches
+from olivine.sparse import SparseTensor
+
+if TYPE_CHECKING:
+    from olivine.methods.pointcontrast.config import PointContrastConfig
+
+
+class PointContrast(Method):
+    """The method: PointInfoNCE over the drawn matches, each voxel of the first view against those of the second.
+
+    As published, the negatives are those of this process, and each view goes through the backbone by itself, so that
+    each is normalised by its own statistics.
+
+    Args:
+        config: the settings.
+        backbone: called on a `SparseTensor`; returns unit features, rows as in its input.
+    """
+
+    def __init__(self, config: PointContrastConfig, backbone: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.views = Views(second=config.second, match=True)
+        self.backbone = backbone
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Loss of one batch.
+
+        Args:
+            batch: with a second view and its matches.
+
+        Returns:
+            `loss`, and for the log the number of `matches` in the batch, how many were drawn (`matches_drawn`), and
+            the diagnostics of the embedding.
+
+        Raises:
+            ValueError: the batch holds no second view or no matches.
+        """
+        second = batch.second
+        if second is None or second.match is None:
+            raise ValueError("PointContrast learns from two views and their matches (see PointContrast.views)")
+        drawn = draw_matches(second.match, self.config.matches, batch.generator()).to(second.match.device)
+        with self.stage("backbone"):
+            k, q = self._embed(batch.cloud)[drawn[:, 0]], self._embed(second.cloud)[drawn[:, 1]]
+        with self.stage("loss"):
+            loss = info_nce(k, q, self.config.temperature)
+            counts = {"matches": len(second.match), "matches_drawn": len(drawn)}
+            logged = {name: torch.tensor(float(count)) for name, count in counts.items()}
+            return {"loss": loss} | logged | embedding_diagnostics(k, q)
+
+    def _embed(self, cloud: Cloud) -> Tensor:
+        """[V, D] unit features of a view's voxels."""
+        embedded: SparseTensor = self.backbone(SparseTensor(cloud.features, cloud.coordinates))
+        return embedded.features
