@@ -1,32 +1,67 @@
 import numpy as np
+import pytest
 
 from olivine.data.occlusion import visible
 
-SIZE = (1600, 900)  # cells of 10 pixels
+AROUND = [(-6, -5), (7, -4), (-5, 6), (6, 7)]
+"""Offsets of four pixels, one in each quarter about another."""
 
 
 def seen(*points, tolerance_m=0.0):
     u, v, depth_m = np.array(points, np.float64).T
-    return visible(np.stack((u, v), axis=1), depth_m, SIZE, tolerance_m).tolist()
+    return visible(np.stack((u, v), axis=1), depth_m, tolerance_m).tolist()
 
 
-def test_a_point_behind_another_is_hidden_beyond_the_tolerance_and_five_percent_of_depth():
-    assert seen((805, 455, 20.0), (806, 456, 20.9)) == [True, True]
-    assert seen((805, 455, 20.0), (806, 456, 21.1)) == [True, False]
-    assert seen((805, 455, 20.0), (806, 456, 21.1), tolerance_m=0.2) == [True, True]
+def surrounded(depth_m, offsets=AROUND, others_m=20.0):
+    return [(800, 450, depth_m), *((800 + du, 450 + dv, others_m) for du, dv in offsets)]
 
 
-def test_points_hide_others_in_the_next_cell_but_not_beyond():
-    for du, dv in ((10, 0), (-10, 0), (0, 10), (0, -10), (10, 10), (-10, -10)):
-        assert seen((805, 455, 5.0), (805 + du, 455 + dv, 50.0)) == [True, False]
-        assert seen((805, 455, 5.0), (805 + 2 * du, 455 + 2 * dv, 50.0)) == [True, True]
+def plane(normal, offset_m, columns=60, rows=20):
+    """Pixels on a raster, and their depth on the plane `normal · x = offset_m` seen by a camera of focal length 700."""
+    u, v = (axis.reshape(-1) for axis in np.meshgrid(np.arange(columns) * 8.0 + 3, np.arange(rows) * 8.0 + 10))
+    depth_m = offset_m / (normal[0] * u / 700 + normal[1] * v / 700 + normal[2])
+    return np.stack((u, v), axis=1), depth_m
 
 
-def test_the_edges_of_the_image_are_cells_like_others():
-    corners = [(u, v, 5.0) for u in (-0.4, 1599.4) for v in (-0.4, 899.4)]
-    assert seen(*corners) == [True] * 4
-    assert seen(*corners, (1599.4, 899.4, 9.0))[-1] is False
+def test_a_point_among_nearer_ones_is_hidden_beyond_the_tolerance_and_five_percent_of_depth():
+    assert seen(*surrounded(20.9)) == [True] * 5
+    assert seen(*surrounded(21.1)) == [False] + [True] * 4
+    assert seen(*surrounded(21.1), tolerance_m=0.2) == [True] * 5
 
 
-def test_no_points_are_no_trouble():
-    assert visible(np.zeros((0, 2)), np.zeros(0), SIZE, 0.5).shape == (0,)
+@pytest.mark.parametrize("side", [(0, 1), (2, 3), (0, 2), (1, 3)])
+def test_a_point_beside_nearer_ones_is_seen(side):
+    assert seen(*surrounded(50, [AROUND[i] for i in side]))[0]
+
+
+@pytest.mark.parametrize("corners", [(0, 3), (1, 2)])
+def test_nearer_points_on_opposite_sides_hide_a_point(corners):
+    assert not seen(*surrounded(50, [AROUND[i] for i in corners]))[0]
+
+
+def test_a_nearer_point_on_the_very_pixel_hides_a_point():
+    assert seen((800, 450, 20), (800, 450, 50), (900, 450, 20)) == [True, False, True]
+
+
+@pytest.mark.parametrize("normal", [(0, 1, 0), (0.7, 0, 0.05), (0.1, 1, 0.02)])
+def test_nothing_of_a_plane_is_hidden_however_steeply_it_is_seen(normal):
+    uv, depth_m = plane(normal, 1.6)
+    assert depth_m.max() / depth_m.min() > 5
+    assert visible(uv, depth_m, 0.0).all()
+
+
+def test_a_wall_is_hidden_behind_a_near_board_and_seen_around_it():
+    wall, wall_m = plane((0, 0, 1), 40.0)
+    board = wall[(np.abs(wall - (240, 90)) < 40).all(axis=1)] + (3.1, 2.9)
+    uv, depth_m = np.concatenate((wall, board)), np.concatenate((wall_m, np.full(len(board), 10.0)))
+    hidden = ~visible(uv, depth_m, 0.5)
+    assert not hidden[len(wall) :].any()
+    inside = (np.abs(wall - (243, 93)) < 33).all(axis=1)
+    outside = (np.abs(wall - (243, 93)) > 45).any(axis=1)
+    assert hidden[: len(wall)][inside].all()
+    assert not hidden[: len(wall)][outside].any()
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_few_points_are_no_trouble(count):
+    assert visible(np.zeros((count, 2)), np.arange(count) * 9.0 + 1, 0.5).tolist() == [True] * count

@@ -118,11 +118,11 @@ def test_the_occlusion_filter_drops_pairs_behind_a_wall(tmp_path):
     wall = frame.points_lidar_m.copy()
     y, z = np.meshgrid(np.linspace(-4, 4, 50), np.linspace(-2, 2, 30))
     wall[:1500] = np.stack((np.full(1500, 5.0), y.reshape(-1), z.reshape(-1)), 1)
-    wall[1500:] = [20, 0.3, 0.2]
-    frame = replace(frame, points_lidar_m=wall)
+    wall[1500:1540] = np.random.default_rng(0).uniform((20, -4, -2), (20, 4, 2), (40, 3))
+    frame = replace(frame, points_lidar_m=wall[:1540], intensity=frame.intensity[:1540], labels=None)
     everything = find_pairs(frame)
     seen = find_pairs(frame, occlusion_m=0.5)
-    assert (everything.point >= 1500).sum() == 1500
+    assert (everything.point >= 1500).sum() == 40
     assert (seen.point >= 1500).sum() == 0
     assert (seen.point < 1500).sum() == (everything.point < 1500).sum() > 500
     assert PairConfig().occlusion_m is None

@@ -213,8 +213,8 @@ def find_pairs(
         labels: read the masks and look up each pair's weak label; otherwise every label is 255.
         min_depth_m: pairs must be deeper than this.
         border_px: pairs must lie strictly inside the image by this much on every side: `border < u < width - border`.
-        occlusion_m: where given, drop points that lie this much behind the nearest point in their image
-            neighbourhood (see `olivine.data.occlusion`); None keeps all, as in the published recipe.
+        occlusion_m: where given, drop points that nearer ones surround in the image, nearer by this much (see
+            `olivine.data.occlusion`); None keeps all, as in the published recipe.
 
     Returns:
         The pairs of all cameras.
@@ -232,7 +232,7 @@ def find_pairs(
             inside &= (uv[:, 0] < width - border_px) & (uv[:, 1] < height - border_px)
         point = np.flatnonzero(inside)
         if occlusion_m is not None:
-            point = point[visible(uv[point], depth_m[point], camera.size, occlusion_m)]
+            point = point[visible(uv[point], depth_m[point], occlusion_m)]
         mask = camera.mask() if labels else None
         parts.append(
             Pairs(

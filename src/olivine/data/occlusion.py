@@ -1,38 +1,40 @@
 """Which projected points a camera can really see.
 
 LiDAR and camera sit apart, so a point behind an object may fall on the object's pixels. The published recipe keeps
-those pairs; this filter drops them. It is a depth buffer on coarse cells: a point is hidden when another point in
-its cell or in one of the 8 around it is nearer by more than a tolerance.
+those pairs; this filter drops them. A point is hidden when nearer points surround it in the image. Being nearer alone
+proves nothing: of the road ahead and of a wall beside it every point has nearer ones at its side, yet all are seen.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
-_CELLS_ACROSS = 160
+_NEIGHBOURS = 16  # in the image; two or three rings of a LiDAR up and down
 
 
-def visible(
-    uv: NDArray[np.float64], depth_m: NDArray[np.float64], size: tuple[int, int], tolerance_m: float
-) -> NDArray[np.bool_]:
+def visible(uv: NDArray[np.float64], depth_m: NDArray[np.float64], tolerance_m: float) -> NDArray[np.bool_]:
     """Tell visible points from hidden ones.
 
-    The tolerance grows with depth (5 % of it), since ground seen at a grazing angle covers metres within one cell.
+    Of the 16 nearest points in the image, those count that are nearer to the camera by more than the tolerance and 5 %
+    of their depth. A point is hidden where such points lie on opposite sides of it: above left and below right, or
+    above right and below left; or where one has its very pixel.
 
     Args:
-        uv: [P, 2] pixel positions inside the image.
+        uv: [P, 2] pixel positions.
         depth_m: [P] depth along the optical axis, metres.
-        size: (width, height) of the image, pixels; cells are 1/160 of the width.
-        tolerance_m: how much nearer the nearest neighbour must be for a point to count as hidden, metres.
+        tolerance_m: how much nearer others must be, metres.
 
     Returns:
         [P] bool.
     """
-    cell_px = size[0] / _CELLS_ACROSS
-    column, row = np.maximum(uv / cell_px, 0).astype(np.int64).T
-    nearest = np.full((int(size[1] / cell_px) + 3, _CELLS_ACROSS + 3), np.inf)
-    np.minimum.at(nearest, (row + 1, column + 1), depth_m)
-    around = np.lib.stride_tricks.sliding_window_view(nearest, (3, 3)).min(axis=(2, 3))
-    seen: NDArray[np.bool_] = depth_m <= around[row, column] * 1.05 + tolerance_m
-    return seen
+    if len(uv) < 3:
+        return np.ones(len(uv), np.bool_)
+    _, others = cKDTree(uv).query(uv, k=min(_NEIGHBOURS + 1, len(uv)))
+    du, dv = np.moveaxis(uv[others] - uv[:, None], 2, 0)
+    nearer = depth_m[others] * 1.05 + tolerance_m < depth_m[:, None]
+    falling = (nearer & (du < 0) & (dv < 0)).any(axis=1) & (nearer & (du > 0) & (dv > 0)).any(axis=1)
+    rising = (nearer & (du < 0) & (dv > 0)).any(axis=1) & (nearer & (du > 0) & (dv < 0)).any(axis=1)
+    same = (nearer & (du == 0) & (dv == 0)).any(axis=1)
+    return np.asarray(~(falling | rising | same))

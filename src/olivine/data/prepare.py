@@ -42,7 +42,7 @@ class PairConfig(Config):
     """Pairs must lie strictly inside the image by this, pixels."""
 
     occlusion_m: float | None = Field(default=None, ge=0)
-    """Drop points that lie this much behind others in their image neighbourhood, metres; null keeps all, as
+    """Drop points that others surround in the image which are nearer by this much, metres; null keeps all, as
     published."""
 
     drop_unseen: bool = False
