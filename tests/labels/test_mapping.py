@@ -79,7 +79,10 @@ def test_classes_of_one_name_stay_themselves_in_the_nuscenes_mapping():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"masks": {"road": "ground", "car": "cra", "sky": None}}, "masks.car: unknown class 'cra'; the classes are car, ground"),
+        (
+            {"masks": {"road": "ground", "car": "cra", "sky": None}},
+            "masks.car: unknown class 'cra'; the classes are car, ground",
+        ),
         ({"points": {**TREE["points"], "bus": "bus"}}, "points.bus: unknown class 'bus'; the classes are car, ground"),
         ({"classes": ["car", "ground", "car"]}, "classes must name 1 to 255 classes, each once"),
         ({"classes": ["car", "ground", "tree"]}, "no points become 'tree'"),

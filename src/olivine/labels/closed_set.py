@@ -140,7 +140,7 @@ class ClosedSetLabeller(Labeller):
             "label_map": named,
             "label_map_source": self.label_map.source,
             "min_confidence": self.config.min_confidence,
-            **self.runner.provenance(),
+            **self.config.run_provenance(),
         }
 
     def _mask(self, maps: ClassMaps, shape: tuple[int, ...]) -> U8:

@@ -78,13 +78,13 @@ class GroundedSamLabeller(Labeller):
 
     def __init__(self, config: GroundedSamConfig, device: torch.device) -> None:
         self.config = config
-        self.runner = config.runner(device)
+        runner = config.runner(device)
         self.prompts = load_prompts(config.prompts)
         local = config.local_files_only
         detector = find_model(config.detector, revision=config.detector_revision, local_files_only=local)
         segmenter = find_model(config.segmenter, revision=config.segmenter_revision, local_files_only=local)
-        self.detector = Detector(detector, self.prompts, self.runner)
-        self.segmenter = SegmentAnything(segmenter, self.runner)
+        self.detector = Detector(detector, self.prompts, runner)
+        self.segmenter = SegmentAnything(segmenter, runner)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -112,7 +112,7 @@ class GroundedSamLabeller(Labeller):
             "prompts": self.prompts.as_json(),
             "prompts_source": self.prompts.source,
             **{name: getattr(self.config, name) for name in settings},
-            **self.runner.provenance(),
+            **self.config.run_provenance(),
         }
 
     def _masks(self, view: View, boxes: NDArray[np.float32]) -> Iterator[NDArray[np.bool_]]:

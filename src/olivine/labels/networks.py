@@ -70,6 +70,11 @@ class NetworkConfig(Config):
             )
         return Runner(device, self.precision, self.images_at_once if on_gpu else 1)
 
+    def run_provenance(self) -> dict[str, object]:
+        """What may decide the last bits of an answer: how networks run, and the libraries that run them."""
+        versions = {"torch": torch.__version__, "transformers": str(library().__version__)}
+        return {"precision": self.precision, "images_at_once": self.images_at_once, **versions}
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -136,11 +141,6 @@ class Runner:
                 names = prepared[positions[0]].keys()
                 inputs = {name: torch.cat([prepared[row][name] for row in filled]).to(self.device) for name in names}
                 yield Batch(tuple(positions), inputs)
-
-    def provenance(self) -> dict[str, object]:
-        """What of this may decide the last bits of an answer, and the libraries whose versions may."""
-        versions = {"torch": torch.__version__, "transformers": str(library().__version__)}
-        return {"precision": self.precision, "images_at_once": self.images_at_once, **versions}
 
 
 def load_image_processor(files: ModelFiles) -> Any:

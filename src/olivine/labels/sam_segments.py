@@ -87,9 +87,9 @@ class SamSegmentsLabeller(Labeller):
 
     def __init__(self, config: SamSegmentsConfig, device: torch.device) -> None:
         self.config = config
-        self.runner = config.runner(device)
+        runner = config.runner(device)
         files = find_model(config.model, revision=config.revision, local_files_only=config.local_files_only)
-        self.segmenter = SegmentAnything(files, self.runner)
+        self.segmenter = SegmentAnything(files, runner)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ class SamSegmentsLabeller(Labeller):
             "labeller": self.config.name,
             "segmenter": self.segmenter.files.provenance(),
             **{name: getattr(self.config, name) for name in ("points_per_side", *thresholds, "points_at_once")},
-            **self.runner.provenance(),
+            **self.config.run_provenance(),
         }
 
     def _segments(self, view: View) -> NDArray[np.uint16]:
