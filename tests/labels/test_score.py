@@ -130,9 +130,10 @@ def test_filters_on_depth_border_and_occlusion_are_those_asked_for(root):
     write_frame(root, HAND_MADE, stripes())
     assert score_masks(settings(root, min_depth_m=0.5)).confusion.sum() == 11
     assert score_masks(settings(root, border_px=0.5)).confusion.sum() == 10 + 4
-    write_frame(root, [(24.0, 16.0, 5.0, "car"), (24.0, 16.0, 30.0, "road")], stripes())
-    assert score_masks(settings(root)).confusion[:2, 0].tolist() == [1, 1]
-    assert score_masks(settings(root, occlusion_m=1.0)).confusion[:2, 0].tolist() == [1, 0]
+    around = [(23.0, 15.0, 5.0, "car"), (25.0, 17.0, 5.0, "car")]
+    write_frame(root, [*around, (24.0, 16.0, 30.0, "road")], stripes())
+    assert score_masks(settings(root)).confusion[:2, 0].tolist() == [2, 1]
+    assert score_masks(settings(root, occlusion_m=1.0)).confusion[:2, 0].tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("nulls", [False, True])
@@ -348,4 +349,4 @@ def test_real_masks_of_a_small_cityscapes_network_score_as_measured():
     assert iou["road"] > 0.75 > iou["vegetation"] > iou["sidewalk"]
     # Points behind what a pixel shows are no mistakes of the labeller.
     assert seen.confusion.sum() < everything.confusion.sum()
-    assert seen.where_labelled.accuracy > everything.where_labelled.accuracy + 0.01
+    assert seen.where_labelled.accuracy > everything.where_labelled.accuracy + 0.005

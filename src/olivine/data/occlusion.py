@@ -29,7 +29,7 @@ def visible(uv: NDArray[np.float64], depth_m: NDArray[np.float64], tolerance_m: 
     Returns:
         [P] bool.
     """
-    if len(uv) < 3:
+    if len(uv) < 2:
         return np.ones(len(uv), np.bool_)
     _, others = cKDTree(uv).query(uv, k=min(_NEIGHBOURS + 1, len(uv)))
     du, dv = np.moveaxis(uv[others] - uv[:, None], 2, 0)
