@@ -64,4 +64,7 @@ def test_a_wall_is_hidden_behind_a_near_board_and_seen_around_it():
 
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_few_points_are_no_trouble(count):
-    assert visible(np.zeros((count, 2)), np.arange(count) * 9.0 + 1, 0.5).tolist() == [True] * count
+    assert (
+        visible(9.0 * np.arange(2 * count).reshape(count, 2), np.arange(count) * 9.0 + 1, 0.5).tolist()
+        == [True] * count
+    )
