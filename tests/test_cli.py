@@ -23,7 +23,7 @@ COMMANDS = {
     "demo": ["[KEY=VALUE]..."],
     "simulate": ["OUT", "[KEY=VALUE]..."],
     "check": ["DATA", "--json", "--pictures"],
-    "label": ["RECIPE", "[KEY=VALUE]...", "--shard", "--score", "--json"],
+    "label": ["RECIPE", "[KEY=VALUE]...", "--shard", "--ray", "--score", "--json"],
     "pretrain": ["RECIPE", "[KEY=VALUE]...", "--resume"],
     "segment": ["RECIPE", "[KEY=VALUE]...", "--resume", "--json"],
     "evaluate": ["RUN", "[KEY=VALUE]...", "--json"],

@@ -95,16 +95,19 @@ def label(
     shard: Annotated[
         str | None, typer.Option(help="Every n-th frame from the i-th; for job arrays.", metavar="I/N")
     ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Spread over a Ray cluster: local starts one, auto finds one.", metavar="ADDRESS")
+    ] = None,
     score: Annotated[bool, typer.Option("--score", help="Score masks by labelled LiDAR; other recipes.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Weak labels for every camera image. Continues where it was stopped. Exit 1 when images could not be read."""
-    if score and shard is not None:
-        raise UserError("--score scores the masks of all shards; leave --shard out")
+    if score and (shard is not None or ray is not None):
+        raise UserError("--score scores the masks of all shards in one process; leave --shard and --ray out")
     if score:
         _score(recipe, overrides, as_json=as_json)
     else:
-        _label(recipe, overrides, shard or "1/1", as_json=as_json)
+        _label(recipe, overrides, shard or "1/1", ray, as_json=as_json)
 
 
 @app.command()
@@ -239,12 +242,17 @@ def _configuration(model: type[C], recipe: str, overrides: list[str] | None) -> 
     return load_recipe(model, recipe, overrides or [])
 
 
-def _label(recipe: str, overrides: list[str] | None, shard: str, *, as_json: bool) -> None:
+def _label(recipe: str, overrides: list[str] | None, shard: str, ray: str | None, *, as_json: bool) -> None:
     from olivine.labels.config import LabelConfig
     from olivine.labels.manifest import Shard
+    from olivine.labels.ray_run import label_with_ray
     from olivine.labels.run import label as run
 
-    summary = run(_configuration(LabelConfig, recipe, overrides), Shard.parse(shard), progress=not as_json)
+    config, share = _configuration(LabelConfig, recipe, overrides), Shard.parse(shard)
+    if ray is None:
+        summary = run(config, share, progress=not as_json)
+    else:
+        summary = label_with_ray(config, ray, share, progress=not as_json)
     _say(json.dumps(summary.as_json()) if as_json else summary)
     if summary.failed:
         raise typer.Exit(1)

@@ -21,6 +21,7 @@ _EXTRAS = {
     "matplotlib": "report",
     "transformers": "vfm",
     "skimage": "superpixels",
+    "ray": "ray",
 }
 
 

@@ -113,3 +113,12 @@ def test_damaged_records_are_one_line(text: str, problem: str, tmp_path: Path) -
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=rf"manifest\.json: {problem}"):
         LabelFolder(tmp_path, settings(), Shard()).begin()
+
+
+def test_a_process_joins_only_a_run_that_it_sees_and_would_make_the_same_masks_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run was begun in this folder; all workers must see the same file system"):
+        LabelFolder(tmp_path, settings(), Shard()).join()
+    LabelFolder(tmp_path, settings(), Shard()).begin()
+    LabelFolder(tmp_path, settings(), Shard()).join()
+    with pytest.raises(UserError, match=r"other masks .*\(provenance.threshold: 100 there, 90 now\); install the same"):
+        LabelFolder(tmp_path, settings(90), Shard()).join()

@@ -19,12 +19,25 @@ from olivine.labels.grounded_sam import GroundedSamConfig
 from olivine.labels.sam_segments import SamSegmentsConfig
 from olivine.labels.superpixels import SlicConfig
 
-__all__ = ["LabelConfig", "LabellerConfig"]
+__all__ = ["LabelConfig", "LabellerConfig", "RayConfig"]
 
 LabellerConfig = Annotated[
     GroundedSamConfig | ClosedSetConfig | SlicConfig | SamSegmentsConfig, Field(discriminator="name")
 ]
 """Any labeller; `config.build(device)` gives a `Labeller`."""
+
+
+class RayConfig(Config):
+    """What the workers of a run on a Ray cluster are given; nothing of it decides the masks."""
+
+    workers: PositiveInt | None = None
+    """Processes that each hold a labeller; unset is as many as the cluster has room for when the run starts."""
+
+    cpus: PositiveInt = 1
+    """CPU cores set aside for each of them."""
+
+    gpus: float = Field(default=1.0, gt=0, le=1)
+    """Share of a GPU set aside for each of them where `device` is `cuda`, or `auto` in a cluster that has GPUs."""
 
 
 class LabelConfig(Config):
@@ -51,6 +64,9 @@ class LabelConfig(Config):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks run; `auto` is a GPU where there is one."""
+
+    ray: RayConfig = RayConfig()
+    """Read where the command is given `--ray`."""
 
     @field_validator("split", mode="before")
     @classmethod

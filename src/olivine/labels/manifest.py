@@ -131,6 +131,21 @@ class LabelFolder:
             self._compare(file, record)
         self._write_part(done=False, tally=Tally())
 
+    def join(self) -> None:
+        """Take part in a run that another process has begun; to be called before a mask is looked at.
+
+        Raises:
+            UserError: this process does not see the folder of the run, or would make other masks.
+        """
+        record = _read(self._part(self.shard.number))
+        if record is None:
+            raise UserError(f"{self.path}: no run was begun in this folder; all workers must see the same file system")
+        if not self._fits(record):
+            raise UserError(
+                f"{self.path}: a worker would make other masks than the run asks for "
+                f"({_differences(record, self._head)}); install the same versions on all machines"
+            )
+
     def finish(self, tally: Tally) -> Path | None:
         """Record that this shard is done and write the manifest if all others are, too.
 
@@ -168,8 +183,11 @@ class LabelFolder:
             if record is not None:
                 yield file, record
 
+    def _fits(self, record: dict[str, Any]) -> bool:
+        return bool(record.get("settings_sha256") == self._head["settings_sha256"])
+
     def _compare(self, file: Path, record: dict[str, Any]) -> None:
-        if record.get("settings_sha256") == self._head["settings_sha256"]:
+        if self._fits(record):
             return
         if "settings_sha256" not in record:
             raise UserError(f"{file}: these masks were not made by olivine label; choose an empty folder with out=...")

@@ -1,50 +1,26 @@
 """The labelling run: every camera image of a dataset through a labeller, to a folder of masks with its manifest.
 
-    images, decoded ahead by threads ──▶ labeller, a batch at a time ──▶ PNGs, encoded and written by threads
-
-Every stage holds a bounded number of images, so memory does not grow with the dataset. Masks are whole or absent. A run
-that is started again keeps the masks that are whole and makes the others; it ends in the same bytes.
+One process does a whole dataset or a shard of it (`label`); `olivine.labels.ray_run` spreads the same work over the
+workers of a Ray cluster. Masks are made by `olivine.labels.pipeline` in both. A run that is started again keeps the
+masks that are whole and makes the others; it ends in the same bytes.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import logging
-import tempfile
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from olivine.data.datasets import DatasetConfig, SplitConfig
-from olivine.data.frame import Camera, Dataset
-from olivine.data.masks import UNKNOWN
-from olivine.engine.files import write_bytes, writing
-from olivine.errors import UserError
 from olivine.labels.base import Labeller
 from olivine.labels.config import LabelConfig
-from olivine.labels.manifest import MANIFEST, LabelFolder, Shard, Tally, settings_of
+from olivine.labels.manifest import LabelFolder, Shard, settings_of
+from olivine.labels.pipeline import Progress, ShardImages, make_masks
 
 PROGRESS_S = 5.0
 """Seconds between lines of progress."""
-
-# Fixed, so that the same mask gives the same bytes. 9 takes three to seven times as long for an eighth less.
-_COMPRESSION = 6
-_PNG_MODES = {"classes": ("L",), "segments": ("I;16", "I")}  # Pillow's names; 16-bit files opened as "I" before 11
-_PNG_END = b"IEND\xaeB`\x82"
-_DTYPES = {"classes": np.dtype(np.uint8), "segments": np.dtype(np.uint16)}
-
-Mask = NDArray[np.uint8] | NDArray[np.uint16]
-T = TypeVar("T")
-R = TypeVar("R")
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +32,7 @@ class LabelSummary:
     Attributes:
         images: masks of its share of the dataset that are there now.
         kept: how many of them were there before.
-        failed: one line for each image or frame that could not be read and has no mask.
+        failed: one line for each image or frame that could not be read and has no mask, in alphabetical order.
         manifest: the manifest, or None while other shards are not done.
     """
 
@@ -100,183 +76,31 @@ def label_images(
     """`label` with a labeller that is built already, in place of the one that `config` names."""
     shard = shard or Shard()
     folder = LabelFolder(config.out, settings_of(labeller, config.data, config.split), shard)
-    images = _Images(config.data, config.split, shard)
+    images = ShardImages(config.data, config.split, shard)
     folder.begin()
-    pace = _Pace(len(images), enabled=progress)
-    tally, problems, kept = Tally(), [], 0
-    with ThreadPoolExecutor(config.workers) as pool:
-        for item in _Pipeline(config, labeller, pool).run(images):
-            tally.add(item.tally)
-            problems += [item.problem] if item.problem is not None else []
-            kept += item.kept
-            pace.step(item)
+    done = make_masks(config, labeller, images, range(len(images)))
+    return conclude(folder, done, len(images), progress=progress)
+
+
+def conclude(folder: LabelFolder, done: Iterable[Progress], frames: int, *, progress: bool) -> LabelSummary:
+    """Watch a run to its end and record it.
+
+    Args:
+        folder: the records of the run, begun.
+        done: the run: what became of its images, in any order, as it goes.
+        frames: how many frames there are.
+        progress: log progress.
+    """
+    total, pace = Progress(), _Pace(frames, enabled=progress)
+    for step in done:
+        total.add(step)
+        pace.show(total)
+    problems = tuple(sorted(total.problems))
     for problem in problems:
         _log.warning("no mask: %s", problem)
-    summary = LabelSummary(tally.images, kept, tuple(problems), folder.finish(tally))
-    pace.end(summary)
+    summary = LabelSummary(total.tally.images, total.kept, problems, folder.finish(total.tally))
+    pace.end(total)
     return summary
-
-
-@dataclass(frozen=True)
-class _Item:
-    """One image on its way through the stages; or a frame that could not be read, which has no camera."""
-
-    frame: int
-    name: str
-    camera: Camera | None = None
-    image: NDArray[np.uint8] | None = None
-    mask: Mask | None = None
-    tally: Tally = field(default_factory=Tally)
-    problem: str | None = None
-    kept: bool = False
-
-
-@runtime_checkable
-class _ListsCameras(Protocol):
-    """A dataset that names a frame's cameras without reading its scan."""
-
-    def cameras(self, index: int) -> tuple[Camera, ...]: ...
-
-
-class _Images:
-    """The camera images of a shard, and where the dataset's loader looks for the mask of each."""
-
-    def __init__(self, data: DatasetConfig, split: SplitConfig, shard: Shard) -> None:
-        # Only a loader knows where masks lie, and it opens none without a manifest; `out` has none until all is done.
-        with tempfile.TemporaryDirectory() as folder:
-            self._masks = Path(folder)
-            with writing(manifest := self._masks / MANIFEST):
-                manifest.write_text(json.dumps({"classes": ["any"], "unknown": UNKNOWN, "labeller": "none yet"}))
-            self._dataset: Dataset = data.model_copy(update={"masks": self._masks}).open(split)
-        self._frames = shard.frames(len(self._dataset))
-
-    def __len__(self) -> int:
-        """Number of frames."""
-        return len(self._frames)
-
-    def __iter__(self) -> Iterator[int]:
-        """Places of the frames in the shard."""
-        return iter(range(len(self._frames)))
-
-    def of_frame(self, place: int) -> list[_Item]:
-        """The images of a frame, not decoded."""
-        index = self._frames[place]
-        try:
-            source = self._dataset
-            cameras = source.cameras(index) if isinstance(source, _ListsCameras) else source[index].cameras
-        except UserError as error:
-            name = self._dataset.token(index)
-            return [_Item(place, name, tally=Tally(failed=[name]), problem=str(error))]
-        return [_Item(place, self._name(camera), camera) for camera in cameras]
-
-    def _name(self, camera: Camera) -> str:
-        """Path of a camera's mask below the folder of masks."""
-        assert camera.mask_path is not None, "a dataset opened with masks says where they are"
-        return camera.mask_path.relative_to(self._masks).as_posix()
-
-
-class _Pipeline:
-    """The stages between images and masks on disk, each handing on at most a few items ahead of the next."""
-
-    def __init__(self, config: LabelConfig, labeller: Labeller, pool: ThreadPoolExecutor) -> None:
-        self._out, self._batch_size, self._workers = config.out, config.batch_size, config.workers
-        self._labeller, self._pool = labeller, pool
-
-    def run(self, images: _Images) -> Iterator[_Item]:
-        """Every image of every frame, once its mask is on disk or is known to fail."""
-        depth = self._batch_size + self._workers
-        frames = self._ahead(images.of_frame, images, self._workers)
-        loaded = self._ahead(self._load, (item for frame in frames for item in frame), depth)
-        return self._ahead(self._write, self._labelled(loaded), depth, at_once=True)
-
-    def _ahead(
-        self, function: Callable[[T], R], items: Iterable[T], depth: int, *, at_once: bool = False
-    ) -> Iterator[R]:
-        """`map` in the threads, in order, with at most `depth` results under way or waiting.
-
-        Results are held back until there are so many, for the threads to stay ahead while the next stage is busy; or
-        handed on `at_once` when they are there, for progress to show them.
-        """
-        waiting: deque[Future[R]] = deque()
-        for item in items:
-            waiting.append(self._pool.submit(function, item))
-            while waiting and (len(waiting) >= depth or (at_once and waiting[0].done())):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-    def _load(self, item: _Item) -> _Item:
-        """Decode an image, unless it has its mask already."""
-        if item.camera is None:
-            return item
-        tally = _tally_of_file(self._out / item.name, item.camera.size, self._labeller)
-        if tally is not None:
-            return replace(item, tally=tally, kept=True)
-        try:
-            return replace(item, image=item.camera.image())
-        except UserError as error:
-            problem = str(error)
-        except (ValueError, Image.DecompressionBombError) as error:  # what Pillow makes of some damaged headers
-            problem = f"{item.camera.image_path}: cannot read this image ({error})"
-        return replace(item, tally=Tally(failed=[item.name]), problem=problem)
-
-    def _labelled(self, items: Iterator[_Item]) -> Iterator[_Item]:
-        """Give decoded images to the labeller, a batch at a time; what has no image is handed on."""
-        batch: list[_Item] = []
-        for item in items:
-            if item.image is None:
-                yield item
-            else:
-                batch.append(item)
-            if len(batch) == self._batch_size:
-                yield from self._apply(batch)
-                batch = []
-        yield from self._apply(batch)
-
-    def _apply(self, batch: list[_Item]) -> list[_Item]:
-        images = [item.image for item in batch if item.image is not None]
-        masks = self._labeller.label(images) if images else []
-        dtype = _DTYPES[self._labeller.kind]
-        for image, mask in zip(images, masks, strict=True):
-            if mask.dtype != dtype or mask.shape != image.shape[:2]:
-                found, wanted = f"{mask.dtype} {mask.shape}", f"{dtype} {image.shape[:2]}"
-                raise ValueError(f"{type(self._labeller).__name__} returned a mask {found} where {wanted} is due")
-        return [replace(item, image=None, mask=mask) for item, mask in zip(batch, masks, strict=True)]
-
-    def _write(self, item: _Item) -> _Item:
-        """Encode and write a mask, if there is one."""
-        if item.mask is None:
-            return item
-        mask = Image.fromarray(item.mask)
-        tally = _tally(mask, self._labeller)
-        buffer = io.BytesIO()
-        mask.save(buffer, format="PNG", compress_level=_COMPRESSION)
-        write_bytes(self._out / item.name, buffer.getbuffer())
-        return replace(item, mask=None, tally=tally)
-
-
-def _tally_of_file(path: Path, size: tuple[int, int], labeller: Labeller) -> Tally | None:
-    """What a mask on disk holds; None where there is none that is whole and of the image's size."""
-    try:
-        content = path.read_bytes()
-        if not content.endswith(_PNG_END):  # Pillow does without it
-            return None
-        with Image.open(io.BytesIO(content)) as mask:
-            mask.load()
-            if mask.mode not in _PNG_MODES[labeller.kind] or mask.size != size:
-                return None
-            return _tally(mask, labeller)
-    except (OSError, SyntaxError, ValueError):
-        return None
-
-
-def _tally(mask: Image.Image, labeller: Labeller) -> Tally:
-    if labeller.kind == "segments":
-        return Tally(1, [mask.width * mask.height], int(np.asarray(mask).max()) + 1)
-    pixels, classes = mask.histogram(), len(labeller.classes)
-    if any(pixels[classes:UNKNOWN]):
-        raise ValueError(f"{type(labeller).__name__} gave a class beyond its {classes} classes")
-    return Tally(1, [*pixels[:classes], pixels[UNKNOWN]])
 
 
 class _Pace:
@@ -287,30 +111,31 @@ class _Pace:
 
     def __init__(self, frames: int, *, enabled: bool) -> None:
         self._frames, self._enabled = frames, enabled
-        self._images = self._made = self._first = 0
+        self._first = 0
         self._begun_s = time.monotonic()
         self._next_s = self._begun_s + PROGRESS_S
 
-    def step(self, item: _Item) -> None:
-        """One image is done."""
-        now_s, done = time.monotonic(), item.frame + 1
-        self._images += 1
-        self._made += not item.kept and item.problem is None
-        if not self._made:
-            self._begun_s, self._first = now_s, done
+    def show(self, total: Progress) -> None:
+        """So much is done."""
+        now_s = time.monotonic()
+        if not total.made:
+            self._begun_s, self._first = now_s, total.frames
         if self._enabled and now_s >= self._next_s:
             self._next_s = now_s + PROGRESS_S
-            left_s = (now_s - self._begun_s) * (self._frames - done) / max(done - self._first, 1)
-            rate = self._made / max(now_s - self._begun_s, 1e-3)
-            share, left = 100 * done / self._frames, _duration(left_s)
-            _log.info("%d images (%.1f %%), %.1f images/s, %s left", self._images, share, rate, left)
+            left_s = (now_s - self._begun_s) * (self._frames - total.frames) / max(total.frames - self._first, 1)
+            images, share = total.tally.images + len(total.problems), 100 * total.frames / self._frames
+            rate, left = self._rate(total, now_s), _duration(left_s)
+            _log.info("%d images (%.1f %%), %.1f images/s, %s left", images, share, rate, left)
 
-    def end(self, summary: LabelSummary) -> None:
+    def end(self, total: Progress) -> None:
         """All are done."""
         if self._enabled:
-            took_s = time.monotonic() - self._begun_s
-            rate, took = self._made / max(took_s, 1e-3), _duration(took_s)
-            _log.info("%d images labelled in %s (%.1f images/s), %d kept", self._made, took, rate, summary.kept)
+            now_s = time.monotonic()
+            rate, took = self._rate(total, now_s), _duration(now_s - self._begun_s)
+            _log.info("%d images labelled in %s (%.1f images/s), %d kept", total.made, took, rate, total.kept)
+
+    def _rate(self, total: Progress, now_s: float) -> float:
+        return total.made / max(now_s - self._begun_s, 1e-3)
 
 
 def _duration(seconds: float) -> str:

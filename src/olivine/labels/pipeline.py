@@ -1,0 +1,263 @@
+"""The stages between camera images and their masks on disk, the same for every kind of labelling run.
+
+    images, decoded ahead by threads ──▶ labeller, a batch at a time ──▶ PNGs, encoded and written by threads
+
+Every stage holds a bounded number of images, so memory does not grow with the dataset. Masks are whole or absent;
+those that are there and whole are kept.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from olivine.data.datasets import DatasetConfig, SplitConfig
+from olivine.data.frame import Camera, Dataset
+from olivine.data.masks import UNKNOWN
+from olivine.engine.files import write_bytes, writing
+from olivine.errors import UserError
+from olivine.labels.base import Labeller
+from olivine.labels.config import LabelConfig
+from olivine.labels.manifest import MANIFEST, Shard, Tally
+
+# Fixed, so that the same mask gives the same bytes. 9 takes three to seven times as long for an eighth less.
+_COMPRESSION = 6
+_PNG_MODES = {"classes": ("L",), "segments": ("I;16", "I")}  # Pillow's names; 16-bit files opened as "I" before 11
+_PNG_END = b"IEND\xaeB`\x82"
+_DTYPES = {"classes": np.dtype(np.uint8), "segments": np.dtype(np.uint16)}
+
+Mask = NDArray[np.uint8] | NDArray[np.uint16]
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass
+class Progress:
+    """What became of some images.
+
+    Attributes:
+        frames: how many frames are over with these.
+        kept: how many of the masks were there before.
+        problems: one line for each image or frame that could not be read and has no mask.
+        tally: what the masks hold, those that were kept included.
+    """
+
+    frames: int = 0
+    kept: int = 0
+    problems: list[str] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def made(self) -> int:
+        """How many masks are new."""
+        return self.tally.images - self.kept
+
+    def add(self, other: Progress) -> None:
+        """Take in what became of others."""
+        self.frames += other.frames
+        self.kept += other.kept
+        self.problems += other.problems
+        self.tally.add(other.tally)
+
+
+class ShardImages:
+    """The camera images of a shard, and where the dataset's loader looks for the mask of each.
+
+    Args:
+        data: the dataset.
+        split: which of its frames.
+        shard: which share of those.
+
+    Raises:
+        UserError: the dataset cannot be opened.
+    """
+
+    def __init__(self, data: DatasetConfig, split: SplitConfig, shard: Shard) -> None:
+        # Only a loader knows where masks lie, and it opens none without a manifest; `out` has none until all is done.
+        with tempfile.TemporaryDirectory() as folder:
+            self._masks = Path(folder)
+            with writing(manifest := self._masks / MANIFEST):
+                manifest.write_text(json.dumps({"classes": ["any"], "unknown": UNKNOWN, "labeller": "none yet"}))
+            self._dataset: Dataset = data.model_copy(update={"masks": self._masks}).open(split)
+        self._frames = shard.frames(len(self._dataset))
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self._frames)
+
+    def of_frame(self, place: int) -> list[_Item]:
+        """The images of the frame at a place of the shard, not decoded."""
+        index = self._frames[place]
+        try:
+            source = self._dataset
+            cameras = source.cameras(index) if isinstance(source, _ListsCameras) else source[index].cameras
+        except UserError as error:
+            name = self._dataset.token(index)
+            return [_Item(place, name, tally=Tally(failed=[name]), problem=str(error))]
+        return [_Item(place, self._name(camera), camera) for camera in cameras]
+
+    def _name(self, camera: Camera) -> str:
+        """Path of a camera's mask below the folder of masks."""
+        assert camera.mask_path is not None, "a dataset opened with masks says where they are"
+        return camera.mask_path.relative_to(self._masks).as_posix()
+
+
+def make_masks(config: LabelConfig, labeller: Labeller, images: ShardImages, places: range) -> Iterator[Progress]:
+    """Label the images of some frames and write their masks to `config.out`.
+
+    An image that cannot be read is passed over.
+
+    Args:
+        config: of the run; the labeller that it names is not looked at.
+        labeller: what makes the masks.
+        images: the images of a shard.
+        places: which frames of the shard, in steps of one.
+
+    Yields:
+        Each image once its mask is on disk or is known to fail, in order.
+
+    Raises:
+        UserError: a mask cannot be written.
+    """
+    before = places.start
+    with ThreadPoolExecutor(config.workers) as pool:
+        for item in _Pipeline(config, labeller, pool).run(images, places):
+            problems = [] if item.problem is None else [item.problem]
+            yield Progress(item.place + 1 - before, int(item.kept), problems, item.tally)
+            before = item.place + 1
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One image on its way through the stages; or a frame that could not be read, which has no camera."""
+
+    place: int
+    name: str
+    camera: Camera | None = None
+    image: NDArray[np.uint8] | None = None
+    mask: Mask | None = None
+    tally: Tally = field(default_factory=Tally)
+    problem: str | None = None
+    kept: bool = False
+
+
+@runtime_checkable
+class _ListsCameras(Protocol):
+    """A dataset that names a frame's cameras without reading its scan."""
+
+    def cameras(self, index: int) -> tuple[Camera, ...]: ...
+
+
+class _Pipeline:
+    """The stages between images and masks on disk, each handing on at most a few items ahead of the next."""
+
+    def __init__(self, config: LabelConfig, labeller: Labeller, pool: ThreadPoolExecutor) -> None:
+        self._out, self._batch_size, self._workers = config.out, config.batch_size, config.workers
+        self._labeller, self._pool = labeller, pool
+
+    def run(self, images: ShardImages, places: range) -> Iterator[_Item]:
+        """Every image of the frames, once its mask is on disk or is known to fail."""
+        depth = self._batch_size + self._workers
+        frames = self._ahead(images.of_frame, places, self._workers)
+        loaded = self._ahead(self._load, (item for frame in frames for item in frame), depth)
+        return self._ahead(self._write, self._labelled(loaded), depth, at_once=True)
+
+    def _ahead(
+        self, function: Callable[[T], R], items: Iterable[T], depth: int, *, at_once: bool = False
+    ) -> Iterator[R]:
+        """`map` in the threads, in order, with at most `depth` results under way or waiting.
+
+        Results are held back until there are so many, for the threads to stay ahead while the next stage is busy; or
+        handed on `at_once` when they are there, for progress to show them.
+        """
+        waiting: deque[Future[R]] = deque()
+        for item in items:
+            waiting.append(self._pool.submit(function, item))
+            while waiting and (len(waiting) >= depth or (at_once and waiting[0].done())):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _load(self, item: _Item) -> _Item:
+        """Decode an image, unless it has its mask already."""
+        if item.camera is None:
+            return item
+        tally = _tally_of_file(self._out / item.name, item.camera.size, self._labeller)
+        if tally is not None:
+            return replace(item, tally=tally, kept=True)
+        try:
+            return replace(item, image=item.camera.image())
+        except UserError as error:
+            problem = str(error)
+        except (ValueError, Image.DecompressionBombError) as error:  # what Pillow makes of some damaged headers
+            problem = f"{item.camera.image_path}: cannot read this image ({error})"
+        return replace(item, tally=Tally(failed=[item.name]), problem=problem)
+
+    def _labelled(self, items: Iterator[_Item]) -> Iterator[_Item]:
+        """Give decoded images to the labeller, a batch at a time; what has no image is handed on."""
+        batch: list[_Item] = []
+        for item in items:
+            if item.image is None:
+                yield item
+            else:
+                batch.append(item)
+            if len(batch) == self._batch_size:
+                yield from self._apply(batch)
+                batch = []
+        yield from self._apply(batch)
+
+    def _apply(self, batch: list[_Item]) -> list[_Item]:
+        images = [item.image for item in batch if item.image is not None]
+        masks = self._labeller.label(images) if images else []
+        dtype = _DTYPES[self._labeller.kind]
+        for image, mask in zip(images, masks, strict=True):
+            if mask.dtype != dtype or mask.shape != image.shape[:2]:
+                found, wanted = f"{mask.dtype} {mask.shape}", f"{dtype} {image.shape[:2]}"
+                raise ValueError(f"{type(self._labeller).__name__} returned a mask {found} where {wanted} is due")
+        return [replace(item, image=None, mask=mask) for item, mask in zip(batch, masks, strict=True)]
+
+    def _write(self, item: _Item) -> _Item:
+        """Encode and write a mask, if there is one."""
+        if item.mask is None:
+            return item
+        mask = Image.fromarray(item.mask)
+        tally = _tally(mask, self._labeller)
+        buffer = io.BytesIO()
+        mask.save(buffer, format="PNG", compress_level=_COMPRESSION)
+        write_bytes(self._out / item.name, buffer.getbuffer())
+        return replace(item, mask=None, tally=tally)
+
+
+def _tally_of_file(path: Path, size: tuple[int, int], labeller: Labeller) -> Tally | None:
+    """What a mask on disk holds; None where there is none that is whole and of the image's size."""
+    try:
+        content = path.read_bytes()
+        if not content.endswith(_PNG_END):  # Pillow does without it
+            return None
+        with Image.open(io.BytesIO(content)) as mask:
+            mask.load()
+            if mask.mode not in _PNG_MODES[labeller.kind] or mask.size != size:
+                return None
+            return _tally(mask, labeller)
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def _tally(mask: Image.Image, labeller: Labeller) -> Tally:
+    if labeller.kind == "segments":
+        return Tally(1, [mask.width * mask.height], int(np.asarray(mask).max()) + 1)
+    pixels, classes = mask.histogram(), len(labeller.classes)
+    if any(pixels[classes:UNKNOWN]):
+        raise ValueError(f"{type(labeller).__name__} gave a class beyond its {classes} classes")
+    return Tally(1, [*pixels[:classes], pixels[UNKNOWN]])
