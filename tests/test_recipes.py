@@ -81,10 +81,25 @@ def test_comparisons_refer_to_recipes_that_exist_and_fit(name: str) -> None:
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("data")
-    return {
+    roots = {
         "nuscenes": build_nuscenes(folder / "nuscenes", ("scene-0061", "scene-0103"), points=150, boxes=0),
         "semantickitti": build_semantickitti(folder / "semantickitti", ("00", "08"), range(2)),
     }
+    for name, root in roots.items():
+        data = [f"data.name={name}", f"data.root={root}", *(["data.version=v1.0-mini"] if name == "nuscenes" else [])]
+        assert main(["label", "label_slic", *data, f"out={root / 'superpixels'}", "workers=0"]) == 0
+    return roots
+
+
+SMALL_METHODS = {
+    "deepcluster": ["method.clusters=4", "method.regions.min_voxels=1"],
+    "olivine": ["method.teacher.name=random", "method.pairs=64", "method.vmf.warmup_fraction=0.5"],
+    "ppkt": ["method.teacher.name=random", "method.pairs=64"],
+    "scalr": ["method.teacher.name=random"],
+    "slidr": ["method.teacher.name=random"],
+    "strl": ["method.hidden_dim=16"],
+}
+"""What makes each method small enough for a tiny dataset."""
 
 
 def overrides(name: str, roots: dict[str, Path], out: Path) -> list[str]:
@@ -98,7 +113,7 @@ def overrides(name: str, roots: dict[str, Path], out: Path) -> list[str]:
         small.append("data.version=v1.0-mini")
     if kind(name) is SegmentConfig:
         return [*small, f"val_split={{split: ['{val}'], every: 1}}"]
-    small += ["method.teacher.name=random", "method.pairs=64", "method.vmf.warmup_fraction=0.5"]
+    small += SMALL_METHODS[content(name)["method"]["name"]]
     return [*small, "images.size=[32, 16]", "images.min_pairs=4"]
 
 

@@ -1,13 +1,31 @@
 """Pretraining methods, one folder each, and the choice between them."""
 
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
 
 from olivine.methods.base import Method, Views
+from olivine.methods.deepcluster.config import DeepClusterConfig
 from olivine.methods.olivine.config import OlivineConfig
+from olivine.methods.ppkt.config import PpktConfig
+from olivine.methods.scalr.config import ScalrConfig
+from olivine.methods.slidr.config import SlidrConfig
+from olivine.methods.strl.config import StrlConfig
 
-# pydantic tells two or more apart with `Annotated[OlivineConfig | NextConfig, Field(discriminator="name")]`, and
-# accepts that form for no fewer than two.
-MethodConfig: TypeAlias = OlivineConfig
+MethodConfig: TypeAlias = Annotated[
+    DeepClusterConfig | OlivineConfig | PpktConfig | ScalrConfig | SlidrConfig | StrlConfig,
+    Field(discriminator="name"),
+]
 """The choice of method in a recipe, told apart by `name`; each has `build(backbone, in_channels, weak_classes)`."""
 
-__all__ = ["Method", "MethodConfig", "OlivineConfig", "Views"]
+__all__ = [
+    "DeepClusterConfig",
+    "Method",
+    "MethodConfig",
+    "OlivineConfig",
+    "PpktConfig",
+    "ScalrConfig",
+    "SlidrConfig",
+    "StrlConfig",
+    "Views",
+]

@@ -1,0 +1,159 @@
+"""DeepCluster: deep clustering for unsupervised learning (Caron et al., arXiv 1807.05520), for LiDAR.
+
+Before each epoch the features of all regions of all scans are clustered by k-means; during the epoch the backbone
+learns to tell each region's cluster, under augmentation, through a linear classifier that starts anew.
+
+    cloud ── backbone ── mean per region ─┬─ between epochs: whitening ── k-means ── assignments
+                                          └─ ReLU ── classifier ── cross-entropy with them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from olivine.data.batch import Batch
+from olivine.methods.base import Method, Views
+from olivine.methods.deepcluster.assignments import Assignments, agreement
+from olivine.methods.deepcluster.losses import balanced_cross_entropy
+from olivine.methods.deepcluster.regions import regions
+from olivine.methods.deepcluster.whitening import Whitening
+from olivine.methods.diagnostics import embedding_diagnostics
+from olivine.methods.gather import gather_rows
+from olivine.methods.kmeans import kmeans, nearest
+from olivine.sparse import SparseTensor
+
+if TYPE_CHECKING:
+    from olivine.methods.deepcluster.config import DeepClusterConfig
+
+_CLASSIFIER_SPREAD = 0.01
+"""Standard deviation of the weights of a fresh classifier, as published."""
+_ROWS = 65536
+"""Regions that are whitened at a time."""
+
+
+class DeepCluster(Method):
+    """The method.
+
+    Args:
+        config: the settings.
+        backbone: called on a `SparseTensor`; returns features [V, config.feature_dim] as one, rows as in its input.
+
+    Attributes:
+        classifier: tells a region's cluster from its feature.
+        assignments: the cluster of every region of the dataset.
+        nmi: float64, how much of the previous assignments the present ones keep, in 0…1; 0 in the first epoch.
+        moved: float64, share of regions whose companions of the previous assignments are mostly elsewhere now.
+    """
+
+    nmi: Tensor
+    moved: Tensor
+
+    def __init__(self, config: DeepClusterConfig, backbone: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.views = Views()
+        self.backbone = backbone
+        self.classifier = nn.Linear(config.feature_dim, config.clusters)
+        self.assignments = Assignments()
+        self.register_buffer("nmi", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("moved", torch.ones((), dtype=torch.float64))
+
+    def start_epoch(self, epoch: int, batches: Callable[[], Iterator[Batch]]) -> None:  # noqa: ARG002
+        """Cluster the features of all regions, and start a classifier of the new clusters.
+
+        Each process looks at its share of the frames. The centroids follow from regions of all processes and are the
+        same whatever their number; each process assigns its own regions, and all learn of all assignments. Whatever is
+        random follows from the seed of the first batch of the first process, so from the run's seed and the epoch.
+
+        Args:
+            epoch: which epoch; not used, since the seeds of the batches depend on it.
+            batches: gives every frame of this process's share once.
+        """
+        keys, features, seed = self._look(batches())
+        generator = torch.Generator().manual_seed(seed)
+        sample = self._sample(keys, features, generator)
+        if len(sample):
+            whiten = Whitening.of(sample, self.config.components)
+            centroids = kmeans(whiten(sample), self.config.clusters, generator, iterations=self.config.iterations)
+            labels = torch.cat([nearest(whiten(part), centroids) for part in torch.split(features, _ROWS)])
+        else:
+            labels = keys[:0]
+        self._assign(gather_rows(keys), gather_rows(labels))
+        with torch.no_grad():
+            weight = torch.randn(self.classifier.weight.shape, generator=generator) * _CLASSIFIER_SPREAD
+            self.classifier.weight.copy_(weight)
+            self.classifier.bias.zero_()
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch.
+
+        Args:
+            batch: any batch; nothing but its cloud and `samples` is looked at. Regions that were not there when the
+                assignments were made take no part.
+
+        Returns:
+            `loss`; for the log the `accuracy` of the classifier on this batch, the number of `regions` that took part,
+            how many `clusters` have a region, `nmi` and `moved` (see the attributes), and the diagnostics of the
+            embedding of regions against their clusters' rows of the classifier (see `embedding_diagnostics`).
+        """
+        with self.stage("backbone"):
+            features = self.backbone(SparseTensor(batch.cloud.features, batch.cloud.coordinates)).features
+        with self.stage("loss"):
+            places = regions(batch, self.config.regions)
+            labels = self.assignments.look_up(places.keys)
+            assigned = labels >= 0
+            hidden, labels = torch.relu(places.mean(features))[assigned], labels[assigned]
+            logits = self.classifier(hidden)
+            sizes = self.assignments.sizes(self.config.clusters).to(labels.device)
+            return {
+                "loss": balanced_cross_entropy(logits, labels, sizes),
+                "accuracy": (logits.argmax(1) == labels).sum() / max(1, len(labels)),
+                "regions": torch.tensor(float(len(labels))),
+                "clusters": (sizes > 0).sum().float(),
+                "nmi": self.nmi.float(),
+                "moved": self.moved.float(),
+                **embedding_diagnostics(hidden, self.classifier.weight[labels]),
+            }
+
+    @torch.no_grad()
+    def _look(self, batches: Iterator[Batch]) -> tuple[Tensor, Tensor, int]:
+        """Names and features of the regions of this process's frames, and the seed that all processes agree on.
+
+        The network is in evaluation mode, as published: a region's feature depends on its scan alone, not on the scans
+        that happen to share its batch nor on the number of processes, and no running statistics move.
+        """
+        device = self.classifier.weight.device
+        keys, features, seeds = [torch.empty(0, dtype=torch.int64, device=device)], [], []
+        training = self.training
+        self.eval()
+        for batch in batches:
+            places = regions(batch, self.config.regions)
+            embedded = self.backbone(SparseTensor(batch.cloud.features, batch.cloud.coordinates))
+            keys.append(places.keys)
+            features.append(places.mean(embedded.features))
+            seeds.append(batch.seed)
+        self.train(training)
+        features = features or [self.classifier.weight.new_empty(0, self.config.feature_dim)]
+        first = gather_rows(torch.tensor(seeds[:1], dtype=torch.int64, device=device))
+        return torch.cat(keys), torch.cat(features), int(first[0]) if len(first) else 0
+
+    def _sample(self, keys: Tensor, features: Tensor, generator: torch.Generator) -> Tensor:
+        """[S, D] features of regions drawn from all processes, in the order of their names."""
+        everywhere = gather_rows(keys).sort().values
+        drawn = torch.randperm(len(everywhere), generator=generator)[: self.config.fit_regions]
+        own = torch.isin(keys, everywhere[drawn.to(keys.device)])
+        names, sample = gather_rows(keys[own]), gather_rows(features[own])
+        return sample[names.argsort()]
+
+    def _assign(self, keys: Tensor, labels: Tensor) -> None:
+        """Take new assignments, and note how far they are from the previous ones."""
+        previous = self.assignments.look_up(keys)
+        both = previous >= 0
+        nmi, moved = agreement(previous[both], labels[both])
+        self.nmi.fill_(nmi)
+        self.moved.fill_(moved)
+        self.assignments.replace(keys, labels)

@@ -1,0 +1,121 @@
+"""STRL: spatio-temporal self-supervised representation learning (Huang et al., arXiv 2109.00179).
+
+Two frames that follow one another show the same scene from elsewhere and a moment later. From each, the online network
+predicts what a slowly moving copy of itself, the target network, makes of the other (BYOL, arXiv 2006.07733). There
+are no negatives.
+
+    frame t ── backbone ── max pool ── projector ── predictor ─┐
+    frame t′ ─ its copy ── max pool ── its copy ───────────────┴─ 2 − 2 cos,   and the same with t and t′ exchanged
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from olivine.data.batch import Batch, Cloud
+from olivine.errors import OlivineWarning
+from olivine.methods.base import Method, Views
+from olivine.methods.diagnostics import embedding_diagnostics
+from olivine.methods.heads import mlp
+from olivine.methods.momentum import MomentumCopy, cosine_momentum
+from olivine.methods.pooling import pool_frames
+from olivine.methods.strl.losses import regression_loss
+from olivine.sparse import SparseTensor
+
+if TYPE_CHECKING:
+    from olivine.methods.strl.config import StrlConfig
+
+
+class Strl(Method):
+    """The method.
+
+    The target network follows the online one once after every optimizer step, when `set_progress` tells that it was
+    done; `target_step` says up to which step it has followed.
+
+    Args:
+        config: the settings.
+        backbone: called on a `SparseTensor`; returns features [V, config.feature_dim] as one, rows as in its input.
+
+    Attributes:
+        projector: makes a projection of a frame's pooled features.
+        predictor: makes the projection of the other view of it.
+        target_backbone: the slow copy of the backbone.
+        target_projector: the slow copy of the projector.
+        target_step: int64, the step up to which the copies have followed.
+    """
+
+    target_step: Tensor
+
+    def __init__(self, config: StrlConfig, backbone: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.views = Views(second="frame")
+        self.backbone = backbone
+        hidden, size, norm = config.hidden_dim, config.projection_dim, config.batch_norm
+        self.projector = mlp([config.feature_dim, hidden, size], batch_norm=norm)
+        self.predictor = mlp([size, hidden, size], batch_norm=norm)
+        self.target_backbone, self.target_projector = MomentumCopy(backbone), MomentumCopy(self.projector)
+        self.register_buffer("target_step", torch.zeros((), dtype=torch.int64))
+
+    def set_progress(self, step: int, total_steps: int) -> None:
+        """Told before each optimizer step: `step` are done of `total_steps`; the target network catches up with them.
+
+        Saying the same step twice moves it once, so that a restored run goes on where it was saved.
+        """
+        if step <= int(self.target_step):
+            return
+        momentum = cosine_momentum(self.config.momentum, step, total_steps)
+        self.target_backbone.update(self.backbone, momentum)
+        self.target_projector.update(self.projector, momentum)
+        self.target_step.fill_(step)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of one batch.
+
+        Args:
+            batch: with a second view; where that shows another frame and how far off, the method does not ask.
+
+        Returns:
+            `loss`, the sum of both directions (0…8, 4 for unrelated features), and the diagnostics of the predictions
+            against their targets (see `embedding_diagnostics`), which tell a collapse.
+
+        Raises:
+            ValueError: the batch holds no second view.
+
+        Warns (`OlivineWarning`): with batch norm and a single frame, which has nothing to be normalised over.
+        """
+        if batch.second is None:
+            raise ValueError("STRL learns from two frames, and the batch holds no second view (see Strl.views)")
+        if self.config.batch_norm and self.training and len(batch) < 2:
+            warnings.warn(
+                "method.batch_norm normalises over the frames that a process has at a time, and this is one frame; "
+                "raise train.batch_size, or set method.batch_norm=false",
+                OlivineWarning,
+                stacklevel=2,
+            )
+        views = [_Voxels(batch.cloud, len(batch)), _Voxels(batch.second.cloud, len(batch))]
+        with self.stage("target"):
+            first, second = (self.target_projector(view.pool(self.target_backbone)) for view in views)
+        with self.stage("backbone"):
+            pooled = [view.pool(self.backbone) for view in views]
+        with self.stage("loss"):
+            # One view at a time, as published: batch statistics are those of one view.
+            of_second, of_first = (self.predictor(self.projector(view)) for view in pooled)
+            loss = regression_loss(of_second, second) + regression_loss(of_first, first)
+            return {"loss": loss, **embedding_diagnostics(of_second, second)}
+
+
+class _Voxels:
+    """One view of a batch; the networks share its tensor, and with it the maps that convolutions need."""
+
+    def __init__(self, cloud: Cloud, frames: int) -> None:
+        self._tensor = SparseTensor(cloud.features, cloud.coordinates)
+        self._frame, self._frames = cloud.coordinates[:, 0].long(), frames
+
+    def pool(self, network: nn.Module) -> Tensor:
+        """[B, D] largest feature of each frame, channel by channel."""
+        return pool_frames(network(self._tensor).features, self._frame, self._frames, "max")

@@ -1,0 +1,24 @@
+"""BYOL, frame by frame: max pooling, projector, predictor, and the loss in both directions."""
+
+import numpy as np
+
+
+def pool(features, frame, frames):
+    """[B, D] largest value of each channel over the voxels of each frame."""
+    return np.array([[max(row[channel] for row in features[frame == b]) for channel in range(features.shape[1])]
+                     for b in range(frames)])  # fmt: skip
+
+
+def two_layers(rows, first, second):
+    """Linear without bias, batch norm (fresh: scale 1, shift 0), ReLU, linear; `second` is (weight, bias)."""
+    hidden = rows @ first.T
+    hidden = (hidden - hidden.mean(0)) / np.sqrt(hidden.var(0) + 1e-5)
+    return np.maximum(hidden, 0) @ second[0].T + second[1]
+
+
+def distance(predictions, targets):
+    """Mean squared distance between unit vectors."""
+    total = 0.0
+    for p, z in zip(predictions, targets, strict=True):
+        total += float(((p / np.sqrt((p**2).sum()) - z / np.sqrt((z**2).sum())) ** 2).sum())
+    return total / len(predictions)
