@@ -87,7 +87,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
     for name, root in roots.items():
         data = [f"data.name={name}", f"data.root={root}", *(["data.version=v1.0-mini"] if name == "nuscenes" else [])]
-        assert main(["label", "label_slic", *data, f"out={root / 'superpixels'}", "workers=0"]) == 0
+        assert main(["label", "label_slic", *data, f"out={root / 'superpixels'}"]) == 0
     return roots
 
 

@@ -1,0 +1,68 @@
+"""PPKT: pixel-to-point knowledge transfer (Liu et al., arXiv 2104.04687).
+
+A frozen image teacher and a 3-D backbone embed the two sides of each point-pixel pair, and each point must find its
+own pixel among those drawn with it. The image side is a 1×1 convolution of the teacher's map, upsampled bilinearly.
+
+    images ─ teacher ─ sampled at pairs ─ image_head ─┬─ InfoNCE
+    cloud ── backbone ────────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from olivine.data.batch import Batch
+from olivine.methods.contrast import draw_uniform, info_nce
+from olivine.methods.cross_modal import CrossModalMethod
+from olivine.methods.diagnostics import embedding_diagnostics
+from olivine.teachers import ImageHead, Teacher
+
+if TYPE_CHECKING:
+    from olivine.methods.ppkt.config import PpktConfig
+
+
+class Ppkt(CrossModalMethod):
+    """The method: point-to-pixel InfoNCE over uniformly drawn pairs.
+
+    With several processes each draws its pairs and contrasts them among themselves, as published.
+
+    Args:
+        config: the settings.
+        backbone: called on a `SparseTensor`; returns unit features of `config.feature_dim`, rows as in its input.
+        teacher: the frozen image encoder.
+
+    Attributes:
+        image_head: projects image features.
+    """
+
+    def __init__(self, config: PpktConfig, backbone: nn.Module, teacher: Teacher) -> None:
+        super().__init__(config, backbone, teacher)
+        self.config = config
+        self.image_head = ImageHead(teacher.channels, config.feature_dim)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Loss of one batch.
+
+        Args:
+            batch: with images and pairs; no labels are read.
+
+        Returns:
+            `loss`, and for the log the number of `pairs` in the batch, how many were drawn (`pairs_ppkt`), and the
+            diagnostics of the embedding (see `embedding_diagnostics`).
+
+        Raises:
+            ValueError: the batch holds no images or no pairs.
+        """
+        images, pairs = self.seen(batch)
+        count = len(pairs.voxel)
+        drawn = draw_uniform(count, self.config.pairs, batch.generator()).to(pairs.voxel.device)
+        with self.stage("teacher"):
+            image_features = self.teacher.sample(images, pairs.image[drawn], pairs.uv[drawn])
+        (level,) = self.embed(batch)
+        with self.stage("loss"):
+            k, q = level.features[pairs.voxel[drawn]], self.image_head(image_features)
+            counts = {"pairs": torch.tensor(float(count)), "pairs_ppkt": torch.tensor(float(len(drawn)))}
+            return {"loss": info_nce(k, q, self.config.temperature), **counts, **embedding_diagnostics(k, q)}

@@ -1,0 +1,70 @@
+"""ScaLR: distillation of a vision foundation model (Puy et al., "Three Pillars", CVPR 2024, arXiv 2310.17504).
+
+The head of the 3-D backbone is as wide as the image teacher's features, and each point's feature is drawn to that of
+its pixel. There are no negatives, nothing is trained on the image side, and no pair need be left out.
+
+    images ─ teacher ─ sampled at pairs ─ normalised ─┬─ distance
+    cloud ── backbone ────────────────────────────────┘
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from olivine.data.batch import Batch
+from olivine.methods.contrast import draw_uniform
+from olivine.methods.cross_modal import CrossModalMethod
+from olivine.methods.diagnostics import embedding_diagnostics
+from olivine.methods.scalr.losses import distillation_loss
+from olivine.teachers import Teacher
+
+if TYPE_CHECKING:
+    from olivine.methods.scalr.config import ScalrConfig
+
+
+class Scalr(CrossModalMethod):
+    """The method: the distance of unit point features from the teacher's own unit features.
+
+    Args:
+        config: the settings.
+        backbone: called on a `SparseTensor`; returns unit features of `teacher.channels`, rows as in its input.
+        teacher: the frozen image encoder.
+    """
+
+    def __init__(self, config: ScalrConfig, backbone: nn.Module, teacher: Teacher) -> None:
+        super().__init__(config, backbone, teacher)
+        self.config = config
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Loss of one batch.
+
+        Args:
+            batch: with images and pairs; no labels are read.
+
+        Returns:
+            `loss`, and for the log the number of `pairs` in the batch, how many were drawn (`pairs_scalr`), and the
+            diagnostics of the embedding (see `embedding_diagnostics`).
+
+        Raises:
+            ValueError: the batch holds no images or no pairs.
+        """
+        images, pairs = self.seen(batch)
+        drawn = self._draw(len(pairs.voxel), batch.generator()).to(pairs.voxel.device)
+        with self.stage("teacher"):
+            sampled = self.teacher.sample(images, pairs.image[drawn], pairs.uv[drawn])
+            q = functional.normalize(sampled, dim=1)
+        (level,) = self.embed(batch)
+        with self.stage("loss"):
+            k = level.features[pairs.voxel[drawn]]
+            counts = {"pairs": torch.tensor(float(len(pairs.voxel))), "pairs_scalr": torch.tensor(float(len(drawn)))}
+            return {"loss": distillation_loss(k, q, self.config.loss), **counts, **embedding_diagnostics(k, q)}
+
+    def _draw(self, total: int, generator: torch.Generator) -> Tensor:
+        """[S] int64 pairs to learn from, on the CPU."""
+        if self.config.pairs is None:
+            return torch.arange(total)
+        return draw_uniform(total, self.config.pairs, generator)

@@ -1,0 +1,107 @@
+"""SLidR: superpixel-driven image-to-LiDAR distillation (Sautier et al., CVPR 2022, arXiv 2203.16258).
+
+A frozen image teacher and a 3-D backbone embed pixels and points. Features are averaged over each superpixel, on one
+side over its pixels, on the other over the points that fall in it (its superpoint), and each superpoint must find its
+own superpixel among all of the batch.
+
+    images ─ teacher ─ image_head ─ mean over the superpixel's pixels ─┬─ InfoNCE
+    cloud ── backbone ───────────── mean over the superpixel's points ─┘
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from olivine.data.batch import Batch
+from olivine.methods.contrast import info_nce
+from olivine.methods.cross_modal import CrossModalMethod
+from olivine.methods.diagnostics import embedding_diagnostics
+from olivine.methods.slidr.superpixels import Superpixels, find_superpixels, head_at_pixels, segment_means
+from olivine.teachers import ImageHead, Teacher
+
+if TYPE_CHECKING:
+    from olivine.methods.slidr.config import SlidrConfig
+
+_IMAGES_AT_ONCE = 4
+
+
+class Slidr(CrossModalMethod):
+    """The method: superpoint-to-superpixel InfoNCE over all superpixels in which a point falls.
+
+    Pixels and points are normalised one by one; their means are not, as published. With several processes each
+    contrasts the superpixels of its own frames, as published.
+
+    Args:
+        config: the settings.
+        backbone: called on a `SparseTensor`; returns unit features of `config.feature_dim`, rows as in its input.
+        teacher: the frozen image encoder.
+
+    Attributes:
+        image_head: projects image features.
+    """
+
+    def __init__(self, config: SlidrConfig, backbone: nn.Module, teacher: Teacher) -> None:
+        super().__init__(config, backbone, teacher, segments=True)
+        self.config = config
+        self.image_head = ImageHead(teacher.channels, config.feature_dim)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Loss of one batch.
+
+        Args:
+            batch: with images, pairs and superpixels; no labels are read.
+
+        Returns:
+            `loss`, and for the log the number of `pairs` in the batch, how many lie in a superpixel (`pairs_slidr`),
+            the number of `superpixels` that hold a pair, of the `pixels` read for them, and the diagnostics of the
+            embedding (see `embedding_diagnostics`).
+
+        Raises:
+            ValueError: the batch holds no images, no pairs or no superpixels.
+        """
+        images, pairs = self.seen(batch)
+        if batch.segments is None:
+            raise ValueError("Slidr pools over superpixels, and the batch holds none (see Slidr.views)")
+        with self.stage("superpixels"):
+            found = find_superpixels(batch.segments, pairs, self.config.pixel_stride)
+        with self.stage("teacher"):
+            chunks = _chunks(found.image, len(images))
+            maps = [self.teacher(images[start : start + _IMAGES_AT_ONCE]) for start, _ in chunks]
+        (level,) = self.embed(batch)
+        with self.stage("loss"):
+            k = segment_means(level.features[pairs.voxel[found.pair]], found.pair_owner, found.count)
+            q = self._superpixel_features(found, chunks, maps, images)
+            counts = {
+                "pairs": len(pairs.voxel),
+                "pairs_slidr": len(found.pair),
+                "superpixels": found.count,
+                "pixels": len(found.image),
+            }
+            return {
+                "loss": info_nce(k, q, self.config.temperature),
+                **{name: torch.tensor(float(value)) for name, value in counts.items()},
+                **embedding_diagnostics(k, q),
+            }
+
+    def _superpixel_features(
+        self, found: Superpixels, chunks: list[tuple[int, Tensor]], maps: list[list[Tensor]], images: Tensor
+    ) -> Tensor:
+        """[S, D] mean unit feature of each superpixel's pixels."""
+        size, patch = (images.shape[3], images.shape[2]), self.teacher.encoder.patch
+        # Without a pixel the head would be left out of the graph.
+        parts = [self.image_head(images.new_zeros(0, self.teacher.channels))]
+        for (start, rows), levels in zip(chunks, maps, strict=True):
+            image = found.image[rows] - start
+            parts.append(head_at_pixels(levels, self.image_head, image, found.uv[rows], size, patch))
+        owner = torch.cat([found.pixel_owner[:0], *(found.pixel_owner[rows] for _, rows in chunks)])
+        return segment_means(torch.cat(parts), owner, found.count)
+
+
+def _chunks(image: Tensor, images: int) -> list[tuple[int, Tensor]]:
+    """The images that are read, a few at a time: the first of each few, and the rows of `image` [R] that are theirs."""
+    firsts = range(0, images, _IMAGES_AT_ONCE)
+    chunks = [(first, (image // _IMAGES_AT_ONCE == first // _IMAGES_AT_ONCE).nonzero().squeeze(1)) for first in firsts]
+    return [(first, rows) for first, rows in chunks if len(rows)]

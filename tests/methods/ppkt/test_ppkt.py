@@ -1,0 +1,66 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from methods.cross_modal_contract import CrossModalContract
+from methods.toys import ToyBackbone, toy_batch
+from olivine.backbones import MinkUNetConfig
+from olivine.methods.ppkt import Ppkt, PpktConfig
+from olivine.teachers import RandomTeacherConfig, sample_features
+from oracles import losses
+from oracles.olivine import image_features
+
+TEACHER = RandomTeacherConfig(channels=(4, 6))
+
+
+def _build(**settings):
+    config = PpktConfig(**{"teacher": TEACHER, "feature_dim": 8, "pairs": 30} | settings)
+    return Ppkt(config, ToyBackbone(8, class_head=False), config.teacher.build())
+
+
+def _method(**settings):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return _build(**settings)
+
+
+class TestPpkt(CrossModalContract):
+    def build(self):
+        return _build()
+
+
+def test_the_loss_is_the_formula_on_all_pairs():
+    method, batch = _method(pairs=1000, temperature=0.2).double(), toy_batch()
+    batch = replace(
+        batch, images=batch.images.double(), cloud=replace(batch.cloud, features=batch.cloud.features.double())
+    )
+    levels = []
+    method.backbone.register_forward_hook(lambda module, inputs, output: levels.append(output))
+    loss = float(method(batch)["loss"].detach())
+    points = levels[0].features.detach()[batch.pairs.voxel]
+    sampled = sample_features(method.teacher(batch.images), batch.pairs.image, batch.pairs.uv, (32, 24)).numpy()
+    head = method.image_head
+    pixels = image_features(sampled, head.weight.detach().flatten(1).numpy(), head.bias.detach().numpy())
+    assert loss == pytest.approx(losses.info_nce(points.tolist(), pixels.tolist(), 0.2), rel=1e-6)
+
+
+def test_so_many_pairs_are_drawn_by_the_batch_seed():
+    results = [_method(pairs=10)(toy_batch(draw_seed=seed)) for seed in (1, 1, 2)]
+    one, same, other = (float(result["loss"].detach()) for result in results)
+    assert one == same != other
+    assert (float(results[0]["pairs"]), float(results[0]["pairs_ppkt"])) == (40, 10)
+    assert float(_method(pairs=4096)(toy_batch())["pairs_ppkt"]) == 40
+
+
+def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
+    config = PpktConfig(teacher=TEACHER, feature_dim=8)
+    method = config.build(MinkUNetConfig(name="minkunet14a", width=0.125), 1, 0)
+    method(toy_batch())["loss"].backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
+    assert method.backbone.normalize
+
+
+def test_settings_default_to_the_published_ones():
+    config = PpktConfig(teacher=TEACHER)
+    assert (config.temperature, config.pairs, config.feature_dim) == (0.07, 4096, 64)
