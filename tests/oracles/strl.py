@@ -9,11 +9,11 @@ def pool(features, frame, frames):
                      for b in range(frames)])  # fmt: skip
 
 
-def two_layers(rows, first, second):
-    """Linear without bias, batch norm (fresh: scale 1, shift 0), ReLU, linear; `second` is (weight, bias)."""
+def two_layers(rows, first, scale, shift, second, bias):
+    """Linear without bias, batch norm, ReLU, linear."""
     hidden = rows @ first.T
-    hidden = (hidden - hidden.mean(0)) / np.sqrt(hidden.var(0) + 1e-5)
-    return np.maximum(hidden, 0) @ second[0].T + second[1]
+    hidden = scale * (hidden - hidden.mean(0)) / np.sqrt(hidden.var(0) + 1e-5) + shift
+    return np.maximum(hidden, 0) @ second.T + bias
 
 
 def distance(predictions, targets):
