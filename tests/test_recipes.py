@@ -93,7 +93,12 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 SMALL_METHODS = {
     "deepcluster": ["method.clusters=4", "method.regions.min_voxels=1"],
+    "depthcontrast": [
+        "method.queue=8",
+        "method.point_encoder={points: 32, layers: [{centres: 8, radius_m: 2, samples: 4, channels: [8]}]}",
+    ],
     "olivine": ["method.teacher.name=random", "method.pairs=64", "method.vmf.warmup_fraction=0.5"],
+    "pointcontrast": ["method.matches=64"],
     "ppkt": ["method.teacher.name=random", "method.pairs=64"],
     "scalr": ["method.teacher.name=random"],
     "slidr": ["method.teacher.name=random"],

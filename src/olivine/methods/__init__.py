@@ -6,23 +6,34 @@ from pydantic import Field
 
 from olivine.methods.base import Method, Views
 from olivine.methods.deepcluster.config import DeepClusterConfig
+from olivine.methods.depthcontrast.config import DepthContrastConfig
 from olivine.methods.olivine.config import OlivineConfig
+from olivine.methods.pointcontrast.config import PointContrastConfig
 from olivine.methods.ppkt.config import PpktConfig
 from olivine.methods.scalr.config import ScalrConfig
 from olivine.methods.slidr.config import SlidrConfig
 from olivine.methods.strl.config import StrlConfig
 
 MethodConfig: TypeAlias = Annotated[
-    DeepClusterConfig | OlivineConfig | PpktConfig | ScalrConfig | SlidrConfig | StrlConfig,
+    DeepClusterConfig
+    | DepthContrastConfig
+    | OlivineConfig
+    | PointContrastConfig
+    | PpktConfig
+    | ScalrConfig
+    | SlidrConfig
+    | StrlConfig,
     Field(discriminator="name"),
 ]
 """The choice of method in a recipe, told apart by `name`; each has `build(backbone, in_channels, weak_classes)`."""
 
 __all__ = [
     "DeepClusterConfig",
+    "DepthContrastConfig",
     "Method",
     "MethodConfig",
     "OlivineConfig",
+    "PointContrastConfig",
     "PpktConfig",
     "ScalrConfig",
     "SlidrConfig",

@@ -1,0 +1,169 @@
+"""DepthContrast (Zhang et al., arXiv 2101.02691): momentum contrast between whole scenes, in two formats.
+
+    first view ─┬─ voxels ─ backbone ────── max ─ voxel head ─┐
+                └─ points ─ point encoder ─────── point head ─┴─ queries ─┐
+    second view, through momentum copies of the same networks ─── keys ───┴─ loss within and across formats
+                                                                   └─ queues of negatives, one per format
+
+The backbone and the point encoder learn together; only the backbone is exported.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from olivine.data.batch import Batch, Cloud
+from olivine.methods.base import Method, Views
+from olivine.methods.depthcontrast.losses import scene_contrast
+from olivine.methods.depthcontrast.point_encoder import PointEncoder, draw_points
+from olivine.methods.diagnostics import embedding_diagnostics
+from olivine.methods.heads import mlp
+from olivine.methods.momentum import MomentumCopy
+from olivine.methods.pooling import pool_frames
+from olivine.methods.queue import FeatureQueue
+from olivine.sparse import SparseTensor
+
+if TYPE_CHECKING:
+    from olivine.methods.depthcontrast.config import DepthContrastConfig
+
+_STAGES = {"voxel": "backbone", "point": "points"}
+
+
+class VoxelFormat(nn.Module):
+    """The networks of the voxel format: backbone and head.
+
+    Args:
+        backbone: called on a `SparseTensor`; returns features, rows as in its input.
+        head: embeds the largest values of a scene's features.
+    """
+
+    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, head
+
+    def forward(self, cloud: Cloud) -> Tensor:
+        """[B, D] unit embeddings of the clouds."""
+        embedded: SparseTensor = self.backbone(SparseTensor(cloud.features, cloud.coordinates))
+        frames = len(cloud.point_offsets) - 1
+        return _unit(self.head(pool_frames(embedded.features, cloud.coordinates[:, 0].long(), frames)))
+
+
+class PointFormat(nn.Module):
+    """The networks of the point format: encoder and head.
+
+    Args:
+        encoder: the point encoder.
+        embedding_dim: D.
+    """
+
+    def __init__(self, encoder: PointEncoder, embedding_dim: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = mlp([encoder.out_channels, encoder.out_channels, embedding_dim], batch_norm=False)
+
+    def forward(self, xyz: Tensor, features: Tensor) -> Tensor:
+        """[B, N, 3] points and their [B, N, C] features → [B, D] unit embeddings."""
+        return _unit(self.head(self.encoder(xyz, features)))
+
+
+class DepthContrast(Method):
+    """The method: for each pair of formats, queries of the first view find their keys of the second in the queue.
+
+    As published, the loss has one direction (the second view is never a query), the negatives are the queue's alone,
+    and keys enter it after the loss. Every forward pass in training mode first moves the momentum copies and in the
+    end pushes its keys; in evaluation mode both stay as they are. The copies normalise by the statistics of the
+    process's own batch; scans are not shuffled between GPUs for it.
+
+    Args:
+        config: the settings.
+        backbone: called on a `SparseTensor`; returns [V, `feature_dim`] features, rows as in its input.
+        in_channels: input features per voxel, which the points get, too.
+
+    Attributes:
+        voxel_head: embeds the pooled features of the backbone.
+        point: the networks of the point format, None where `config.formats` is `"voxel"`.
+        slow: momentum copies of the networks of all formats.
+        queues: keys of earlier scenes, by format.
+    """
+
+    def __init__(self, config: DepthContrastConfig, backbone: nn.Module, in_channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.views = Views(second="scan")
+        self.backbone = backbone
+        self.voxel_head = mlp([config.feature_dim, config.feature_dim, config.embedding_dim], batch_norm=False)
+        self.point: PointFormat | None = None
+        if config.formats == "both":
+            self.point = PointFormat(PointEncoder(config.point_encoder, in_channels), config.embedding_dim)
+        self.slow = MomentumCopy(self.networks())
+        self.queues = nn.ModuleDict(
+            {name: FeatureQueue(config.queue, config.embedding_dim) for name in self.networks()}
+        )
+
+    def networks(self) -> nn.ModuleDict:
+        """The networks that are trained, by format; put together anew, since `backbone` is a part by itself."""
+        formats: dict[str, nn.Module] = {"voxel": VoxelFormat(self.backbone, self.voxel_head)}
+        return nn.ModuleDict(formats if self.point is None else formats | {"point": self.point})
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Loss of one batch.
+
+        Args:
+            batch: with a second view of each frame; matches are not read.
+
+        Returns:
+            `loss`; its terms `loss_<format of the query>_<format of the key>` before weighting; the number of
+            `negatives` in a queue; and the diagnostics of the voxels' embedding.
+
+        Raises:
+            ValueError: the batch holds no second view.
+        """
+        if batch.second is None:
+            raise ValueError("DepthContrast learns from two views of each frame (see DepthContrast.views)")
+        generator, networks = batch.generator(), self.networks()
+        first, second = (self._inputs(cloud, generator) for cloud in (batch.cloud, batch.second.cloud))
+        with self.stage("teacher"), torch.no_grad():
+            if self.training:
+                self.slow.update(networks, self.config.momentum)
+            keys = {name: network(*second[name]) for name, network in self.slow.module.named_children()}
+        queries = {}
+        for name, network in networks.items():
+            with self.stage(_STAGES[name]):
+                queries[name] = network(*first[name])
+        with self.stage("loss"):
+            losses = self._losses(queries, keys)
+            if self.training:
+                for name, key in keys.items():
+                    self._queue(name).push(key)
+            return losses | embedding_diagnostics(queries["voxel"], keys["voxel"])
+
+    def _queue(self, name: str) -> FeatureQueue:
+        return cast("FeatureQueue", self.queues[name])
+
+    def _inputs(self, cloud: Cloud, generator: torch.Generator) -> dict[str, tuple[Cloud] | tuple[Tensor, Tensor]]:
+        """What the network of each format takes of a view."""
+        if self.point is None:
+            return {"voxel": (cloud,)}
+        return {"voxel": (cloud,), "point": draw_points(cloud, self.config.point_encoder.points, generator)}
+
+    def _losses(self, queries: dict[str, Tensor], keys: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss, its terms, and how many negatives there were."""
+        negatives = {name: self._queue(name).features() for name in keys}
+        terms, weighted = {}, []
+        for asks, answers in product(queries, keys):
+            term = scene_contrast(queries[asks], keys[answers], negatives[answers], self.config.temperature)
+            weight = self.config.weights.within if asks == answers else self.config.weights.across
+            terms[f"loss_{asks}_{answers}"] = term.detach()
+            weighted.append(weight * term)
+        count = torch.tensor(float(len(negatives["voxel"])))
+        return {"loss": torch.stack(weighted).sum(), **terms, "negatives": count}
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Rows of length 1, in float32 or wider."""
+    return functional.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)

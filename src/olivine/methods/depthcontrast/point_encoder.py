@@ -1,0 +1,190 @@
+"""The encoder of DepthContrast's point format: set abstractions in the manner of PointNet++ (arXiv 1706.02413).
+
+A fixed number of points is drawn from every frame. Each layer picks centres among its points, looks at a few points
+around each of them, and keeps the largest value of every channel there. Letters: B frames, N points and S centres a
+frame, K points around a centre, C channels.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from olivine.config import Config
+from olivine.data.batch import Cloud
+from olivine.methods.heads import mlp
+
+_DISTANCES_AT_ONCE = 2**24  # 64 MiB in float32
+
+
+class SetAbstractionConfig(Config):
+    """One layer of the point encoder."""
+
+    centres: PositiveInt
+    """Centres that are kept of a frame's points."""
+    radius_m: PositiveFloat
+    """How far around a centre it looks, metres."""
+    samples: PositiveInt
+    """Points that it looks at there, at most."""
+    channels: tuple[PositiveInt, ...] = Field(min_length=1)
+    """Sizes of the layers that all points pass; the last is the layer's output."""
+
+
+class PointEncoderConfig(Config):
+    """The encoder of the point format; the defaults are the larger of the published scales for LiDAR."""
+
+    points: PositiveInt = 16384
+    """Points drawn of a frame; of a smaller frame, some are drawn again."""
+    layers: tuple[SetAbstractionConfig, ...] = Field(
+        default=(
+            SetAbstractionConfig(centres=4096, radius_m=0.5, samples=32, channels=(32, 32, 64)),
+            SetAbstractionConfig(centres=1024, radius_m=1.0, samples=32, channels=(64, 96, 128)),
+            SetAbstractionConfig(centres=256, radius_m=2.0, samples=32, channels=(128, 196, 256)),
+            SetAbstractionConfig(centres=64, radius_m=4.0, samples=32, channels=(256, 384, 512)),
+        ),
+        min_length=1,
+    )
+    """The set abstractions, one after another."""
+
+    @model_validator(mode="after")
+    def _shrinks(self) -> PointEncoderConfig:
+        points = self.points
+        for number, layer in enumerate(self.layers):
+            if layer.centres > points:
+                raise ValueError(f"layers.{number}.centres={layer.centres} is more than the {points} points it gets")
+            points = layer.centres
+        return self
+
+
+def draw_points(cloud: Cloud, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Draw the same number of points from every frame.
+
+    Args:
+        cloud: the clouds of B frames.
+        count: N; a frame of fewer points gives each of them as evenly often as it can, one without any gives zeros.
+        generator: source of randomness, on the CPU.
+
+    Returns:
+        [B, N, 3] float32 augmented points in random order, metres, and [B, N, C] the input features of the voxel that
+        each lies in, 0 outside the grid.
+    """
+    starts, sizes = cloud.point_offsets[:-1].cpu(), cloud.point_offsets.cpu().diff()
+    total, frames = len(cloud.points_m), len(sizes)
+    frame = torch.arange(frames).repeat_interleave(sizes)
+    order = (frame + torch.rand(total, generator=generator, dtype=torch.float64)).argsort()
+    place = starts[:, None] + torch.arange(count) % sizes.clamp_min(1)[:, None]
+    nowhere = order.new_tensor([total])
+    row = torch.cat([order, nowhere])[torch.where(sizes[:, None] > 0, place, total)].to(cloud.points_m.device)
+    voxel = torch.cat([cloud.point_voxel, cloud.point_voxel.new_tensor([-1])])[row]
+    return _with_blank(cloud.points_m)[row], _with_blank(cloud.features)[voxel]
+
+
+def _with_blank(rows: Tensor) -> Tensor:
+    """The rows and a last one of zeros."""
+    return torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
+
+
+@torch.no_grad()
+def farthest_points(xyz: Tensor, count: int) -> Tensor:
+    """Pick points far from each other: from the first on, always the one farthest from those picked.
+
+    Args:
+        xyz: [B, N, 3] points.
+        count: S ≤ N.
+
+    Returns:
+        [B, S] int64 rows of `xyz`; once all places are picked, they are picked again.
+    """
+    frame = torch.arange(len(xyz), device=xyz.device)
+    axes = xyz.permute(2, 0, 1).contiguous()  # one axis at a time is three times as fast as [..., 3]
+    picked = torch.zeros(len(xyz), count, dtype=torch.int64, device=xyz.device)
+    distance = xyz.new_full(xyz.shape[:2], torch.inf)
+    for step in range(1, count):
+        latest = axes[:, frame, picked[:, step - 1]]
+        offset = axes - latest[:, :, None]
+        torch.minimum(distance, offset.square_().sum(0), out=distance)
+        picked[:, step] = distance.argmax(1)
+    return picked
+
+
+@torch.no_grad()
+def ball_query(xyz: Tensor, centres: Tensor, radius: float, samples: int) -> Tensor:
+    """Points around centres.
+
+    Args:
+        xyz: [B, N, 3] points.
+        centres: [B, S, 3] centres, each at a point.
+        radius: how far around, in the unit of the points.
+        samples: K.
+
+    Returns:
+        [B, S, K] int64 the first K rows of `xyz` that lie nearer than `radius`; where there are fewer, the first of
+        them takes the other places.
+    """
+    frames, points = xyz.shape[:2]
+    wanted = torch.arange(1, samples + 1, dtype=torch.int32, device=xyz.device)
+    found = []
+    for part in torch.split(centres, max(1, _DISTANCES_AT_ONCE // max(1, frames * points)), dim=1):
+        # The form by matrix products is not exact for neighbours far from the origin.
+        inside = torch.cdist(part, xyz, compute_mode="donot_use_mm_for_euclid_dist") < radius
+        rank = inside.cumsum(2, dtype=torch.int32)
+        row = torch.searchsorted(rank, wanted.expand(*rank.shape[:2], samples).contiguous())
+        found.append(torch.where(row < points, row, row[..., :1]))
+    return torch.cat(found, dim=1)
+
+
+class SetAbstraction(nn.Module):
+    """Centres, what lies around each of them through a small network, and the largest value of every channel.
+
+    Args:
+        config: the layer's settings.
+        in_channels: channels of the points.
+
+    Attributes:
+        out_channels: channels of the centres.
+    """
+
+    def __init__(self, config: SetAbstractionConfig, in_channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.out_channels = config.channels[-1]
+        self.network = mlp([3 + in_channels, *config.channels], batch_norm=True, last_norm=True)
+
+    def forward(self, xyz: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, N, 3] points and their [B, N, C] features → [B, S, 3] centres and their [B, S, out_channels] features."""
+        config = self.config
+        frame = torch.arange(len(xyz), device=xyz.device)[:, None]
+        centres = xyz[frame, farthest_points(xyz, config.centres)]
+        members = ball_query(xyz, centres, config.radius_m, config.samples)
+        frame = frame[:, :, None]
+        offset = (xyz[frame, members] - centres[:, :, None]) / config.radius_m
+        rows = torch.cat([offset, features[frame, members]], dim=3)
+        out: Tensor = self.network(rows.flatten(0, 2))
+        return centres, torch.relu(out).view(*rows.shape[:3], -1).amax(2)
+
+
+class PointEncoder(nn.Module):
+    """From points to one feature per frame: set abstractions, then the largest value of every channel.
+
+    Args:
+        config: the settings.
+        in_channels: channels of the points besides their place.
+
+    Attributes:
+        out_channels: channels of a frame's feature.
+    """
+
+    def __init__(self, config: PointEncoderConfig, in_channels: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList()
+        self.out_channels = in_channels
+        for layer in config.layers:
+            self.layers.append(SetAbstraction(layer, self.out_channels))
+            self.out_channels = layer.channels[-1]
+
+    def forward(self, xyz: Tensor, features: Tensor) -> Tensor:
+        """[B, N, 3] points and their [B, N, C] features → [B, out_channels]."""
+        for layer in self.layers:
+            xyz, features = layer(xyz, features)
+        return features.amax(1)
