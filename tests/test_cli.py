@@ -214,6 +214,6 @@ def test_of_two_processes_one_prints(data: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == (tmp_path / "both" / "table.txt").read_text()
-    assert done.stderr.count("[1/2] scratch, finetune, seed 0") == 1
+    assert done.stderr.count("[1/3] scratch, finetune, seed 0") == 1
     assert done.stderr.count("step 2/2 (epoch 2.00)") == 3
     assert json.loads((tmp_path / "both" / "results.json").read_text()).keys() == {"scratch", "olivine"}

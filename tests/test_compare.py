@@ -11,7 +11,7 @@ import yaml
 
 from builders.recipes import tiny_data, tiny_pretraining, tiny_segmentation, write_recipe
 from olivine.cli import main
-from olivine.compare import CompareConfig, Comparison, compare
+from olivine.compare import CompareConfig, Comparison, compare, plan
 from olivine.config import dump, load_recipe, validate
 from olivine.engine import pretrain as pretraining
 from olivine.engine.pretrain import PretrainConfig
@@ -65,7 +65,8 @@ def times(folder: Path) -> dict[str, int]:
 def test_results_are_percentages_by_arm_protocol_and_seed(finished: Comparison) -> None:
     results = json.loads((finished.path / "results.json").read_text())
     assert list(results) == ["scratch", "olivine"]
-    for arm, scores in results.items():
+    for arm, content in results.items():
+        scores = {key: values for key, values in content.items() if key.endswith("_miou")}
         assert list(scores) == ["finetune_miou", "probe_miou"]
         for key, values in scores.items():
             runs = [finished.path / f"{arm}-{key.removesuffix('_miou')}-seed{seed}" for seed in SEEDS]
@@ -134,7 +135,7 @@ def test_interrupted_between_runs_it_goes_on(
     data: Path, finished: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config(tmp_path, data)
-    segment, started = compare.__globals__["segment"], []
+    segment, started = plan.segment, []
 
     def counted(run: Any, *, resume: bool) -> Any:
         started.append(run.name)
@@ -142,7 +143,7 @@ def test_interrupted_between_runs_it_goes_on(
             raise KeyboardInterrupt
         return segment(run, resume=resume)
 
-    monkeypatch.setattr("olivine.compare.segment", counted)
+    monkeypatch.setattr(plan, "segment", counted)
     with pytest.raises(KeyboardInterrupt):
         compare(settings)
     assert not (tmp_path / "both" / "results.json").exists()
@@ -225,13 +226,17 @@ def test_settings_that_make_no_comparison_are_refused_by_key(
         config(tmp_path, data, **changes)
 
 
-def test_a_protocol_without_labels_to_score_is_refused(data: Path, tmp_path: Path) -> None:
+def test_a_protocol_without_labels_to_score_is_a_failure(data: Path, tmp_path: Path) -> None:
     bare = tiny_data(tmp_path / "bare", lidarseg=False, camseg=False)
     unlabelled = {"name": "nuscenes", "root": str(bare), "version": "v1.0-mini"}
     segmentation = write_recipe(tmp_path / "unlabelled.yaml", tiny_segmentation(data, val_data=unlabelled))
     settings = config(tmp_path, data, arms={"scratch": None}, protocols={"finetune": {"recipe": segmentation}})
-    with pytest.raises(UserError, match="scratch-finetune-seed0: no labels in the scored split"):
-        compare(settings)
+    comparison = compare(settings)
+    assert comparison.miou == {"scratch": {"finetune": [None, None]}}
+    assert [str(failure) for failure in comparison.failures] == [
+        f"scratch-finetune-seed{seed}: no labels in the scored split; set val_split to a labelled one" for seed in SEEDS
+    ]
+    assert "–" in (tmp_path / "both" / "table.md").read_text()
 
 
 def test_the_stored_settings_are_the_comparison(finished: Comparison) -> None:

@@ -143,11 +143,16 @@ def evaluate(
 
 @app.command()
 def compare(recipe: Recipe, overrides: Overrides = None) -> None:
-    """Run arms × protocols × seeds from one recipe into one table. Continues where it was stopped."""
+    """Arms × protocols × seeds from one recipe into one table. Continues where it stopped. Exit 1 if a run failed."""
     from olivine.compare import CompareConfig
     from olivine.compare import compare as run
 
-    _say(run(_configuration(CompareConfig, recipe, overrides)))
+    comparison = run(_configuration(CompareConfig, recipe, overrides))
+    _say(comparison)
+    for failure in comparison.failures:
+        _trouble(str(failure), 1)
+    if comparison.failures:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from olivine.compare import CompareConfig, Comparison, check_recipes, compare
+from olivine.compare import CompareConfig, Comparison, check_recipes, compare, pretraining_folder
 from olivine.config import Config, dump, load_recipe
 from olivine.data.check import check_folder
 from olivine.data.datasets import NuScenesConfig
@@ -21,8 +21,9 @@ from olivine.errors import UserError
 from olivine.inference import load
 from olivine.segmentation.segment import SegmentConfig
 from olivine.simulate import SimulateConfig, simulate
+from olivine.visualize.comparison import comparison_sections
 from olivine.visualize.gallery import cloud_pictures, image_pictures
-from olivine.visualize.report import Section, comparison_sections, write_report
+from olivine.visualize.report import Section, write_report
 
 _log = logging.getLogger("olivine")
 
@@ -56,7 +57,7 @@ def run_demo(config: DemoConfig) -> str:
         The table and where the report is, for people.
 
     Raises:
-        UserError: the folder holds a demo with other settings, or the simulated dataset is damaged.
+        UserError: the folder holds a demo with other settings, the simulated dataset is damaged, or a run failed.
     """
     started = time.monotonic()
     folder = config.compare.out / config.compare.name
@@ -72,6 +73,8 @@ def run_demo(config: DemoConfig) -> str:
         simulate(data.root, config.world, progress=_say_scene, workers=workers)
     _check(data.root)
     comparison = compare(settings)
+    if comparison.failures:
+        raise UserError(f"the comparison is not complete: {'; '.join(map(str, comparison.failures))}")
     path = _report(settings, comparison, data)
     return f"{comparison}\nreport: {path}\n{_minutes(time.monotonic() - started)}"
 
@@ -106,7 +109,11 @@ def _report(settings: CompareConfig, comparison: Comparison, data: NuScenesConfi
     scored = data.open(downstream.val_split)
     middle = len(scored) // 2
     arms = {arm: folder / f"{arm}-{protocol}-seed{settings.seeds[0]}" for arm in settings.arms}
-    pretrained = {arm: folder / f"pretrain-{arm}" for arm, recipe in settings.arms.items() if recipe is not None}
+    pretrained = {
+        arm: pretraining_folder(folder, arm, settings.seeds[0], pretrain_seeds=settings.pretrain_seeds)
+        for arm, recipe in settings.arms.items()
+        if recipe is not None
+    }
     models = {name: load(run) for name, run in arms.items()}
     models |= {f"{arm}, pretrained": load(run) for arm, run in pretrained.items()}
     result, *rest = comparison_sections(folder)

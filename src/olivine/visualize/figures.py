@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-PALETTE = ("#7a8794", "#3f7d20", "#b5651d", "#2a6f97", "#8f2d56", "#c9a227")
+PALETTE = (
+    *("#7a8794", "#3f7d20", "#b5651d", "#2a6f97", "#8f2d56", "#c9a227"),
+    *("#1fa187", "#d1495b", "#5c4d9a", "#222831", "#9bc53d", "#e07be0"),
+)
+"""Colours of series, in order; after the last the first comes again."""
+
+
+_FEW = 6  # curves whose legend fits into one column
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -52,11 +60,77 @@ def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title:
     figure = new_figure(5.2, 3.2)
     axes = figure.add_subplot()
     for index, (name, (steps, values)) in enumerate(series.items()):
-        axes.plot(steps, values, label=name, color=PALETTE[index % len(PALETTE)], linewidth=1.4)
+        style = "-" if index < len(PALETTE) else "--"
+        axes.plot(steps, values, style, label=name, color=PALETTE[index % len(PALETTE)], linewidth=1.4)
     axes.set(title=title, xlabel="step", ylabel=unit)
     axes.grid(alpha=0.25)
     if series:
+        axes.legend(fontsize=8 if len(series) <= _FEW else 6, ncols=1 if len(series) <= _FEW else 2)
+    return png(figure)
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve with a spread.
+
+    Attributes:
+        x: [N] where, ascending and above 0.
+        mean: [N] values; nan leaves a gap.
+        spread: [N] half the width of the band; nan draws none.
+    """
+
+    x: Sequence[float]
+    mean: Sequence[float]
+    spread: Sequence[float]
+
+
+def bands(panels: Mapping[str, Mapping[str, Band]], ticks: Mapping[float, str], xlabel: str, unit: str) -> bytes:
+    """Curves with their spread over a logarithmic axis, in panels side by side.
+
+    Args:
+        panels: curves by name, by title of the panel; a name has one colour in all of them.
+        ticks: labels of the horizontal axis.
+        xlabel: its name.
+        unit: label of the vertical axis.
+    """
+    figure = new_figure(5.6 * len(panels), 4.2)
+    names = list(dict.fromkeys(name for series in panels.values() for name in series))
+    for column, (title, series) in enumerate(panels.items(), start=1):
+        axes = figure.add_subplot(1, len(panels), column)
+        for name, band in series.items():
+            color = PALETTE[names.index(name) % len(PALETTE)]
+            mean, spread = np.asarray(band.mean, float), np.asarray(band.spread, float)
+            axes.plot(band.x, mean, "o-", label=name, color=color, linewidth=1.6, markersize=4)
+            axes.fill_between(band.x, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
+        shown = {x: ticks[x] for x in sorted({x for band in series.values() for x in band.x})}
+        axes.set(title=title, xlabel=xlabel, ylabel=unit, xscale="log")
+        axes.set_xticks(list(shown), list(shown.values()))
+        axes.set_xticks([], minor=True)
+        axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
+    return png(figure)
+
+
+def stacked(groups: Sequence[str], parts: Mapping[str, Sequence[float]], title: str, unit: str) -> bytes:
+    """Horizontal bars made of parts, one bar per group.
+
+    Args:
+        groups: [G] names, from the top down.
+        parts: [G] lengths ≥ 0 by name of the part, from left to right.
+        title: what the figure shows.
+        unit: label of the horizontal axis.
+    """
+    figure = new_figure(7.0, 1.2 + 0.34 * len(groups))
+    axes = figure.add_subplot()
+    left = np.zeros(len(groups))
+    for index, (name, lengths) in enumerate(parts.items()):
+        axes.barh(range(len(groups)), lengths, 0.7, left=left, label=name, color=PALETTE[index % len(PALETTE)])
+        left = left + np.asarray(lengths, float)
+    axes.set_yticks(range(len(groups)), groups, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(title=title, xlabel=unit)
+    axes.grid(axis="x", alpha=0.25)
+    axes.legend(fontsize=8, ncols=2)
     return png(figure)
 
 
@@ -69,7 +143,7 @@ def bars(groups: Sequence[str], values: Mapping[str, Sequence[float]], title: st
         title: what the figure shows.
         unit: label of the horizontal axis.
     """
-    figure = new_figure(7.0, 0.9 + 0.32 * len(groups))
+    figure = new_figure(7.0, 0.9 + max(0.32, 0.09 * len(values)) * len(groups))
     axes = figure.add_subplot()
     thickness = 0.8 / max(len(values), 1)
     rows = np.arange(len(groups))

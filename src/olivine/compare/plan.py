@@ -1,0 +1,139 @@
+"""The runs of a comparison: what each is called, what it waits for, when it is done.
+
+All recipes are read before the first run starts, so that a mistake in the last one shows before an hour is spent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from olivine.compare.config import CompareConfig
+from olivine.config import load_recipe
+from olivine.engine.pretrain import MAY_DIFFER as PRETRAINING_MAY_DIFFER
+from olivine.engine.pretrain import PretrainConfig, pretrain
+from olivine.engine.run import RunFolder
+from olivine.errors import UserError
+from olivine.segmentation.segment import MAY_DIFFER as SEGMENTATION_MAY_DIFFER
+from olivine.segmentation.segment import SegmentConfig, segment
+
+MAY_DIFFER = {PretrainConfig: PRETRAINING_MAY_DIFFER, SegmentConfig: SEGMENTATION_MAY_DIFFER}
+"""Settings that may change when a run is continued, by the kind of its recipe."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a comparison: the pretraining of an arm, or one protocol with one seed on its weights.
+
+    Attributes:
+        arm: which arm it belongs to.
+        protocol: which protocol it is, None for a pretraining.
+        settings: its resolved recipe.
+        needs: the folder of the pretraining that it starts from, or None.
+    """
+
+    arm: str
+    protocol: str | None
+    settings: PretrainConfig | SegmentConfig
+    needs: Path | None = None
+
+    def __str__(self) -> str:
+        return f"{self.arm}, {self.protocol or 'pretraining'}, seed {self.settings.train.seed}"
+
+    @property
+    def path(self) -> Path:
+        """The run's folder."""
+        return self.settings.out / self.settings.name
+
+    @property
+    def done(self) -> bool:
+        """Whether it ran to its end: these files are written last."""
+        return (self.path / ("weights.json" if self.protocol is None else "results.json")).exists()
+
+    def check(self) -> None:
+        """Refuse a folder that another recipe made.
+
+        Raises:
+            UserError: a setting differs that its results depend on.
+        """
+        run = RunFolder(self.path)
+        if run.config_path.exists():
+            run.check_config(self.settings, MAY_DIFFER[type(self.settings)])
+
+
+def perform(settings: PretrainConfig | SegmentConfig) -> None:
+    """Train, or go on training, in this process.
+
+    Args:
+        settings: the resolved recipe of a run.
+    """
+    if isinstance(settings, PretrainConfig):
+        pretrain(settings, resume=True)
+    else:
+        segment(settings, resume=True)
+
+
+def pretraining_folder(folder: Path, arm: str, seed: int, *, pretrain_seeds: bool) -> Path:
+    """Where the pretraining of an arm is that the downstream runs of a seed start from.
+
+    Args:
+        folder: the comparison's folder.
+        arm: the arm.
+        seed: the downstream seed.
+        pretrain_seeds: as in the configuration.
+    """
+    return folder / (f"pretrain-{arm}-seed{seed}" if pretrain_seeds else f"pretrain-{arm}")
+
+
+def plan(config: CompareConfig) -> list[Run]:
+    """Every run, arm by arm, each pretraining before what starts from it.
+
+    Args:
+        config: the comparison.
+
+    Raises:
+        UserError: a recipe is wrong, or two runs would have one name.
+    """
+    pretraining = {arm: dict(_pretrainings(config, arm)) for arm in config.arms}
+    protocols = {
+        name: load_recipe(SegmentConfig, reference.recipe, [*reference.overrides, *config.overrides])
+        for name, reference in config.protocols.items()
+    }
+    runs: list[Run] = []
+    for arm, by_seed in pretraining.items():
+        runs += {run.path: run for run in by_seed.values()}.values()
+        for name, settings in protocols.items():
+            runs += (_downstream(config, arm, name, settings, seed, by_seed.get(seed)) for seed in config.seeds)
+    names: set[Path] = set()
+    for run in runs:
+        if run.path in names:
+            raise UserError(f"two runs would be called {run.path.name}; choose other names for arms and protocols")
+        names.add(run.path)
+    return runs
+
+
+def _pretrainings(config: CompareConfig, arm: str) -> Iterator[tuple[int, Run]]:
+    """The pretraining behind each seed; nothing from scratch."""
+    reference = config.arms[arm]
+    if reference is None:
+        return
+    recipe = load_recipe(PretrainConfig, reference.recipe, [*reference.overrides, *config.overrides])
+    folder = config.out / config.name
+    for seed in config.seeds:
+        path = pretraining_folder(folder, arm, seed, pretrain_seeds=config.pretrain_seeds)
+        train = recipe.train.model_copy(update={"seed": seed}) if config.pretrain_seeds else recipe.train
+        yield seed, Run(arm, None, recipe.model_copy(update={"name": path.name, "out": folder, "train": train}))
+
+
+def _downstream(
+    config: CompareConfig, arm: str, protocol: str, recipe: SegmentConfig, seed: int, pretraining: Run | None
+) -> Run:
+    weights = None if pretraining is None else pretraining.path
+    changes = {
+        "name": f"{arm}-{protocol}-seed{seed}",
+        "out": config.out / config.name,
+        "weights": weights,
+        "train": recipe.train.model_copy(update={"seed": seed}),
+    }
+    return Run(arm, protocol, recipe.model_copy(update=changes), weights)

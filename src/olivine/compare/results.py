@@ -1,0 +1,166 @@
+"""What a comparison found, from the `results.json` of its runs: scores, tables, and what they are worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from olivine.compare.config import CompareConfig
+from olivine.compare.jobs import Failure
+from olivine.compare.plan import Run
+from olivine.engine.files import write_json, write_text
+from olivine.visualize.scores import explanations, mean_and_spread, mean_of_known, standard_deviation, what_of_seeds
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found.
+
+    Attributes:
+        path: its folder.
+        miou: percent by arm, protocol and seed, in the order of the recipe; None where a run failed.
+        protocols: what each protocol's first result says of its data, split, mode and versions; with `labelled_scans`,
+            `fraction` and `recipe`.
+        seeds: the seeds, in order.
+        arms: by arm, what else is known of it (see `as_json`).
+        failures: the runs that did not run to their end.
+    """
+
+    path: Path
+    miou: dict[str, dict[str, list[float | None]]]
+    protocols: dict[str, Any] = field(repr=False)
+    seeds: tuple[int, ...] = ()
+    arms: dict[str, Any] = field(default_factory=dict, repr=False)
+    failures: tuple[Failure, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of `results.json`.
+
+        By arm: `<protocol>_miou`, percent by seed (null where the run failed); `seeds`; `pretraining` (method, data,
+        steps and versions by run; null from scratch); `summary` by protocol with `mean`, `standard_deviation`,
+        `accuracy` by seed and the mean `iou` by class; and `failed`, why by run.
+        """
+        return {
+            arm: {**{f"{name}_miou": values for name, values in scores.items()}, **self.arms.get(arm, {})}
+            for arm, scores in self.miou.items()
+        }
+
+    def __str__(self) -> str:
+        rows = self._rows()
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return "\n".join([*lines, f"{self._what()}; {self.path / 'results.json'}", *explanations(self.protocols)])
+
+    def markdown(self) -> str:
+        """The table in Markdown, with all that its numbers are worth nothing without."""
+        head, *rows = self._rows()
+        lines = [head, ["---"] * len(head), *rows]
+        notes = [f"{self._what()}.", *(f"{line}." for line in explanations(self.protocols))]
+        return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", *(f"- {note}" for note in notes)])
+
+    def write(self) -> None:
+        """Write `results.json`, `protocols.json`, `table.txt` and `table.md` to the folder."""
+        write_json(self.path / "results.json", self.as_json())
+        write_json(self.path / "protocols.json", self.protocols)
+        write_text(self.path / "table.txt", f"{self}\n")
+        write_text(self.path / "table.md", f"{self.markdown()}\n")
+
+    def _rows(self) -> list[list[str]]:
+        names = list(next(iter(self.miou.values())))
+        rows = [["mIoU (%)", *names]]
+        return [*rows, *([arm, *(mean_and_spread(by[name]) for name in names)] for arm, by in self.miou.items())]
+
+    def _what(self) -> str:
+        runs = next(iter(next(iter(self.miou.values())).values()))
+        return what_of_seeds(len(runs))
+
+
+def gather(config: CompareConfig, runs: Sequence[Run], failures: Sequence[Failure]) -> Comparison:
+    """Read the results of all runs.
+
+    Args:
+        config: the comparison.
+        runs: all its runs.
+        failures: those that did not run to their end; a run without labels to score joins them.
+    """
+    found: dict[str, dict[str, list[dict[str, Any] | None]]] = {arm: {} for arm in config.arms}
+    unscored: list[Failure] = []
+    for run in (run for run in runs if run.protocol is not None):
+        result = _result(run)
+        if result is not None and result["miou"] is None:
+            unscored.append(Failure(result["name"], "no labels in the scored split; set val_split to a labelled one"))
+            result = None
+        found[run.arm].setdefault(run.protocol or "", []).append(result)
+    every = (*failures, *unscored)
+    return Comparison(
+        path=config.out / config.name,
+        miou={arm: {name: [_percent(r) for r in cell] for name, cell in by.items()} for arm, by in found.items()},
+        protocols={name: _protocol(config, name, found) for name in config.protocols},
+        seeds=config.seeds,
+        arms={arm: _arm(config, by, [run for run in runs if run.arm == arm], every) for arm, by in found.items()},
+        failures=every,
+    )
+
+
+def _result(run: Run) -> dict[str, Any] | None:
+    if not run.done:
+        return None
+    content: dict[str, Any] = json.loads((run.path / "results.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _percent(result: dict[str, Any] | None) -> float | None:
+    return None if result is None else round(float(result["miou"]), 2)
+
+
+def _protocol(config: CompareConfig, name: str, found: dict[str, Any]) -> dict[str, Any]:
+    """What the first result of a protocol says of it, and its place in the plot."""
+    first = next((result for by in found.values() for result in by[name] if result is not None), None)
+    if first is None:
+        return {"recipe": config.protocols[name].recipe}
+    train = first["protocol"]["train"]
+    versions = {(r["protocol"]["olivine"], r["protocol"]["code"]) for by in found.values() for r in by[name] if r}
+    return {
+        **first["protocol"],
+        "recipe": config.protocols[name].recipe,
+        "labelled_scans": train["frames"],
+        "fraction": config.protocols[name].fraction or 1 / train["every"],
+        "versions": sorted(list(version) for version in versions),
+    }
+
+
+def _arm(
+    config: CompareConfig,
+    by: dict[str, list[dict[str, Any] | None]],
+    runs: Sequence[Run],
+    failures: Sequence[Failure],
+) -> dict[str, Any]:
+    names = {run.path.name for run in runs}
+    return {
+        "seeds": list(config.seeds),
+        "pretraining": {run.path.name: _pretraining(run) for run in runs if run.protocol is None} or None,
+        "summary": {name: _summary(cell) for name, cell in by.items()},
+        "failed": {failure.name: failure.message for failure in failures if failure.name in names},
+    }
+
+
+def _pretraining(run: Run) -> dict[str, Any] | None:
+    if not run.done:
+        return None
+    content: dict[str, Any] = json.loads((run.path / "weights.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _summary(cell: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    known = [result for result in cell if result is not None]
+    miou = [float(result["miou"]) for result in known]
+    classes = list(known[0]["iou"]) if known else []
+    return {
+        "mean": mean_of_known(miou),
+        "standard_deviation": standard_deviation(miou),
+        "accuracy": [None if result is None else result["accuracy"] for result in cell],
+        "iou": {name: mean_of_known([result["iou"][name] for result in known]) for name in classes},
+    }
