@@ -246,8 +246,8 @@ class _Loop:
 
     def _check_finite(self, losses: Mapping[str, Tensor]) -> None:
         if not math.isfinite(float(losses["loss"])):
-            terms = {name: float(value) for name, value in losses.items() if name.startswith("loss")}
-            shown = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
+            # What there is one of per class has a stroke in its name, and is too much for a line.
+            shown = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items() if "/" not in name)
             raise TrainingDiverged(
                 f"the loss is not finite in step {self.step + 1} ({shown}); "
                 "lower optimizer.lr, set train.clip_norm or add schedule.warmup"

@@ -17,7 +17,14 @@ import yaml
 
 from olivine.visualize.figures import Band, bands, bars, curves, stacked
 from olivine.visualize.report import Picture, Section
-from olivine.visualize.scores import explanations, mean_and_spread, mean_of_known, standard_deviation, what_of_seeds
+from olivine.visualize.scores import (
+    explanations,
+    mean_and_spread,
+    mean_of_known,
+    mode_in_words,
+    standard_deviation,
+    what_of_seeds,
+)
 
 Series = dict[str, tuple[list[float], list[float]]]
 """(steps, values) by name."""
@@ -121,7 +128,9 @@ def label_plot(path: Path) -> bytes | None:
     panels, ticks = {}, {}
     for group in _groups(folder.protocols).values():
         first = folder.protocols[group[0]]
-        panels[f"{first['mode']} ({first['recipe']})"] = {arm: _band(folder, arm, group) for arm in folder.results}
+        every = {arm: _band(folder, arm, group) for arm in folder.results}
+        drawn = {arm: band for arm, band in every.items() if not all(map(math.isnan, band.mean))}
+        panels[f"{mode_in_words(first)} ({Path(first['recipe']).stem})"] = drawn
         for protocol in (folder.protocols[name] for name in group):
             scans = protocol["labelled_scans"]
             ticks[scans] = f"{scans}\n{100 * protocol['fraction']:.3g} %"

@@ -51,11 +51,16 @@ def explanations(protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines + [f"olivine {number}, code {', '.join(sorted(those))}" for number, those in sorted(codes.items())]
 
 
+def mode_in_words(protocol: Mapping[str, Any]) -> str:
+    """`fine-tuning` or `linear probing`; an unknown mode by its name."""
+    mode: str = protocol["mode"]
+    return _MODES.get(mode, mode)
+
+
 def protocol_in_words(protocol: Mapping[str, Any]) -> str:
     """E.g. `linear probing on 4 labelled scans of nuscenes train (1 scan in 25), scored on 40 scans of …`."""
     train, scored = protocol["train"], protocol["scored"]
-    mode = _MODES.get(protocol["mode"], protocol["mode"])
-    return f"{mode} on {_count(train, 'labelled ')}{_split(train)}, scored on {_count(scored, '')}{_split(scored)}"
+    return f"{mode_in_words(protocol)} on {_count(train, 'labelled ')}{_split(train)}, scored on {_count(scored, '')}{_split(scored)}"
 
 
 def _count(split: Mapping[str, Any], kind: str) -> str:
