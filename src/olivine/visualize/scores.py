@@ -60,7 +60,8 @@ def mode_in_words(protocol: Mapping[str, Any]) -> str:
 def protocol_in_words(protocol: Mapping[str, Any]) -> str:
     """E.g. `linear probing on 4 labelled scans of nuscenes train (1 scan in 25), scored on 40 scans of …`."""
     train, scored = protocol["train"], protocol["scored"]
-    return f"{mode_in_words(protocol)} on {_count(train, 'labelled ')}{_split(train)}, scored on {_count(scored, '')}{_split(scored)}"
+    learned, held = f"{_count(train, 'labelled ')}{_split(train)}", f"{_count(scored, '')}{_split(scored)}"
+    return f"{mode_in_words(protocol)} on {learned}, scored on {held}"
 
 
 def _count(split: Mapping[str, Any], kind: str) -> str:
