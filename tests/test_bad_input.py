@@ -27,6 +27,7 @@ IMAGE = filename(0, 1, "CAM_BACK")
 LABELS = f"lidarseg/v1.0-mini/{token('data', 0, 1, LIDAR, 1)}_lidarseg.bin"
 TABLE = "v1.0-mini/sample_data.json"
 MANIFEST = "camseg/manifest.json"
+MASK = f"camseg/CAM_BACK/{Path(IMAGE).stem}.png"
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,18 @@ def shrink(path: Path) -> None:
     Image.new("RGB", (10, 12)).save(path)
 
 
+def shrink_mask(path: Path) -> None:
+    Image.new("L", (10, 12)).save(path)
+
+
+def deepen(path: Path) -> None:
+    Image.new("I;16", (64, 36)).save(path)
+
+
+def make_superpixels(path: Path) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), "kind": "segments", "classes": []}))
+
+
 DAMAGES = [
     pytest.param(TABLE, remove, "pretrain", "missing table", id="missing table"),
     pytest.param(SWEEP, shorten, "segment", "truncated sweep", id="truncated sweep"),
@@ -62,6 +75,10 @@ DAMAGES = [
     pytest.param(IMAGE, garble, "pretrain", "cannot read this image", id="unreadable image"),
     pytest.param(IMAGE, shrink, "pretrain", "image is 10×12 but the dataset says 64×36", id="image of the wrong size"),
     pytest.param(MANIFEST, remove, "pretrain", "masks need a manifest", id="mask without manifest"),
+    pytest.param(MANIFEST, make_superpixels, "pretrain", "hold segments, not classes", id="superpixels as masks"),
+    pytest.param(MASK, shrink_mask, "pretrain", "mask is 10×12 but its image is 64×36", id="mask of the wrong size"),
+    pytest.param(MASK, deepen, "pretrain", "is an 8-bit PNG, this one has 16 bits", id="superpixels among the masks"),
+    pytest.param(MASK, remove, "pretrain", "cannot read this mask", id="missing mask"),
     pytest.param(LABELS, shorten, "segment", "143 labels for a sweep of 150 points", id="short label file"),
 ]
 RECIPES: dict[str, Callable[..., dict[str, Any]]] = {"pretrain": tiny_pretraining, "segment": tiny_segmentation}
@@ -109,6 +126,66 @@ def test_the_check_names_damaged_data_too(
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert str(data / file) in problem
     assert message in problem
+
+
+def test_a_mask_with_classes_that_its_manifest_does_not_name_is_refused(data: Path, capsys: Any) -> None:
+    Image.new("L", (64, 36), 77).save(data / MASK)
+    recipe = write_recipe(data.parent / "recipe.yaml", tiny_pretraining(data))
+    assert "a mask holds the value 77, but its manifest names 3 classes" in trouble(["pretrain", recipe], capsys)
+    assert main(["check", str(data), "--json"]) == 2
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem == f"{data / MASK}: holds [77], but {data / MANIFEST} names the 3 classes 0…2"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A folder with the files of a network, whose content nobody gets to read."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "segformer"}')
+    for name in ("preprocessor_config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("recipe", "module", "line"),
+    [
+        ("label_slic", "skimage.segmentation", "scikit-image is not installed: pip install 'olivine[superpixels]'"),
+        ("label_closed_set", "transformers", "transformers is not installed: pip install 'olivine[vfm]'"),
+    ],
+)
+def test_a_labeller_without_its_extra_names_it_and_writes_nothing(
+    recipe: str, module: str, line: str, sound: Path, model: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    words = [recipe, f"data.root={sound}", "data.version=v1.0-mini", f"out={tmp_path / 'masks'}"]
+    words += [f"labeller.model={model}"] if module == "transformers" else []
+    assert trouble(["label", *words], capsys) == f"olivine: {line}"
+    assert not (tmp_path / "masks").exists()
+
+
+def test_prompts_for_a_class_that_is_none_are_refused(sound: Path, tmp_path: Path, capsys: Any) -> None:
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text(yaml.safe_dump({"source": "mine", "classes": ["car", "road"], "phrases": {"lorry": ["lorry"]}}))
+    words = ["label_grounded_sam", f"data.root={sound}", f"out={tmp_path / 'masks'}", f"labeller.prompts={prompts}"]
+    line = trouble(["label", *words], capsys)
+    assert line == f"olivine: {prompts}: unknown class 'lorry'; the classes are car, road"
+
+
+def test_one_corrupt_image_among_many_costs_one_mask(data: Path, tmp_path: Path, capsys: Any) -> None:
+    garble(data / IMAGE)
+    words = ["label_slic", f"data.root={data}", "data.version=v1.0-mini", f"out={tmp_path / 'masks'}"]
+    assert main(["label", *words, "labeller.segments=12", "--json"]) == 1
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    images = len(list(data.glob("samples/CAM_*/*.jpg")))
+    assert (answer["images"], len(answer["failed"])) == (images - 1, 1)
+    assert said.err == f"no mask: {answer['failed'][0]}\n"
+    assert said.err.startswith(f"no mask: {data / IMAGE}: cannot read this image")
+    assert len(list((tmp_path / "masks").rglob("*.png"))) == images - 1
+    manifest = json.loads((tmp_path / "masks" / "manifest.json").read_text())
+    assert manifest["failed"] == [f"CAM_BACK/{Path(IMAGE).stem}.png"]
 
 
 def test_an_unknown_key_of_a_recipe_is_named(sound: Path, tmp_path: Path, capsys: Any) -> None:

@@ -37,6 +37,8 @@ def test_a_manifest_names_its_classes_in_order_and_may_say_more(tmp_path):
         (json.dumps({**SOUND, "classes": ["road", 3]}), "cannot read this mask manifest"),
         (json.dumps({**SOUND, "unknown": 0}), "unknown must be 255, not 0"),
         (json.dumps({**SOUND, "classes": []}), "1 to 255 classes, not 0"),
+        (json.dumps({**SOUND, "classes": [], "kind": "segments"}), "give their folder as data.superpixels"),
+        (json.dumps({**SOUND, "kind": "colours"}), "kind"),
         (json.dumps({**SOUND, "classes": [str(n) for n in range(256)]}), "1 to 255 classes, not 256"),
     ],
 )
@@ -74,7 +76,7 @@ def test_a_mask_holds_indices_not_colours(tmp_path, mode):
         (lambda path: path.write_bytes(b"no mask"), "cannot read this mask"),
         (lambda path: Image.new("RGB", (3, 2)).save(path), "mode RGB"),
         (lambda path: Image.new("1", (3, 2)).save(path), "mode 1"),
-        (lambda path: Image.new("I;16", (3, 2)).save(path), "mode I;16"),
+        (lambda path: Image.new("I;16", (3, 2)).save(path), "has 16 bits, as superpixels have"),
         (lambda path: Image.new("L", (2, 3)).save(path), "mask is 2×3 but its image is 3×2"),
     ],
 )

@@ -308,7 +308,7 @@ def test_segments_are_16_bit_and_no_class_masks(name, root, tmp_path):
         "segments": sum(int(found.max()) + 1 for found in segments),
         "pixels": sum(found.size for found in segments),
     }
-    with pytest.raises(UserError, match="classes must name 1 to 255 classes"):
+    with pytest.raises(UserError, match="these masks hold segments, not classes"):
         config.data.model_copy(update={"masks": config.out}).open(SplitConfig(split="all"))
 
 

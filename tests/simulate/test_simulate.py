@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from builders.labelling import Brightness
 from olivine.data.frame import Frame, find_pairs
 from olivine.data.labels import load_class_set
 from olivine.data.masks import UNKNOWN, read_manifest, read_mask
 from olivine.data.nuscenes import NuScenesConfig
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError
+from olivine.labels.manifest import LabelFolder, Shard, Tally, settings_of
 from olivine.simulate import SimulateConfig, SimulationSummary, simulate
 
 
@@ -138,6 +140,33 @@ def test_annotations_form_chains_and_point_at_existing_rows(dataset: SimulationS
         assert set(row["attribute_tokens"]) <= tokens["attribute"]
         assert row["num_lidar_pts"] > 0
     assert all(row["category_token"] in tokens["category"] for row in tables["instance"])
+
+
+@pytest.mark.parametrize("folder", ["camseg", "truth"])
+def test_manifests_say_that_no_model_made_the_masks_and_what_they_hold(
+    folder: str, dataset: SimulationSummary, small_config: SimulateConfig
+) -> None:
+    manifest = msgspec.json.decode((dataset.folder / folder / "manifest.json").read_bytes())
+    assert "simulated" in manifest["provenance"]["labeller"]
+    assert manifest["provenance"]["model"] is None
+    assert manifest["provenance"]["seed"] == small_config.seed
+    noise = small_config.weak_labels.model_dump(mode="json")
+    assert manifest["provenance"].get("noise") == (noise if folder == "camseg" else None)
+    assert manifest["dataset"]["simulation"]["lidar"]["columns"] == 540
+    masks = np.stack([np.asarray(Image.open(path)) for path in (dataset.folder / folder).glob("*/*.png")])
+    pixels = {name: int((masks == index).sum()) for index, name in enumerate(manifest["classes"])}
+    counts = {"images": 24, "pixels": pixels, "unknown_pixels": int((masks == UNKNOWN).sum())}
+    assert manifest["counts"] == counts
+    assert sum(pixels.values()) + counts["unknown_pixels"] == 24 * 200 * 112
+
+
+def test_manifests_have_the_form_of_those_of_a_labelling_run(dataset: SimulationSummary, tmp_path: Path) -> None:
+    labelled = LabelFolder(tmp_path, settings_of(Brightness(), NuScenesConfig(root=tmp_path), SplitConfig()), Shard())
+    labelled.begin()
+    labelled.finish(Tally())
+    keys = list(msgspec.json.decode((tmp_path / "manifest.json").read_bytes()))
+    for folder in ("camseg", "truth"):
+        assert list(msgspec.json.decode((dataset.folder / folder / "manifest.json").read_bytes())) == keys
 
 
 def test_weak_labels_have_a_manifest_and_are_wrong_in_places(dataset: SimulationSummary) -> None:

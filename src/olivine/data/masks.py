@@ -2,13 +2,18 @@
 
 A mask folder holds `<camera>/<image stem>.png` (or the dataset's own sub-folders) and `manifest.json` with `classes`
 (names in index order), `unknown` (the pixel value that means "nobody knows") and `labeller` (who made them). The
-number of classes is always read from the manifest; a mask folder without one is refused.
+number of classes is always read from the manifest; a mask folder without one is refused. Folders that this package
+writes say more: from which settings they were made (`sealed`) and what they hold (`count_classes`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -26,6 +31,7 @@ class _ManifestFile(msgspec.Struct):
     classes: list[str]
     unknown: int
     labeller: str
+    kind: Literal["classes", "segments"] = "classes"
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ def read_manifest(folder: Path) -> MaskManifest:
     """Read `folder/manifest.json`.
 
     Raises:
-        UserError: no manifest, not valid, more than 255 classes, or an `unknown` value other than 255.
+        UserError: no manifest, not valid, one of superpixels, more than 255 classes, or an `unknown` value other than
+            255.
     """
     path = folder / "manifest.json"
     try:
@@ -59,6 +66,11 @@ def read_manifest(folder: Path) -> MaskManifest:
         ) from error
     except (OSError, msgspec.DecodeError) as error:
         raise UserError(f"{path}: cannot read this mask manifest ({error})") from error
+    if content.kind == "segments":
+        raise UserError(
+            f"{path}: these masks hold segments, not classes; give their folder as data.superpixels, and one of "
+            "classes as data.masks"
+        )
     if content.unknown != UNKNOWN:
         raise UserError(f"{path}: unknown must be {UNKNOWN}, not {content.unknown}")
     if not 0 < len(content.classes) <= UNKNOWN:
@@ -77,10 +89,12 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         [H, W] uint8 class index, 255 unknown.
 
     Raises:
-        UserError: missing, unreadable, more than one channel, or not of the image's size.
+        UserError: missing, unreadable, 16-bit, more than one channel, or not of the image's size.
     """
     try:
         with Image.open(path) as file:
+            if file.mode.startswith("I"):
+                raise UserError(f"{path}: a mask of classes is an 8-bit PNG, this one has 16 bits, as superpixels have")
             if file.mode not in ("L", "P"):
                 raise UserError(f"{path}: a mask is an 8-bit single-channel PNG, this one has mode {file.mode}")
             mask = np.asarray(file)
@@ -89,3 +103,32 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     if mask.shape != (size[1], size[0]):
         raise UserError(f"{path}: mask is {mask.shape[1]}×{mask.shape[0]} but its image is {size[0]}×{size[1]}")
     return mask
+
+
+def sealed(settings: dict[str, Any]) -> dict[str, Any]:
+    """What decided the masks of a folder, as the head of their manifest.
+
+    Args:
+        settings: what JSON can hold.
+
+    Returns:
+        The same as plain JSON, and `settings_sha256`: their digest, by which the folder is recognised.
+    """
+    plain: dict[str, Any] = json.loads(json.dumps(settings))
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return {**plain, "settings_sha256": digest}
+
+
+def count_classes(images: int, classes: Sequence[str], pixels: Sequence[int]) -> dict[str, Any]:
+    """What masks hold, as the `counts` of their manifest.
+
+    Args:
+        images: number of masks.
+        classes: [C] names in index order.
+        pixels: [C + 1] pixels of each class, then of unknown ones, over all masks.
+    """
+    return {
+        "images": images,
+        "pixels": dict(zip(classes, pixels[:-1], strict=True)),
+        "unknown_pixels": pixels[-1],
+    }

@@ -9,7 +9,6 @@ killed and started again, or spread over shards, is that of a run that was not, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from typing import Any
 
 from olivine import __version__
 from olivine.data.datasets import DatasetConfig, SplitConfig
-from olivine.data.masks import UNKNOWN
+from olivine.data.masks import UNKNOWN, count_classes, sealed
 from olivine.engine.files import write_json, writing
 from olivine.errors import UserError
 from olivine.labels.base import Kind, Labeller
@@ -83,9 +82,9 @@ class Tally:
 
 
 def settings_of(labeller: Labeller, data: DatasetConfig, split: SplitConfig) -> dict[str, Any]:
-    """What decides the masks of a folder, as plain JSON; runs that differ in it do not share a folder."""
+    """What decides the masks of a folder, ready for `json.dumps`; runs that differ in it do not share a folder."""
     provenance = labeller.provenance()
-    settings = {
+    return {
         "classes": labeller.classes,
         "unknown": UNKNOWN,
         "labeller": _in_one_line(labeller, provenance),
@@ -95,8 +94,6 @@ def settings_of(labeller: Labeller, data: DatasetConfig, split: SplitConfig) -> 
         "split": split.model_dump(mode="json"),
         "olivine": __version__,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(settings))
-    return plain
 
 
 class LabelFolder:
@@ -110,7 +107,7 @@ class LabelFolder:
 
     def __init__(self, path: Path, settings: dict[str, Any], shard: Shard) -> None:
         self.path, self.shard = path, shard
-        self._head = {**settings, "settings_sha256": _digest(settings)}
+        self._head = sealed(settings)
 
     def begin(self) -> None:
         """Take the folder for this run; to be called before a mask is looked at.
@@ -198,13 +195,11 @@ class LabelFolder:
 
     def _counts(self, tally: Tally) -> dict[str, Any]:
         kind: Kind = self._head["kind"]
-        counts: dict[str, Any] = {"images": tally.images}
         if kind == "classes":
             names = self._head["classes"]
-            pixels = [*tally.pixels, *[0] * (len(names) + 1 - len(tally.pixels))]
-            counts |= {"pixels": dict(zip(names, pixels, strict=False)), "unknown_pixels": pixels[-1]}
+            counts = count_classes(tally.images, names, tally.pixels or [0] * (len(names) + 1))
         else:
-            counts |= {"segments": tally.segments, "pixels": sum(tally.pixels)}
+            counts = {"images": tally.images, "segments": tally.segments, "pixels": sum(tally.pixels)}
         return {"counts": counts, "failed": sorted(tally.failed)}
 
 
@@ -217,10 +212,6 @@ def _in_one_line(labeller: Labeller, provenance: dict[str, object]) -> str:
             shown.append(f"{key} {plain}")
     name = str(provenance.get("labeller", type(labeller).__name__))
     return f"{name} ({', '.join(shown)})" if shown else name
-
-
-def _digest(settings: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def _read(file: Path) -> dict[str, Any] | None:

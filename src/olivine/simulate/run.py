@@ -12,22 +12,15 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
 from olivine.data.labels import load_class_set
-from olivine.data.masks import UNKNOWN
 from olivine.errors import UserError
 from olivine.simulate.config import SimulateConfig
+from olivine.simulate.manifests import write_manifests
 from olivine.simulate.rig import CAMERAS, LIDAR
 from olivine.simulate.scene import SceneResult, simulate_scene
 from olivine.simulate.tables import SCENE_TABLES, Tables, shared_tables, write_tables
-
-_WEAK_LABELLER = (
-    "stand-in for a vision foundation model: the simulator's own rendering of the classes, corrupted at random "
-    "(wandering boundaries, confused and missed segments, unknown blobs); no model looked at the images"
-)
-_TRUTH_LABELLER = "the simulator's own rendering: exact ground truth, for evaluation only, never for pretraining"
 
 
 @dataclass(frozen=True)
@@ -117,11 +110,7 @@ def _write(
             progress(done, config.scenes)
     tables: Tables = {name: [row for result in results for row in result.tables[name]] for name in SCENE_TABLES}
     write_tables(root, config.version, shared_tables(config.image_size) | tables)
-    names = load_class_set("nuscenes").names
-    for folder, labeller in (("camseg", _WEAK_LABELLER), ("truth", _TRUTH_LABELLER)):
-        manifest = {"classes": names, "unknown": UNKNOWN, "labeller": labeller}
-        text = msgspec.json.format(msgspec.json.encode(manifest), indent=1)
-        (root / folder / "manifest.json").write_bytes(text)
+    write_manifests(root, config, results)
     return results
 
 
@@ -139,13 +128,14 @@ def _scenes(root: Path, config: SimulateConfig, workers: int) -> Iterator[SceneR
 
 def _summary(out: Path, config: SimulateConfig, results: list[SceneResult]) -> SimulationSummary:
     points = np.sum([result.points for result in results], axis=0)
-    pixels, labelled, correct = (sum(getattr(r, k) for r in results) for k in ("pixels", "labelled", "correct"))
+    shown = sum(int(result.true_pixels[:-1].sum()) for result in results)
+    labelled, correct = (sum(getattr(result, key) for result in results) for key in ("labelled", "correct"))
     return SimulationSummary(
         out,
         config.version,
         tuple(row["name"] for result in results for row in result.tables["scene"]),
         config.scenes * config.keyframes_per_scene,
         dict(zip(load_class_set("nuscenes").names, points[1:].tolist(), strict=True)),
-        labelled / max(pixels, 1),
+        labelled / max(shown, 1),
         correct / max(labelled, 1),
     )

@@ -37,14 +37,16 @@ class SceneResult:
     Attributes:
         tables: its rows.
         points: [C + 1] int64 LiDAR returns per training class, 0 = none.
-        pixels: number of pixels that show a class.
-        labelled: how many of them have a weak label.
+        true_pixels: [C + 1] int64 pixels of each class, then those that show none.
+        weak_pixels: [C + 1] int64 pixels of each weak label, then those without one.
+        labelled: how many of the pixels that show a class have a weak label.
         correct: how many of them have the right one.
     """
 
     tables: Tables
     points: NDArray[np.int64]
-    pixels: int
+    true_pixels: NDArray[np.int64]
+    weak_pixels: NDArray[np.int64]
     labelled: int
     correct: int
 
@@ -74,7 +76,8 @@ class _SceneWriter:
         self._annotator = Annotator(self._token, self._world.things)
         self._tables: Tables = {name: [] for name in tables.SCENE_TABLES}
         self._points = np.zeros(self._classes.count + 1, np.int64)
-        self._pixels = self._labelled = self._correct = 0
+        self._true_pixels, self._weak_pixels = np.zeros((2, self._classes.count + 1), np.int64)
+        self._labelled = self._correct = 0
 
     def run(self) -> SceneResult:
         """Write all keyframes."""
@@ -96,7 +99,8 @@ class _SceneWriter:
                 "description": "simulated street",
             }
         )
-        return SceneResult(self._tables, self._points, self._pixels, self._labelled, self._correct)
+        pixels = (self._true_pixels, self._weak_pixels)
+        return SceneResult(self._tables, self._points, *pixels, self._labelled, self._correct)
 
     def _keyframe(self, keyframe: int) -> None:
         time_s = keyframe * KEYFRAME_S
@@ -147,9 +151,15 @@ class _SceneWriter:
         for folder, mask in (("truth", truth), ("camseg", weak)):
             Image.fromarray(mask).save(self._root / folder / camera.name / f"{path.stem}.png", compress_level=3)
         shown = truth != UNKNOWN
-        self._pixels += int(shown.sum())
+        self._true_pixels += self._count(truth)
+        self._weak_pixels += self._count(weak)
         self._labelled += int((shown & (weak != UNKNOWN)).sum())
         self._correct += int((shown & (weak == truth)).sum())
+
+    def _count(self, mask: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """[C + 1] pixels of each class, then unknown ones."""
+        pixels = np.bincount(mask.ravel(), minlength=UNKNOWN + 1)
+        return np.append(pixels[: self._classes.count], pixels[UNKNOWN])
 
     def _record(
         self,
