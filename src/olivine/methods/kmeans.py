@@ -75,16 +75,14 @@ def seeds(points: Tensor, clusters: int, generator: torch.Generator) -> Tensor:
     """
     rows = torch.randperm(len(points), generator=generator)[: max(_SEEDING_ROWS, _SEEDING_ROWS_PER_CLUSTER * clusters)]
     candidates = points[rows.to(points.device)]
-    draws = torch.rand(clusters, generator=generator, dtype=torch.float64).to(points.device)
-    chosen = torch.zeros(clusters, dtype=torch.int64, device=points.device)
     distance = torch.full((len(candidates),), torch.inf, dtype=points.dtype, device=points.device)
-    for index in range(1, clusters):
-        distance = torch.minimum(distance, (candidates - candidates[chosen[index - 1]]).square().sum(1))
-        cumulative = distance.double().cumsum(0)
-        # The first candidate whose share of all distances holds the draw; where all are 0, the first of them.
-        chosen[index] = torch.searchsorted(cumulative, draws[index] * cumulative[-1], right=True).clamp(
-            max=len(candidates) - 1
-        )
+    chosen = [0]
+    for draw in torch.rand(clusters - 1, generator=generator, dtype=torch.float64):
+        distance = torch.minimum(distance, (candidates - candidates[chosen[-1]]).square().sum(1))
+        # On the CPU, where running sums are the same every time. Where all distances are 0, the last row is taken.
+        cumulative = distance.double().cpu().cumsum(0)
+        place = int(torch.searchsorted(cumulative, draw * cumulative[-1], right=True))
+        chosen.append(min(place, len(candidates) - 1))
     return candidates[chosen]
 
 

@@ -35,11 +35,12 @@ class Whitening(NamedTuple):
         wide = features.double()
         mean = wide.mean(0)
         centred = wide - mean
-        variance, direction = torch.linalg.eigh(centred.T @ centred / len(wide))
+        # On the CPU, where small decompositions are quicker, and the same every time.
+        variance, direction = torch.linalg.eigh((centred.T @ centred / len(wide)).cpu())
         kept = min(components or len(variance), len(variance))
         variance, direction = variance.flip(0)[:kept], direction.flip(1)[:, :kept]
         scale = torch.where(variance > _RANK_TOLERANCE * variance[0], variance.clamp_min(1e-300).rsqrt(), 0.0)
-        return Whitening(mean.to(features.dtype), (direction * scale).to(features.dtype))
+        return Whitening(mean.to(features), (direction * scale).to(features))
 
     def __call__(self, features: Tensor) -> Tensor:
         """[N, D] → [N, C], whitened and then scaled to unit length, as published."""
