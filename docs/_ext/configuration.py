@@ -207,5 +207,7 @@ def _yaml(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, tuple):
         return f"[{', '.join(_yaml(item) for item in value)}]"
+    if isinstance(value, Config):
+        value = value.model_dump(mode="json")
     plain = str(value) if isinstance(value, Path) else value
     return yaml.safe_dump(plain, default_flow_style=True, sort_keys=False, width=1000).removesuffix("...\n").strip()
