@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import statistics
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +239,110 @@ def test_a_protocol_without_labels_to_score_is_a_failure(data: Path, tmp_path: P
         f"scratch-finetune-seed{seed}: no labels in the scored split; set val_split to a labelled one" for seed in SEEDS
     ]
     assert "–" in (tmp_path / "both" / "table.md").read_text()
+
+
+def test_results_say_what_they_are_worth(finished: Comparison) -> None:
+    results = json.loads((finished.path / "results.json").read_text())
+    assert results["scratch"]["pretraining"] is None
+    (pretraining,) = results["olivine"]["pretraining"].values()
+    assert (pretraining["method"]["name"], pretraining["steps"], pretraining["seed"]) == ("olivine", 2, 0)
+    for arm, content in results.items():
+        assert (content["seeds"], content["failed"]) == (list(SEEDS), {})
+        for name, summary in content["summary"].items():
+            runs = [
+                json.loads((finished.path / f"{arm}-{name}-seed{seed}" / "results.json").read_text()) for seed in SEEDS
+            ]
+            assert summary["mean"] == pytest.approx(statistics.mean(run["miou"] for run in runs))
+            assert summary["standard_deviation"] == pytest.approx(statistics.stdev(run["miou"] for run in runs))
+            assert summary["accuracy"] == [run["accuracy"] for run in runs]
+            assert list(summary["iou"]) == list(runs[0]["iou"])
+
+
+def test_the_markdown_table_names_data_split_protocol_seeds_and_versions(finished: Comparison) -> None:
+    head, rule, scratch, olivine, gap, *notes = (finished.path / "table.md").read_text().splitlines()
+    assert (head, rule, gap) == ("| mIoU (%) | finetune | probe |", "| --- | --- | --- |", "")
+    assert scratch.startswith("| scratch | ")
+    assert olivine.startswith("| olivine | ")
+    code = json.loads((finished.path / "protocols.json").read_text())["probe"]["code"]
+    on = "on 2 labelled scans of nuscenes scene-0061, scored on 2 scans of nuscenes scene-0103."
+    assert notes == [
+        "- mean ± standard deviation over 2 seeds.",
+        f"- finetune: fine-tuning {on}",
+        f"- probe: linear probing {on}",
+        f"- olivine {version('olivine')}, code {code}.",
+    ]
+
+
+def test_protocols_say_their_share_of_the_labels(data: Path, tmp_path: Path) -> None:
+    settings = config(tmp_path, data, arms={"scratch": None}, seeds=[0])
+    few = ["train_split.every=2", "train_split.unit=scan", "train.batch_size=1"]
+    plain = settings.protocols["finetune"]
+    half = plain.model_copy(update={"overrides": tuple(few)})
+    named = plain.model_copy(update={"fraction": 0.01})
+    comparison = compare(settings.model_copy(update={"protocols": {"all": plain, "half": half, "named": named}}))
+    shares = [(content["labelled_scans"], content["fraction"]) for content in comparison.protocols.values()]
+    assert shares == [(2, 1.0), (1, 0.5), (2, 0.01)]
+    assert (comparison.path / "plot.png").exists()
+
+
+def test_each_seed_can_have_its_own_pretraining(data: Path, tmp_path: Path) -> None:
+    settings = config(tmp_path, data, pretrain_seeds=True)
+    arms = {"olivine": settings.arms["olivine"]}
+    comparison = compare(
+        settings.model_copy(update={"arms": arms, "protocols": {"probe": settings.protocols["probe"]}})
+    )
+    kernels = []
+    for seed in SEEDS:
+        folder = comparison.path / f"pretrain-olivine-seed{seed}"
+        weights = read_weights(folder)
+        assert weights.about["seed"] == seed
+        results = json.loads((comparison.path / f"olivine-probe-seed{seed}" / "results.json").read_text())
+        assert Path(results["protocol"]["pretrained"]["path"]).parent == folder
+        kernels.append(weights.tensors["conv0p1s1.kernel"])
+    assert not (kernels[0] == kernels[1]).all()
+
+
+def test_when_an_arm_fails_the_others_go_on(data: Path, tmp_path: Path, capsys: Any) -> None:
+    tree = recipe(tmp_path, data, seeds=[0])
+    bad = {**tree["arms"]["olivine"], "overrides": ["optimizer.lr=1e30", "train.epochs=4"]}
+    tree["arms"] = {"bad": bad, "scratch": None}
+    path = write_recipe(tmp_path / "both.yaml", tree)
+    assert main(["compare", path]) == 1
+    said = capsys.readouterr()
+    assert [line.split()[:2] for line in said.out.splitlines()[1:3]] == [["bad", "–"], ["scratch", "0.0"]]
+    assert said.err.splitlines()[-1].startswith("olivine: pretrain-bad: the loss is not finite in step ")
+    assert said.err.splitlines()[-1].endswith("; 2 runs need it")
+    results = json.loads((tmp_path / "both" / "results.json").read_text())
+    assert results["bad"]["finetune_miou"] == [None]
+    assert list(results["bad"]["failed"]) == ["pretrain-bad"]
+    assert "What failed" in (tmp_path / "both" / "report.html").read_text()
+
+
+def test_a_defect_in_one_run_leaves_a_traceback_and_the_others_alone(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segment = plan.segment
+
+    def defective(run: Any, *, resume: bool) -> Any:
+        if run.name == "scratch-probe-seed0":
+            raise IndexError("out of\nbounds")
+        return segment(run, resume=resume)
+
+    monkeypatch.setattr(plan, "segment", defective)
+    comparison = compare(config(tmp_path, data, arms={"scratch": None}, seeds=[0]))
+    (failure,) = comparison.failures
+    assert str(failure).startswith("scratch-probe-seed0: IndexError: out of bounds (see ")
+    assert failure.log is not None
+    assert "in defective" in failure.log.read_text()
+    assert [type(values[0]) for values in comparison.miou["scratch"].values()] == [float, type(None)]
+
+
+def test_a_comparison_keeps_to_its_number_of_threads(data: Path, tmp_path: Path) -> None:
+    settings = config(tmp_path, data, arms={"scratch": None}, seeds=[0], threads=3)
+    compare(settings)
+    free = settings.model_copy(update={"threads": None, "jobs": 2})
+    assert compare(free).miou == compare(settings).miou
+    assert load_recipe(CompareConfig, tmp_path / "both" / "compare.yaml").threads == 3
 
 
 def test_the_stored_settings_are_the_comparison(finished: Comparison) -> None:

@@ -61,8 +61,8 @@ def test_the_report_of_a_comparison_is_complete(finished: Comparison, tmp_path: 
 
 def test_curves_and_bars_are_of_the_runs_they_name(finished: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = {}
-    monkeypatch.setattr(shown, "curves", lambda series, title, unit: drawn.update({title: series}) or b"")
-    monkeypatch.setattr(shown, "bars", lambda names, values, title, unit: drawn.update({title: values}) or b"")
+    monkeypatch.setattr(shown, "curves", lambda series, title, *_: drawn.update({title: series}) or b"")
+    monkeypatch.setattr(shown, "bars", lambda names, values, title, *_: drawn.update({title: values}) or b"")
     comparison_sections(finished.path)
     pretraining = read_metrics(finished.path / "pretrain-olivine")
     for term in ("loss_ppkt", "loss_sup", "loss_vmf"):
@@ -116,7 +116,7 @@ def test_the_plot_holds_protocols_that_differ_in_their_labels_alone(
         path = tmp_path / ("compare.yaml" if name == "compare" else f"{name}.json")
         path.write_text(json.dumps(content))
     assert label_plot(tmp_path) == b"picture"
-    ((panels, ticks, _, _),) = drawn
+    ((panels, ticks, *_),) = drawn
     (series,) = panels.values()
     assert series["scratch"].x == series["olivine"].x == [4.0, 400.0]
     assert series["scratch"].mean == [12.0, 51.0]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from olivine.errors import MissingExtraError
-from olivine.visualize.figures import bars, clouds, curves, legend, new_figure, pca_colors
+from olivine.visualize.figures import Band, bands, bars, clouds, curves, legend, new_figure, pca_colors, stacked
 
 RNG = np.random.default_rng(3)
 CLOUD = RNG.uniform(-40, 40, (200, 3)).astype(np.float32)
@@ -30,6 +30,12 @@ def decoded(data: bytes) -> np.ndarray:
             lambda: curves({"a": ([1, 2], [0.5, 0.2]), "b": ([1, 2], [math.nan, 1.0])}, "t", "u"), id="curves"
         ),
         pytest.param(lambda: curves({}, "t", "u"), id="no curves"),
+        pytest.param(lambda: curves({str(i): ([1], [i]) for i in range(30)}, "t", "u"), id="many curves"),
+        pytest.param(
+            lambda: bands({"p": {"a": Band([1, 9], [2, 3], [1, math.nan])}}, {1: "1", 9: "9"}, "x", "u", "ab"),
+            id="bands",
+        ),
+        pytest.param(lambda: stacked(["a", "b"], {"x": [1, 2], "y": [0, 1]}, "t", "u"), id="stacked"),
         pytest.param(lambda: bars(["car", "road"], {"x": [1.0, math.nan], "y": [2.0, 3.0]}, "t", "u"), id="bars"),
         pytest.param(lambda: clouds(CLOUD, {"one": RED, "two": RED}), id="clouds"),
         pytest.param(lambda: clouds(CLOUD[:0], {"none": RED[:0]}), id="empty cloud"),
@@ -47,6 +53,22 @@ def test_a_longer_bar_covers_more() -> None:
     first = decoded(bars(["car"], {"x": [10.0], "y": [100.0]}, "t", "u"))
     grey, green = (((first == color).all(axis=2)).sum() for color in ((0x7A, 0x87, 0x94), (0x3F, 0x7D, 0x20)))
     assert green > 5 * grey > 0
+
+
+def test_a_name_keeps_its_colour_where_others_are_missing() -> None:
+    green = (0x3F, 0x7D, 0x20)
+    alone = decoded(bars(["car"], {"b": [100.0]}, "t", "u", ["a", "b"]))
+    assert (alone == green).all(axis=2).sum() > 1000
+    line = decoded(curves({"b": ([1, 2], [1.0, 2.0])}, "t", "u", ["a", "b"]))
+    assert (line == green).all(axis=2).any()
+
+
+def test_parts_are_stacked_in_their_order() -> None:
+    picture = decoded(stacked(["step"], {"x": [10.0], "y": [30.0]}, "t", "u"))
+    middle = picture[picture.shape[0] * 2 // 5]
+    grey, green = (np.flatnonzero((middle == color).all(axis=1)) for color in ((0x7A, 0x87, 0x94), (0x3F, 0x7D, 0x20)))
+    assert grey[grey < green.max()].max() < green.min()
+    assert len(green) > 2.5 * (grey < green.min()).sum()
 
 
 def test_points_are_drawn_in_their_colours_within_reach() -> None:

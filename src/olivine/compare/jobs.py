@@ -108,6 +108,8 @@ def run_side_by_side(runs: Sequence[Run], jobs: int, threads: int) -> list[Failu
                 _log.info("%s: %s; %d left", "finished" if failure is None else "failed", failure or job.run, left)
     finally:
         for job in running.values():
+            job.tell()
+        for job in running.values():
             job.end()
     return _with_what_they_cost(failures, runs)
 
@@ -174,12 +176,14 @@ class _Job:
         log = _log_file(run)
         recipe = log.with_suffix(".yaml")
         write_text(recipe, dump(run.settings))
-        kind = "pretrain" if run.protocol is None else "segment"
-        command = [sys.executable, "-m", "olivine.compare.worker", kind, str(recipe), str(threads)]
         with writing(log), log.open("wb") as output:
             # Standard input is how the job learns that this process has ended (see `worker`).
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=job_environment(slot, threads)
+                job_command(run, recipe, threads),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                env=job_environment(slot, threads),
             )
         return _Job(run, process)
 
@@ -195,15 +199,31 @@ class _Job:
         said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return Failure(self.run.path.name, said[-1] if said else f"exit status {status}", log)
 
-    def end(self) -> None:
-        """End the process, if it has not ended, and wait until it has."""
+    def tell(self) -> None:
+        """Let the process know that nobody waits for it any more."""
         if self.process.stdin is not None:
             self.process.stdin.close()
+
+    def end(self) -> None:
+        """End the process, if it has not ended, and wait until it has."""
+        self.tell()
         try:
             self.process.wait(_SECONDS_TO_END)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+
+
+def job_command(run: Run, recipe: Path, threads: int) -> list[str]:
+    """The command line of a job.
+
+    Args:
+        run: what it runs.
+        recipe: its resolved recipe, a file.
+        threads: its CPU threads.
+    """
+    kind = "pretrain" if run.protocol is None else "segment"
+    return [sys.executable, "-m", "olivine.compare.worker", kind, str(recipe), str(threads)]
 
 
 def job_environment(slot: int, threads: int) -> dict[str, str]:

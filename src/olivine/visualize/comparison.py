@@ -102,13 +102,14 @@ def comparison_sections(path: Path) -> list[Section]:
         MissingExtraError: matplotlib is not installed.
     """
     folder = _Folder.read(path)
+    arms = list(folder.results)
     sections = [_result(folder), *_failures(folder)]
     pretrained = folder.pretrained()
     if pretrained:
-        sections += [_losses_section(pretrained), *_diagnostics_section(pretrained), *_time_section(pretrained)]
+        sections += [_losses_section(pretrained), *_diagnostics_section(pretrained, arms), *_time_section(pretrained)]
     finished = {name: runs for name in folder.protocols if (runs := folder.downstream(name))}
     sections += [section for protocol in finished for section in _classes(folder, protocol)]
-    training = [_training_curves(protocol, runs) for protocol, runs in finished.items()]
+    training = [_training_curves(protocol, runs, arms) for protocol, runs in finished.items()]
     return [*sections, *([Section("Downstream training", pictures=training)] if training else [])]
 
 
@@ -133,8 +134,8 @@ def label_plot(path: Path) -> bytes | None:
         panels[f"{mode_in_words(first)} ({Path(first['recipe']).stem})"] = drawn
         for protocol in (folder.protocols[name] for name in group):
             scans = protocol["labelled_scans"]
-            ticks[scans] = f"{scans}\n{100 * protocol['fraction']:.3g} %"
-    return bands(panels, ticks, "labelled scans", "mIoU, %") if panels else None
+            ticks[scans] = f"{scans}\n{round(100 * protocol['fraction'], 1):g} %"
+    return bands(panels, ticks, "labelled scans", "mIoU, %", list(folder.results)) if panels else None
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -222,14 +223,14 @@ def _losses_section(pretrained: Mapping[str, Path]) -> Section:
     return Section("Pretraining", ["No 3-D label takes part in these losses."], pictures=pictures)
 
 
-def _diagnostics_section(pretrained: Mapping[str, Path]) -> list[Section]:
+def _diagnostics_section(pretrained: Mapping[str, Path], arms: Sequence[str]) -> list[Section]:
     """All arms in one picture per number, then each arm's classes."""
     every = {arm: logged(run) for arm, run in pretrained.items()}
     pictures = []
     for name, caption in _DIAGNOSTICS.items():
         series = {arm: values[name] for arm, values in every.items() if name in values}
         if series:
-            pictures.append(Picture(curves(series, name.replace("_", " "), name), caption))
+            pictures.append(Picture(curves(series, name.replace("_", " "), name, arms), caption))
     for arm, values in every.items():
         names = _weak_classes(pretrained[arm])
         for kind, caption in _BY_CLASS.items():
@@ -296,12 +297,12 @@ def _classes(folder: _Folder, protocol: str) -> list[Section]:
     rows = [["IoU, %", *iou]]
     rows += [[name, *(f"{_nan(by[name]):.1f}".replace("nan", "–") for by in iou.values())] for name in names]
     values = {arm: [_nan(by[name]) for name in names] for arm, by in iou.items()}
-    picture = bars([name.replace("_", " ") for name in names], values, protocol, "IoU, %")
+    picture = bars([name.replace("_", " ") for name in names], values, protocol, "IoU, %", list(folder.results))
     text = ["IoU per class, mean over the seeds; – for a class in neither labels nor predictions."]
     return [Section(f"Class by class: {protocol}", text, rows, [Picture(picture, f"Protocol: {protocol}.")], wide=True)]
 
 
-def _training_curves(protocol: str, arms: Mapping[str, Sequence[Path]]) -> Picture:
+def _training_curves(protocol: str, finished: Mapping[str, Sequence[Path]], arms: Sequence[str]) -> Picture:
     """Curves of each arm's first run."""
-    series = {arm: logged(runs[0], prefix="loss").get("loss", ([], [])) for arm, runs in arms.items()}
-    return Picture(curves(series, f"{protocol}: training loss", "loss"), "First seed.")
+    series = {arm: logged(runs[0], prefix="loss").get("loss", ([], [])) for arm, runs in finished.items()}
+    return Picture(curves(series, f"{protocol}: training loss", "loss", arms), "First seed.")

@@ -49,19 +49,23 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
     return buffer.getvalue()
 
 
-def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, unit: str) -> bytes:
+def curves(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str, unit: str, names: Sequence[str] = ()
+) -> bytes:
     """Curves over training steps.
 
     Args:
         series: (steps, values) by name; values that are not finite leave a gap.
         title: what the figure shows.
         unit: label of the vertical axis.
+        names: all that take a colour in order, for several figures to agree; by default those of `series`.
     """
     figure = new_figure(5.2, 3.2)
     axes = figure.add_subplot()
-    for index, (name, (steps, values)) in enumerate(series.items()):
-        style = "-" if index < len(PALETTE) else "--"
-        axes.plot(steps, values, style, label=name, color=PALETTE[index % len(PALETTE)], linewidth=1.4)
+    places = {name: place for place, name in enumerate(names or series)}
+    for name, (steps, values) in series.items():
+        style = "-" if places[name] < len(PALETTE) else "--"
+        axes.plot(steps, values, style, label=name, color=_color(places[name]), linewidth=1.4)
     axes.set(title=title, xlabel="step", ylabel=unit)
     axes.grid(alpha=0.25)
     if series:
@@ -84,21 +88,31 @@ class Band:
     spread: Sequence[float]
 
 
-def bands(panels: Mapping[str, Mapping[str, Band]], ticks: Mapping[float, str], xlabel: str, unit: str) -> bytes:
+def _color(place: int) -> str:
+    return PALETTE[place % len(PALETTE)]
+
+
+def bands(
+    panels: Mapping[str, Mapping[str, Band]],
+    ticks: Mapping[float, str],
+    xlabel: str,
+    unit: str,
+    names: Sequence[str],
+) -> bytes:
     """Curves with their spread over a logarithmic axis, in panels side by side.
 
     Args:
-        panels: curves by name, by title of the panel; a name has one colour in all of them.
+        panels: curves by name, by title of the panel.
         ticks: labels of the horizontal axis.
         xlabel: its name.
         unit: label of the vertical axis.
+        names: all that take a colour, in order.
     """
     figure = new_figure(5.6 * len(panels), 4.2)
-    names = list(dict.fromkeys(name for series in panels.values() for name in series))
     for column, (title, series) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), column)
         for name, band in series.items():
-            color = PALETTE[names.index(name) % len(PALETTE)]
+            color = _color(names.index(name))
             mean, spread = np.asarray(band.mean, float), np.asarray(band.spread, float)
             axes.plot(band.x, mean, "o-", label=name, color=color, linewidth=1.6, markersize=4)
             axes.fill_between(band.x, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
@@ -120,21 +134,27 @@ def stacked(groups: Sequence[str], parts: Mapping[str, Sequence[float]], title: 
         title: what the figure shows.
         unit: label of the horizontal axis.
     """
-    figure = new_figure(7.0, 1.2 + 0.34 * len(groups))
+    figure = new_figure(8.2, 1.2 + 0.34 * len(groups))
     axes = figure.add_subplot()
     left = np.zeros(len(groups))
     for index, (name, lengths) in enumerate(parts.items()):
-        axes.barh(range(len(groups)), lengths, 0.7, left=left, label=name, color=PALETTE[index % len(PALETTE)])
+        axes.barh(range(len(groups)), lengths, 0.7, left=left, label=name, color=_color(index))
         left = left + np.asarray(lengths, float)
     axes.set_yticks(range(len(groups)), groups, fontsize=8)
     axes.invert_yaxis()
     axes.set(title=title, xlabel=unit)
     axes.grid(axis="x", alpha=0.25)
-    axes.legend(fontsize=8, ncols=2)
+    figure.legend(fontsize=8, loc="outside right center")
     return png(figure)
 
 
-def bars(groups: Sequence[str], values: Mapping[str, Sequence[float]], title: str, unit: str) -> bytes:
+def bars(
+    groups: Sequence[str],
+    values: Mapping[str, Sequence[float]],
+    title: str,
+    unit: str,
+    names: Sequence[str] = (),
+) -> bytes:
     """Grouped horizontal bars, one group per class.
 
     Args:
@@ -142,14 +162,16 @@ def bars(groups: Sequence[str], values: Mapping[str, Sequence[float]], title: st
         values: [G] lengths by series name; nan draws nothing.
         title: what the figure shows.
         unit: label of the horizontal axis.
+        names: all that take a colour in order, for several figures to agree; by default those of `values`.
     """
     figure = new_figure(7.0, 0.9 + max(0.32, 0.09 * len(values)) * len(groups))
     axes = figure.add_subplot()
     thickness = 0.8 / max(len(values), 1)
     rows = np.arange(len(groups))
+    places = {name: place for place, name in enumerate(names or values)}
     for index, (name, lengths) in enumerate(values.items()):
         offset = (index - (len(values) - 1) / 2) * thickness
-        axes.barh(rows + offset, lengths, thickness, label=name, color=PALETTE[index % len(PALETTE)])
+        axes.barh(rows + offset, lengths, thickness, label=name, color=_color(places[name]))
     axes.set_yticks(rows, groups, fontsize=8)
     axes.invert_yaxis()
     axes.set(title=title, xlabel=unit)

@@ -72,6 +72,6 @@ def _split(split: Mapping[str, Any]) -> str:
     """The split by name, or its scenes; and how it is thinned out."""
     named = split["split"]
     if not isinstance(named, str):
-        named = ", ".join(named) if len(named) <= _NAMED_SCENES else f"{named[0]} … {named[-1]} ({len(named)} scenes)"
+        named = ", ".join(named) if len(named) <= _NAMED_SCENES else f"{named[0]} … {named[-1]}, {len(named)} in all"
     unit = f"{split['unit']} " if split["unit"] else ""
     return str(named) if split["every"] == 1 else f"{named} (1 {unit}in {split['every']})"
