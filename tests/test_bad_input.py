@@ -21,6 +21,7 @@ from builders.recipes import BACKBONE, tiny_data, tiny_pretraining, tiny_segment
 from olivine.backbones import MinkUNetConfig
 from olivine.cli import main
 from olivine.engine.weights import save_weights
+from olivine.sparse.native import library
 
 SWEEP = filename(0, 1, LIDAR)
 IMAGE = filename(0, 1, "CAM_BACK")
@@ -131,7 +132,7 @@ def test_the_check_names_damaged_data_too(
 def test_a_mask_with_classes_that_its_manifest_does_not_name_is_refused(data: Path, capsys: Any) -> None:
     Image.new("L", (64, 36), 77).save(data / MASK)
     recipe = write_recipe(data.parent / "recipe.yaml", tiny_pretraining(data))
-    assert "a mask holds the value 77, but its manifest names 3 classes" in trouble(["pretrain", recipe], capsys)
+    assert f"{data / MASK}: holds the value 77, but its manifest names 3 classes" in trouble(["pretrain", recipe], capsys)
     assert main(["check", str(data), "--json"]) == 2
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert problem == f"{data / MASK}: holds [77], but {data / MANIFEST} names the 3 classes 0…2"
@@ -258,6 +259,7 @@ def test_the_program_exits_2_with_one_line_and_no_traceback(data: Path) -> None:
 
 def test_a_full_disk_while_saving_is_one_line_and_the_run_can_go_on(sound: Path, tmp_path: Path, capsys: Any) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", tiny_segmentation(sound, out=str(tmp_path)))
+    library()  # compiled while there is room
 
     def fill_disk() -> None:
         # The system then refuses to let a file grow, as it does on a full disk.

@@ -35,6 +35,7 @@ class Camera:
         camera_from_lidar: [4, 4] float64, through the ego poses of both timestamps.
         timestamp_us: exposure time, microseconds.
         mask_path: weak-label mask of this image, or None where the dataset has none.
+        mask_classes: number of classes that the manifest of the masks names.
         segments_path: superpixels of this image, or None where the dataset has none.
     """
 
@@ -45,6 +46,7 @@ class Camera:
     camera_from_lidar: NDArray[np.float64]
     timestamp_us: int
     mask_path: Path | None = None
+    mask_classes: int = UNKNOWN
     segments_path: Path | None = None
 
     def image(self) -> NDArray[np.uint8]:
@@ -220,7 +222,8 @@ def find_pairs(
         The pairs of all cameras.
 
     Raises:
-        UserError: a mask is missing, unreadable or of the wrong size.
+        UserError: a mask is missing, unreadable or of the wrong size, or holds a value that its manifest does not name
+            where a point falls.
     """
     parts = []
     for index, camera in enumerate(frame.cameras):
@@ -233,21 +236,22 @@ def find_pairs(
         point = np.flatnonzero(inside)
         if occlusion_m is not None:
             point = point[visible(uv[point], depth_m[point], occlusion_m)]
-        mask = camera.mask() if labels else None
-        parts.append(
-            Pairs(
-                point,
-                np.full(len(point), index, np.int64),
-                uv[point].astype(np.float32),
-                _labels_at(mask, uv[point]),
-            )
-        )
+        label = _labels_at(camera, uv[point]) if labels else np.full(len(point), UNKNOWN, np.uint8)
+        parts.append(Pairs(point, np.full(len(point), index, np.int64), uv[point].astype(np.float32), label))
     return Pairs.concatenate(parts)
 
 
-def _labels_at(mask: NDArray[np.uint8] | None, uv: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Label of the pixel nearest to each [P, 2] position."""
+def _labels_at(camera: Camera, uv: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Weak label of the pixel nearest to each [P, 2] position, unknown where there are no masks."""
+    mask = camera.mask()
     if mask is None:
         return np.full(len(uv), UNKNOWN, np.uint8)
     column, row = np.rint(uv).astype(np.int64).T
-    return np.asarray(mask[np.minimum(row, mask.shape[0] - 1), np.minimum(column, mask.shape[1] - 1)])
+    found: NDArray[np.uint8] = mask[np.minimum(row, mask.shape[0] - 1), np.minimum(column, mask.shape[1] - 1)]
+    strange = found[(found >= camera.mask_classes) & (found != UNKNOWN)]
+    if len(strange):
+        raise UserError(
+            f"{camera.mask_path}: holds the value {strange[0]}, but its manifest names {camera.mask_classes} classes "
+            f"(0…{camera.mask_classes - 1}; {UNKNOWN} is unknown)"
+        )
+    return found

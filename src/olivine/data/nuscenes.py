@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from olivine.config import Config
 from olivine.data.frame import Boxes, Camera, Frame
 from olivine.data.labels import load_class_set
-from olivine.data.masks import MaskManifest, read_manifest
+from olivine.data.masks import UNKNOWN, MaskManifest, read_manifest
 from olivine.data.nuscenes_index import CAMERAS, CHANNELS, BoxIndex, NuScenesIndex, load_boxes, load_index
 from olivine.data.splits import SplitConfig, every_nth, nuscenes_scenes
 from olivine.errors import UserError
@@ -205,6 +205,7 @@ class NuScenes:
             camera_from_lidar=invert(self._global_from_sensor(row, column)) @ global_from_lidar,
             timestamp_us=int(index.timestamp_us[row, column]),
             mask_path=None if self._masks is None else self._masks / below,
+            mask_classes=UNKNOWN if self.manifest is None else len(self.manifest.classes),
             segments_path=None if self.superpixels is None else self.superpixels / below,
         )
 

@@ -25,7 +25,7 @@ from PIL import Image
 from olivine.config import Config
 from olivine.data.frame import Camera, Frame
 from olivine.data.labels import load_class_set
-from olivine.data.masks import MaskManifest, read_manifest
+from olivine.data.masks import UNKNOWN, MaskManifest, read_manifest
 from olivine.data.splits import SplitConfig, every_nth
 from olivine.errors import UserError
 from olivine.folders import existing
@@ -187,6 +187,7 @@ class SemanticKitti:
                     camera_from_lidar=sequence.calibration.camera_from_lidar[name],
                     timestamp_us=timestamp_us,
                     mask_path=self._masks / below if self._masks else None,
+                    mask_classes=UNKNOWN if self.manifest is None else len(self.manifest.classes),
                     segments_path=self.superpixels / below if self.superpixels else None,
                 )
             )

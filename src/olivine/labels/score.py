@@ -21,7 +21,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from olivine.config import Config
 from olivine.data.datasets import DatasetConfig, SplitConfig
-from olivine.data.frame import Dataset, Frame, Pairs, find_pairs
+from olivine.data.frame import Dataset, Frame, find_pairs
 from olivine.data.masks import UNKNOWN, MaskManifest
 from olivine.engine.files import write_json
 from olivine.errors import UserError
@@ -133,7 +133,6 @@ class _Counter:
         pairs = find_pairs(
             frame, min_depth_m=config.min_depth_m, border_px=config.border_px, occlusion_m=config.occlusion_m
         )
-        self._refuse_unnamed(frame, pairs)
         truth = frame.labels[pairs.point].astype(np.int64)
         cells = np.bincount(truth * (UNKNOWN + 1) + pairs.label, minlength=self._counts.size)
         self._counts += cells.reshape(self._counts.shape)
@@ -171,17 +170,6 @@ class _Counter:
         """Whether each pair's pixel is right, wrong or unknown."""
         agrees = np.where(self._columns[label] == self._rows[truth], RIGHT, WRONG)
         return np.where(label == UNKNOWN, UNLABELLED, agrees).astype(np.uint8)
-
-    def _refuse_unnamed(self, frame: Frame, pairs: Pairs) -> None:
-        """Raise `UserError` where a pixel holds a value that the manifest does not name."""
-        classes = len(self._manifest.classes)
-        unnamed = np.flatnonzero((pairs.label >= classes) & (pairs.label != UNKNOWN))
-        if len(unnamed):
-            camera = frame.cameras[int(pairs.camera[unnamed[0]])]
-            raise UserError(
-                f"{camera.mask_path}: holds {int(pairs.label[unnamed[0]])}, but {self._manifest.path} names the "
-                f"{classes} classes 0…{classes - 1}"
-            )
 
     def _about(self) -> dict[str, Any]:
         """What was scored, and how."""

@@ -119,9 +119,11 @@ def find_model(name: str, *, revision: str | None = None, local_files_only: bool
         local_files_only: look on this machine only; `HF_HUB_OFFLINE` in the environment does the same.
 
     Raises:
+        MissingExtraError: transformers is not installed.
         UserError: there is no such folder, the hub's cache lacks the model and it may not or cannot be fetched, the
             weights are pickled, or a folder is given a revision; the message says what to fetch and where to.
     """
+    library()  # without it, nobody should fetch gigabytes first
     folder = Path(name).expanduser()
     if folder.is_dir():
         if revision is not None:
