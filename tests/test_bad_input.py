@@ -132,7 +132,8 @@ def test_the_check_names_damaged_data_too(
 def test_a_mask_with_classes_that_its_manifest_does_not_name_is_refused(data: Path, capsys: Any) -> None:
     Image.new("L", (64, 36), 77).save(data / MASK)
     recipe = write_recipe(data.parent / "recipe.yaml", tiny_pretraining(data))
-    assert f"{data / MASK}: holds the value 77, but its manifest names 3 classes" in trouble(["pretrain", recipe], capsys)
+    line = trouble(["pretrain", recipe], capsys)
+    assert f"{data / MASK}: holds the value 77, but its manifest names 3 classes" in line
     assert main(["check", str(data), "--json"]) == 2
     (problem,) = json.loads(capsys.readouterr().out)["problems"]
     assert problem == f"{data / MASK}: holds [77], but {data / MANIFEST} names the 3 classes 0…2"
