@@ -22,6 +22,7 @@ from olivine.data.loader import Loader
 from olivine.data.prepare import Prepare
 from olivine.engine.pretrain import PretrainConfig
 from olivine.methods import Method
+from olivine.methods.cross_modal import CrossModalConfig
 from olivine.simulate import SimulateConfig, simulate
 from olivine.teachers import TeacherCacheConfig
 
@@ -66,6 +67,8 @@ def main() -> None:
             simulate(Path(name) / "world", SimulateConfig.model_validate(world))
             overrides += [f"data.root={name}/world", "data.version=v1.0-sim", "train_split.split=all"]
         config = load_recipe(PretrainConfig, arguments.recipe, overrides)
+        if not isinstance(config.method, CrossModalConfig):
+            parser.error(f"method {config.method.name} of {arguments.recipe} has no image teacher")
         _compare(config, Path(name) / "features", arguments.epochs)
 
 
@@ -73,7 +76,15 @@ def _compare(config: PretrainConfig, folder: Path, epochs: int) -> None:
     dataset = config.data.open(config.train_split)
     classes = 0 if dataset.manifest is None else len(dataset.manifest.classes)
     plain, kept = (Trained(config, classes, cache) for cache in (None, TeacherCacheConfig(folder=folder)))
-    prepare = Prepare(config.voxels, cloud=config.augment, images=config.images, pairs=config.pairs, weak_labels=True)
+    views = plain.method.views
+    prepare = Prepare(
+        config.voxels,
+        cloud=config.augment,
+        images=config.images,
+        pairs=config.pairs,
+        weak_labels=views.weak_labels,
+        segments=views.segments,
+    )
     loader = Loader(dataset, prepare, batch_size=config.train.batch_size, seed=config.train.seed, shuffle=True)
     for epoch in range(epochs):
         for batch in loader.batches(epoch):
@@ -82,7 +93,7 @@ def _compare(config: PretrainConfig, folder: Path, epochs: int) -> None:
     files = [file.stat().st_size for file in folder.rglob("*.npy")]
     # After two epochs the cache has met every image, but for what incomplete batches left over.
     warm = slice(2 * loader.steps, None)
-    print(f"{config.method.name}, teacher {config.method.teacher.name}, batch {config.train.batch_size}")
+    print(f"{config.method.name}, {plain.method.sources['teacher']}, batch {config.train.batch_size}")
     for name, trained in (("computed", plain), ("kept", kept)):
         step, teacher = (statistics.median(values[warm]) for values in (trained.step_s, trained.teacher_s))
         print(f"{name:<10} step {1000 * step:7.1f} ms   teacher {1000 * teacher:7.1f} ms")
