@@ -19,8 +19,7 @@ import torch
 from olivine.config import load_recipe
 from olivine.data.batch import Batch
 from olivine.data.loader import Loader
-from olivine.data.prepare import Prepare
-from olivine.engine.pretrain import PretrainConfig
+from olivine.engine.pretrain import PretrainConfig, prepare_for
 from olivine.methods import Method
 from olivine.methods.cross_modal import CrossModalConfig
 from olivine.simulate import SimulateConfig, simulate
@@ -76,15 +75,7 @@ def _compare(config: PretrainConfig, folder: Path, epochs: int) -> None:
     dataset = config.data.open(config.train_split)
     classes = 0 if dataset.manifest is None else len(dataset.manifest.classes)
     plain, kept = (Trained(config, classes, cache) for cache in (None, TeacherCacheConfig(folder=folder)))
-    views = plain.method.views
-    prepare = Prepare(
-        config.voxels,
-        cloud=config.augment,
-        images=config.images,
-        pairs=config.pairs,
-        weak_labels=views.weak_labels,
-        segments=views.segments,
-    )
+    prepare = prepare_for(config, plain.method.views)
     loader = Loader(dataset, prepare, batch_size=config.train.batch_size, seed=config.train.seed, shuffle=True)
     for epoch in range(epochs):
         for batch in loader.batches(epoch):

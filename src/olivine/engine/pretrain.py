@@ -126,7 +126,22 @@ def _loader(config: PretrainConfig, dataset: Dataset, method: Method, processes:
     """This process's share of the samples, with just the views the method asks for."""
     views = method.views
     _check_views(config, dataset, views)
-    prepare = Prepare(
+    return Loader(
+        dataset,
+        prepare_for(config, views),
+        batch_size=config.train.frames_per_part(processes.world),
+        seed=config.train.seed,
+        shuffle=True,
+        workers=config.train.workers,
+        rank=processes.rank,
+        world=processes.world,
+        max_gap=config.views.max_gap if views.second == "frame" else None,
+    )
+
+
+def prepare_for(config: PretrainConfig, views: Views) -> Prepare:
+    """What makes samples of frames, with just the views that a method asks for."""
+    return Prepare(
         config.voxels,
         cloud=config.augment,
         images=config.images if views.images else None,
@@ -135,17 +150,6 @@ def _loader(config: PretrainConfig, dataset: Dataset, method: Method, processes:
         segments=views.segments,
         views=None if views.second is None else config.views,
         match=views.match,
-    )
-    return Loader(
-        dataset,
-        prepare,
-        batch_size=config.train.frames_per_part(processes.world),
-        seed=config.train.seed,
-        shuffle=True,
-        workers=config.train.workers,
-        rank=processes.rank,
-        world=processes.world,
-        max_gap=config.views.max_gap if views.second == "frame" else None,
     )
 
 
