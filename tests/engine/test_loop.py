@@ -260,3 +260,9 @@ def test_resuming_within_an_epoch_does_not_look_again(tmp_path: Path) -> None:
     tiny_run(tmp_path, config(), task=later, name="short", resume=True)
     assert later.looks == []
     assert [step for step, _ in later.progress] == [4, 5]
+
+
+def test_the_time_before_an_epoch_is_counted(tmp_path: Path) -> None:
+    run, _ = tiny_run(tmp_path, config(), task=Looking())
+    seconds = [line["seconds"] for line in run.metrics()]
+    assert [entry.get("epoch", 0) > 0 for entry in seconds] == [True, False, False] * 2

@@ -194,7 +194,8 @@ class _Loop:
         epoch, done = divmod(self.step, plan.steps_per_epoch)
         self.task.train()
         if done == 0 and isinstance(self.task, HasEpochs):
-            self.task.start_epoch(epoch, lambda: (b.to(self.processes.device) for b in self.loader.everything(epoch)))
+            with self.watch.stage("epoch"):
+                self.task.start_epoch(epoch, self._everything(epoch))
         batches = self.loader.batches(epoch, done * config.accumulate)
         for _ in range(done, min(plan.steps_per_epoch, plan.total_steps - epoch * plan.steps_per_epoch)):
             losses = self._update(batches)
@@ -206,6 +207,9 @@ class _Loop:
                 self._end_epoch(epoch + 1)
             if finished or self.step % config.save_every == 0:
                 self._save("last")
+
+    def _everything(self, epoch: int) -> Callable[[], Iterator[Batch]]:
+        return lambda: (batch.to(self.processes.device) for batch in self.loader.everything(epoch))
 
     def _update(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
         """One optimizer step; returns its losses, the mean over its parts."""

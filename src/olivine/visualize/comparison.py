@@ -276,10 +276,11 @@ def _seconds(run: Path) -> dict[str, float]:
     lines = [line["seconds"] for line in read_metrics(run) if "seconds" in line]
     if not lines:
         return {}
-    mean = {stage: sum(line.get(stage, 0.0) for line in lines) / len(lines) for stage in lines[0]}
-    around = ("load", "forward", "backward", "optimizer")
+    stages = dict.fromkeys(stage for line in lines for stage in line)
+    mean = {stage: sum(line.get(stage, 0.0) for line in lines) / len(lines) for stage in stages}
+    around = ("load", "epoch", "forward", "backward", "optimizer")
     inside = [stage for stage in (*_FORWARD, *(s for s in mean if s not in _FORWARD)) if stage not in around]
-    split = {"load": mean.get("load", 0.0), **{stage: mean[stage] for stage in inside if stage in mean}}
+    split = {stage: mean[stage] for stage in ("load", "epoch", *inside) if stage in mean}
     split["other forward"] = max(0.0, mean.get("forward", 0.0) - sum(mean[stage] for stage in inside if stage in mean))
     return {**split, "backward": mean.get("backward", 0.0), "update": mean.get("optimizer", 0.0)}
 

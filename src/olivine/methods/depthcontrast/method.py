@@ -127,7 +127,7 @@ class DepthContrast(Method):
             raise ValueError("DepthContrast learns from two views of each frame (see DepthContrast.views)")
         generator, networks = batch.generator(), self.networks()
         first, second = (self._inputs(cloud, generator) for cloud in (batch.cloud, batch.second.cloud))
-        with self.stage("teacher"), torch.no_grad():
+        with self.stage("target"), torch.no_grad():
             if self.training:
                 self.slow.update(networks, self.config.momentum)
             keys = {name: network(*second[name]) for name, network in self.slow.module.named_children()}
