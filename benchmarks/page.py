@@ -65,6 +65,13 @@ SECTIONS = {
         "steps.",
         "step.py",
     ),
+    "methods": Section(
+        "A step of each method",
+        "Forward and backward pass on the demo's batches, without the reading of samples, against the forward and "
+        "backward pass of the backbone alone (MinkUNet14A at half width, one head, the first cloud of each frame); "
+        "memory beyond what was held before the first step; per epoch: what a method does before each, for 8 frames.",
+        "methods.py",
+    ),
     "index": Section(
         "Index of a full-size nuScenes",
         "Tables of 34,149 keyframes, 2.6 million sensor readings and ego poses and 1.4 million boxes (2.7 GB of JSON), "
