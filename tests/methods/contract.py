@@ -1,11 +1,14 @@
 """What every pretraining method promises. A method's test inherits `MethodContract` and says how to make one."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor
 
+from methods.toy_runs import InterruptedRunError, toy_run
 from methods.toys import toy_batch
 from olivine.data.batch import Batch
 from olivine.data.masks import UNKNOWN
@@ -14,6 +17,22 @@ from olivine.methods import Method
 
 def _numbers(losses: dict[str, Tensor]) -> dict[str, float]:
     return {name: float(value.detach()) for name, value in losses.items()}
+
+
+class _Batches:
+    """Three batches an epoch, all different; the first stands for everything."""
+
+    steps = 3
+
+    def __init__(self, contract: "MethodContract") -> None:
+        self._contract = contract
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for step in range(start, self.steps):
+            yield self._contract.batch(seed=10 * epoch + step, draw_seed=step)
+
+    def everything(self, epoch: int) -> Iterator[Batch]:
+        yield self._contract.batch(seed=10 * epoch)
 
 
 class MethodContract(ABC):
@@ -76,6 +95,18 @@ class MethodContract(ABC):
     def nothing(self) -> Batch:
         """A batch that has nothing to teach: for most methods, one without pairs and matches."""
         return self.batch(pairs=0)
+
+    @pytest.mark.parametrize("die", [4, 6])
+    def test_a_run_that_is_resumed_ends_like_one_never_interrupted(self, tmp_path, die):
+        """Killed in the middle of the second epoch and in its last step, with a state saved after every second step."""
+        whole, resumed = self.make(trained=0), self.make(seed=1, trained=0)
+        toy_run(whole, tmp_path, "whole", loader=_Batches(self))
+        with pytest.raises(InterruptedRunError):
+            toy_run(self.make(trained=0), tmp_path, "killed", loader=_Batches(self), die=die)
+        toy_run(resumed, tmp_path, "killed", loader=_Batches(self), resume=True)
+        expected, state = whole.state_dict(), resumed.state_dict()
+        assert expected.keys() == state.keys()
+        assert all(torch.equal(state[name], value) for name, value in expected.items())
 
     def test_a_batch_without_anything_to_teach_breaks_nothing(self):
         method = self.make()

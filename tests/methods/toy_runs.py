@@ -10,7 +10,7 @@ from methods.toys import toy_batch
 from olivine.config import Config
 from olivine.data.batch import Batch, Cloud, SecondView
 from olivine.engine.config import AdamWConfig, ScheduleConfig, TrainConfig
-from olivine.engine.loop import TrainResult, train
+from olivine.engine.loop import BatchSource, TrainResult, train
 from olivine.engine.run import RunFolder
 
 FRAMES = 6
@@ -81,7 +81,7 @@ def _joined(clouds: list[Cloud]) -> Cloud:
 
 
 def toy_run(
-    method, out: Path, name: str, *, die: int | None = None, resume: bool = False
+    method, out: Path, name: str, *, die: int | None = None, resume: bool = False, loader: BatchSource | None = None
 ) -> tuple[RunFolder, TrainResult]:
     """Train a method, saving after every second step.
 
@@ -91,6 +91,7 @@ def toy_run(
         name: the run's.
         die: the forward pass, counted from 1, in which the run is interrupted.
         resume: go on with an interrupted run.
+        loader: its batches; by default those of `ToyLoader`.
 
     Raises:
         InterruptedRunError: as asked for.
@@ -106,7 +107,7 @@ def toy_run(
         method.register_forward_pre_hook(count)
     result = train(
         method,
-        ToyLoader(),
+        loader or ToyLoader(),
         TrainConfig(epochs=EPOCHS, batch_size=2, save_every=2, log_every=1, tensorboard=False),
         run,
         optimizer=AdamWConfig(name="adamw", lr=0.01),
