@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import shlex
 import sys
@@ -87,7 +88,8 @@ def test_marked_code_runs_from_top_to_bottom(page, workplace, monkeypatch):
         checks = [name for name in dir(contract) if name.startswith("test_")]
         assert checks
         for check in checks:
-            getattr(contract(), check)()
+            method = getattr(contract(), check)
+            method(**({"tmp_path": workplace} if "tmp_path" in inspect.signature(method).parameters else {}))
 
 
 @pytest.mark.parametrize(("where", "words"), COMMAND_LINES, ids=[where for where, _ in COMMAND_LINES])

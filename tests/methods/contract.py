@@ -96,17 +96,18 @@ class MethodContract(ABC):
         """A batch that has nothing to teach: for most methods, one without pairs and matches."""
         return self.batch(pairs=0)
 
-    @pytest.mark.parametrize("die", [4, 6])
-    def test_a_run_that_is_resumed_ends_like_one_never_interrupted(self, tmp_path, die):
+    def test_a_run_that_is_resumed_ends_like_one_never_interrupted(self, tmp_path):
         """Killed in the middle of the second epoch and in its last step, with a state saved after every second step."""
-        whole, resumed = self.make(trained=0), self.make(seed=1, trained=0)
+        whole = self.make(trained=0)
         toy_run(whole, tmp_path, "whole", loader=_Batches(self))
-        with pytest.raises(InterruptedRunError):
-            toy_run(self.make(trained=0), tmp_path, "killed", loader=_Batches(self), die=die)
-        toy_run(resumed, tmp_path, "killed", loader=_Batches(self), resume=True)
-        expected, state = whole.state_dict(), resumed.state_dict()
-        assert expected.keys() == state.keys()
-        assert all(torch.equal(state[name], value) for name, value in expected.items())
+        for die in (4, 6):
+            resumed, name = self.make(seed=1, trained=0), f"killed-{die}"
+            with pytest.raises(InterruptedRunError):
+                toy_run(self.make(trained=0), tmp_path, name, loader=_Batches(self), die=die)
+            toy_run(resumed, tmp_path, name, loader=_Batches(self), resume=True)
+            expected, state = whole.state_dict(), resumed.state_dict()
+            assert expected.keys() == state.keys()
+            assert all(torch.equal(state[key], value) for key, value in expected.items())
 
     def test_a_batch_without_anything_to_teach_breaks_nothing(self):
         method = self.make()
