@@ -94,19 +94,22 @@ def test_marked_code_runs_from_top_to_bottom(page, workplace, monkeypatch):
 
 @pytest.mark.parametrize(("where", "words"), COMMAND_LINES, ids=[where for where, _ in COMMAND_LINES])
 def test_commands_parse_and_their_recipes_and_keys_exist(where, words):
-    commands = typer.main.get_command(app).commands
+    program = typer.main.get_command(app)
     if words[0].startswith("-"):
+        assert words[0] in {option for parameter in program.params for option in parameter.opts} | {"--help"}
         return
-    arguments = commands[words[0]].make_context(words[0], words[1:]).params
+    assert words[0] in program.commands
+    arguments = program.commands[words[0]].make_context(words[0], words[1:]).params
     overrides = list(arguments.get("overrides") or ())
-    if words[0] in ("demo", "simulate"):
-        load_recipe(COMMANDS[words[0]], words[0], overrides)
+    kind, recipe = words[0], arguments.get("recipe")
+    if kind in ("demo", "simulate"):
+        recipe = kind
+    elif kind == "evaluate":
+        kind, recipe = "segment", "finetune_nuscenes"
     elif arguments.get("score"):
-        load_recipe(COMMANDS["label --score"], arguments["recipe"], overrides)
-    elif words[0] in COMMANDS and not str(arguments["recipe"]).endswith(".yaml"):
-        load_recipe(COMMANDS[words[0]], arguments["recipe"], overrides)
-    elif words[0] == "evaluate":
-        load_recipe(COMMANDS["segment"], "finetune_nuscenes", overrides)
+        kind = "label --score"
+    if kind in COMMANDS and not str(recipe).endswith(".yaml"):
+        assert isinstance(load_recipe(COMMANDS[kind], recipe, overrides), COMMANDS[kind])
 
 
 def test_commands_are_shown():

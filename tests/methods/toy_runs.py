@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
 from methods.toys import toy_batch
@@ -78,6 +79,29 @@ def _joined(clouds: list[Cloud]) -> Cloud:
         point_offsets=torch.arange(len(clouds) + 1) * VOXELS,
         augmented_from_lidar=torch.eye(3).repeat(len(clouds), 1, 1),
     )
+
+
+def resumes_to_the_bit(make, folder: Path, die: int) -> None:
+    """Assert that a run killed in its `die`-th pass and resumed ends like one that was not: state and records.
+
+    Saved after steps 2, 4, 6 and 8 of epochs of 3 steps: in the middle of an epoch, and at the end of one.
+
+    Args:
+        make: a fresh method from a seed.
+        folder: of the runs.
+        die: the forward pass, counted from 1.
+    """
+    whole, resumed = make(0), make(0 if die < 3 else 1)  # before step 2 nothing was saved
+    run, _ = toy_run(whole, folder, "whole")
+    with pytest.raises(InterruptedRunError):
+        toy_run(make(0), folder, "killed", die=die)
+    again, _ = toy_run(resumed, folder, "killed", resume=True)
+    expected, state = whole.state_dict(), resumed.state_dict()
+    assert expected.keys() == state.keys()
+    assert all(torch.equal(state[name], value) for name, value in expected.items())
+    lines = [[(line["step"], line["losses"]) for line in each.metrics()] for each in (run, again)]
+    assert len(lines[0]) == STEPS
+    assert lines[0] == lines[1]
 
 
 def toy_run(

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import relu
 
 from methods.contract import MethodContract
-from methods.toy_runs import STEPS, InterruptedRunError, ToyLoader, toy_frames, toy_run
+from methods.toy_runs import ToyLoader, resumes_to_the_bit, toy_frames
 from methods.toys import ToyBackbone, toy_batch
 from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
@@ -223,20 +223,7 @@ def test_a_tiny_training_learns_the_clusters():
 
 @pytest.mark.parametrize("die", [2, 4, 5, 6, 8])
 def test_a_resumed_run_ends_like_one_never_interrupted(tmp_path, die):
-    """Saved after steps 2, 4, 6 and 8 of epochs of 3 steps: in the middle of an epoch, and at the end of one."""
-    whole, resumed = _method(), _method(seed=1)
-    run, _ = toy_run(whole, tmp_path, "whole")
-    with pytest.raises(InterruptedRunError):
-        toy_run(_method(), tmp_path, "killed", die=die)
-    if die < 3:
-        resumed = _method()  # nothing was saved yet
-    again, _ = toy_run(resumed, tmp_path, "killed", resume=True)
-    expected, state = whole.state_dict(), resumed.state_dict()
-    assert expected.keys() == state.keys()
-    assert all(torch.equal(state[name], value) for name, value in expected.items())
-    lines = [[(line["step"], line["losses"]) for line in folder.metrics()] for folder in (run, again)]
-    assert len(lines[0]) == STEPS
-    assert lines[0] == lines[1]
+    resumes_to_the_bit(_method, tmp_path, die)
 
 
 def test_settings_survive_their_yaml():

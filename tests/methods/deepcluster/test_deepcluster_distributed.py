@@ -1,7 +1,7 @@
 import pytest
 import torch
-from torch import multiprocessing
 
+from builders.processes import of_both, run_two
 from methods.deepcluster import two_processes
 from methods.toy_runs import ToyLoader
 
@@ -10,13 +10,7 @@ pytestmark = pytest.mark.distributed
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two_processes")
-    multiprocessing.spawn(two_processes.run, (str(folder),), nprocs=2)
-    return folder
-
-
-def _load(folder, name):
-    return [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in range(2)]
+    return run_two(two_processes.run, tmp_path_factory.mktemp("two_processes"))
 
 
 def _same(first, second):
@@ -28,7 +22,7 @@ def _same(first, second):
 def test_two_processes_assign_and_start_as_one_does(folder):
     alone = two_processes.make()
     alone.start_epoch(0, lambda: ToyLoader().everything(0))
-    first, second = _load(folder, "start")
+    first, second = of_both(folder, "start")
     _same(first, second)
     _same(first, alone.state_dict())
     assert first["assignments._extra_state"].shape[1] > 40
@@ -36,11 +30,11 @@ def test_two_processes_assign_and_start_as_one_does(folder):
 
 def test_later_assignments_are_those_of_one_process_too(folder):
     alone = two_processes.make()
-    trained, other = _load(folder, "trained")
+    trained, other = of_both(folder, "trained")
     _same(trained, other)
     alone.load_state_dict(trained)
     alone.start_epoch(1, lambda: ToyLoader().everything(1))
-    first, second = _load(folder, "again")
+    first, second = of_both(folder, "again")
     _same(first, second)
     _same(first, alone.state_dict())
     assert 0 < float(first["nmi"]) <= 1
