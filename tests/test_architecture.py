@@ -13,6 +13,7 @@ ROAD = (
     "errors",
     "folders",
     "config",
+    "components",
     "geometry",
     "sparse",
     "data",

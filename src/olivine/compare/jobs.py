@@ -229,11 +229,14 @@ def job_command(run: Run, recipe: Path, threads: int) -> list[str]:
 def job_environment(slot: int, threads: int) -> dict[str, str]:
     """The environment of a job: its threads, and where there are GPUs, its own as long as there are enough.
 
+    It looks for modules where this process does, and so finds the same components of one's own.
+
     Args:
         slot: place of the job among those that run at a time, from 0.
         threads: its CPU threads.
     """
-    changes = {"OMP_NUM_THREADS": str(threads)}
+    places = os.pathsep.join(place or str(Path.cwd()) for place in sys.path)
+    changes = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": places}
     if torch.cuda.is_available():
         named = os.environ.get("CUDA_VISIBLE_DEVICES")
         devices = named.split(",") if named else [str(index) for index in range(torch.cuda.device_count())]

@@ -1,19 +1,44 @@
 """The datasets a recipe can name: the union of their configuration classes, told apart by `name`.
 
-A new dataset is one file with its `Config` and one line here.
+A new dataset of the package is one file with its `Config` and one line here; one of your own is a class that inherits
+`OwnDatasetConfig`, named by its import path.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
-
+from olivine.components import Open, OwnConfig
+from olivine.data.frame import Dataset
 from olivine.data.nuscenes import NuScenesConfig
 from olivine.data.semantickitti import SemanticKittiConfig
 from olivine.data.splits import SplitConfig
 
-__all__ = ["DatasetConfig", "NuScenesConfig", "SemanticKittiConfig", "SplitConfig"]
+__all__ = ["DatasetConfig", "NuScenesConfig", "OwnDatasetConfig", "SemanticKittiConfig", "SplitConfig"]
 
-DatasetConfig = Annotated[NuScenesConfig | SemanticKittiConfig, Field(discriminator="name")]
+
+class OwnDatasetConfig(OwnConfig):
+    """Base of a dataset of your own, `name: module:Class`; the class adds what else it needs to be told."""
+
+    root: Path
+    """Where the dataset lies."""
+
+    masks: Path | None = None
+    """Folder of weak-label masks, `Dataset.manifest` being that of its `manifest.json`; None is none."""
+
+    superpixels: Path | None = None
+    """Folder of superpixels with their `manifest.json`; None is none."""
+
+    @abstractmethod
+    def open(self, split: SplitConfig) -> Dataset:
+        """The frames of a split.
+
+        Raises:
+            UserError: there is no such split, or nothing in it.
+        """
+
+
+DatasetConfig = Annotated[NuScenesConfig | SemanticKittiConfig | OwnDatasetConfig, Open()]
 """Any dataset; `config.open(split)` gives a `Dataset`."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from olivine.backbones import BackboneConfig, MinkUNetConfig
+from olivine.components import own_code
 from olivine.config import Config
 from olivine.data.augment import CloudAugment, ImageAugment
 from olivine.data.datasets import DatasetConfig, SplitConfig
@@ -184,6 +185,7 @@ def _about(config: PretrainConfig, dataset: Dataset, method: Method, steps: int)
         "voxels": config.voxels.model_dump(mode="json"),
         "method": config.method.model_dump(mode="json"),
         "sources": method.sources,
+        "own_code": own_code(config),
         "train": {
             "dataset": dataset.name,
             **config.train_split.model_dump(mode="json"),

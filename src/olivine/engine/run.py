@@ -27,6 +27,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from olivine.components import own_code
 from olivine.config import Config, dump
 from olivine.engine.files import append_line, write_json, write_text, writing
 from olivine.engine.weights import code_version
@@ -91,7 +92,8 @@ class RunFolder:
                 )
             run.check_config(config, may_differ)
         write_text(run.config_path, dump(config))
-        run._note(f"olivine {metadata.version('olivine')}, code {code_version()}")
+        own = "".join(f", {name} {digest}" for name, digest in own_code(config).items())
+        run._note(f"olivine {metadata.version('olivine')}, code {code_version()}{own}")
         _point(Path(out) / "latest", name)
         return run
 

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from olivine.components import OwnConfig
 
 Kind = Literal["classes", "segments"]
 """`classes`: pixels hold a class index, 255 unknown. `segments`: pixels hold the number of the segment they lie in."""
@@ -44,4 +47,16 @@ class Labeller(ABC):
 
         Returns:
             Values that JSON can hold, the same on every run with the same settings.
+        """
+
+
+class OwnLabellerConfig(OwnConfig):
+    """Base of a labeller of your own, `name: module:Class`; the class adds the labeller's settings."""
+
+    @abstractmethod
+    def build(self, device: torch.device) -> Labeller:
+        """The labeller, on a device.
+
+        Raises:
+            UserError: its model cannot be read.
         """

@@ -1,6 +1,7 @@
 """What a labelling run is told: which images, which labeller, where to.
 
-A new labeller is one file with its configuration class and one line here.
+A new labeller of the package is one file with its configuration class and one line here; one of your own is a class
+that inherits `OwnLabellerConfig`, named by its import path.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, PositiveInt, field_validator
 
+from olivine.components import Open
 from olivine.config import Config
 from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.errors import UserError
+from olivine.labels.base import OwnLabellerConfig
 from olivine.labels.closed_set import ClosedSetConfig
 from olivine.labels.grounded_sam import GroundedSamConfig
 from olivine.labels.sam_segments import SamSegmentsConfig
@@ -22,7 +25,7 @@ from olivine.labels.superpixels import SlicConfig
 __all__ = ["LabelConfig", "LabellerConfig", "RayConfig"]
 
 LabellerConfig = Annotated[
-    GroundedSamConfig | ClosedSetConfig | SlicConfig | SamSegmentsConfig, Field(discriminator="name")
+    GroundedSamConfig | ClosedSetConfig | SlicConfig | SamSegmentsConfig | OwnLabellerConfig, Open()
 ]
 """Any labeller; `config.build(device)` gives a `Labeller`."""
 

@@ -2,9 +2,8 @@
 
 from typing import Annotated, TypeAlias
 
-from pydantic import Field
-
-from olivine.methods.base import Method, Views
+from olivine.components import Open
+from olivine.methods.base import Method, OwnMethodConfig, Views
 from olivine.methods.deepcluster.config import DeepClusterConfig
 from olivine.methods.depthcontrast.config import DepthContrastConfig
 from olivine.methods.olivine.config import OlivineConfig
@@ -22,8 +21,9 @@ MethodConfig: TypeAlias = Annotated[
     | PpktConfig
     | ScalrConfig
     | SlidrConfig
-    | StrlConfig,
-    Field(discriminator="name"),
+    | StrlConfig
+    | OwnMethodConfig,
+    Open(),
 ]
 """The choice of method in a recipe, told apart by `name`; each has `build(backbone, in_channels, weak_classes)`."""
 
@@ -33,6 +33,7 @@ __all__ = [
     "Method",
     "MethodConfig",
     "OlivineConfig",
+    "OwnMethodConfig",
     "PointContrastConfig",
     "PpktConfig",
     "ScalrConfig",

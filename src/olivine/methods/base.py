@@ -13,6 +13,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from olivine.backbones import BackboneConfig
+from olivine.components import OwnConfig
 from olivine.data.batch import Batch
 from olivine.methods.timing import stage
 
@@ -76,3 +78,20 @@ class Method(nn.Module, ABC):
     def stage(self, name: str) -> AbstractContextManager[None]:
         """Time what runs inside as one stage of this method."""
         return stage(name, self.timings, synchronize=self.synchronize)
+
+
+class OwnMethodConfig(OwnConfig):
+    """Base of a method of your own, `name: module:Class`; the class adds the method's settings."""
+
+    @abstractmethod
+    def build(self, backbone: BackboneConfig, in_channels: int, weak_classes: int) -> Method:
+        """The method around a fresh backbone, initialised from torch's generator.
+
+        Args:
+            backbone: which backbone to build.
+            in_channels: channels of the input voxels.
+            weak_classes: number of classes that the masks' manifest names, 0 without masks.
+
+        Raises:
+            UserError: what it needs is not there.
+        """

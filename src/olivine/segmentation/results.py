@@ -6,6 +6,7 @@ import hashlib
 from importlib import metadata
 from typing import Any
 
+from olivine.components import own_code
 from olivine.data.frame import Dataset
 from olivine.data.labels import ClassSet
 from olivine.data.splits import SplitConfig
@@ -75,5 +76,6 @@ def results_of(
             "shared_scenes": sorted(set(about["train"]["scenes"]) & set(scored["scenes"])),
             "olivine": metadata.version("olivine"),
             "code": code_version(),
+            "own_code": own_code(config),
         },
     }

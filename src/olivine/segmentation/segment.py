@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from olivine.backbones import MinkUNet
+from olivine.components import own_code
 from olivine.config import load_recipe
 from olivine.data.frame import Dataset
 from olivine.data.loader import Loader
@@ -97,6 +98,7 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
         "mode": config.mode,
         "train": trained_on,
         "pretrained": pretrained,
+        "own_code": own_code(config),
         "steps": steps,
     }
     if processes.main:

@@ -2,9 +2,8 @@
 
 from typing import Annotated
 
-from pydantic import Field
-
-from olivine.teachers.base import Teacher
+from olivine.components import Open
+from olivine.teachers.base import Encoder, OwnTeacherConfig, Teacher
 from olivine.teachers.cache import CachedTeacher, FeatureCache, TeacherCacheConfig, with_cache
 from olivine.teachers.efficientnet_lite import EfficientNetLite0Config
 from olivine.teachers.random import RandomTeacherConfig
@@ -13,16 +12,18 @@ from olivine.teachers.sampling import ImageHead, sample_features
 from olivine.teachers.vit import VitConfig
 
 TeacherConfig = Annotated[
-    ResNet50Config | EfficientNetLite0Config | VitConfig | RandomTeacherConfig,
-    Field(discriminator="name"),
+    ResNet50Config | EfficientNetLite0Config | VitConfig | RandomTeacherConfig | OwnTeacherConfig,
+    Open(),
 ]
 """The choice of teacher in a recipe, told apart by `name`; each has `build() -> Teacher`."""
 
 __all__ = [
     "CachedTeacher",
     "EfficientNetLite0Config",
+    "Encoder",
     "FeatureCache",
     "ImageHead",
+    "OwnTeacherConfig",
     "RandomTeacherConfig",
     "ResNet50Config",
     "Teacher",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from olivine.components import OwnConfig
 from olivine.teachers.sampling import sample_features
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -115,3 +116,15 @@ class Teacher(nn.Module):
                 sampled = sample_features(maps, image[rows] - start, uv[rows], size, patch=patch)
                 features[rows] = sampled.to(features.dtype)
         return features
+
+
+class OwnTeacherConfig(OwnConfig):
+    """Base of a teacher of your own, `name: module:Class`; the class adds the teacher's settings."""
+
+    @abstractmethod
+    def build(self) -> Teacher:
+        """The teacher, the same at every call.
+
+        Raises:
+            UserError: its weights cannot be read.
+        """
