@@ -1,9 +1,21 @@
+import random
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from pydantic import ValidationError
 
 from builders.frames import make_frame
-from olivine.data.augment import CloudAugment, ImageAugment, cloud_transform, cuboid_keep, draw_cuts, drop_points
+from olivine.data.augment import (
+    CloudAugment,
+    Cut,
+    ImageAugment,
+    cloud_transform,
+    cuboid_keep,
+    draw_cuts,
+    drop_points,
+)
 from olivine.data.frame import Pairs, find_pairs
 
 
@@ -77,6 +89,25 @@ def test_a_cut_keeps_exactly_the_pairs_whose_pixel_it_shows():
         assert len(moved) == 30 * 4 * 18 * 4
         column, row = np.rint(moved.uv).astype(int).T
         np.testing.assert_array_equal(images[0, row, column, :2], np.rint(uv[moved.point]))
+
+
+def test_without_antialiasing_a_shrunk_image_is_read_between_four_pixels():
+    noise = np.random.default_rng(0).integers(0, 256, (140, 240, 3), np.uint8)
+    cut = Cut((20, 10, 220, 130), (50, 30), mirrored=True)
+    part = torch.from_numpy(noise[10:130, 20:220]).permute(2, 0, 1)[None].double()
+    size = (30, 50)
+    expected = torch.nn.functional.interpolate(part, size, mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
+    np.testing.assert_allclose(cut.image(noise), expected.flip(1).numpy(), atol=0.51)
+    smooth = replace(cut, antialias=True).image(noise)
+    assert smooth.std() < 0.6 * cut.image(noise).std()
+    assert ImageAugment().antialias is False
+
+
+@pytest.mark.parametrize("antialias", [True, False])
+def test_antialiasing_is_the_recipes_choice(antialias):
+    config = ImageAugment(antialias=antialias)
+    (cut,) = draw_cuts([(64, 48)], Pairs.concatenate([]), np.random.default_rng(0), config)
+    assert cut.antialias is antialias
 
 
 def test_cuts_vary_in_area_and_ratio_within_their_intervals():
@@ -168,10 +199,11 @@ def test_scale_stays_within_its_range():
     assert 1.25 < max(scales) <= 1.1**3 + 1e-6
 
 
-def test_cuboid_drops_one_compact_block_only(tmp_path):
+@pytest.mark.parametrize("form", ["published", "per_axis"])
+def test_cuboid_drops_one_compact_block_only(tmp_path, form):
     frame = make_frame(tmp_path)
     pairs = find_pairs(frame)
-    config = ImageAugment(min_pairs=5)
+    config = ImageAugment(min_pairs=5, cuboid=form)
     keep = cuboid_keep(frame.points_lidar_m, pairs, 2, np.random.default_rng(1), config)
     dropped = frame.points_lidar_m[~keep]
     assert 0 < len(dropped) < len(keep) / 5
@@ -187,6 +219,52 @@ def test_no_cuboid_when_a_camera_would_keep_too_few_pairs(tmp_path):
         frame.points_lidar_m, find_pairs(frame), 2, np.random.default_rng(1), ImageAugment(min_pairs=10**6)
     )
     assert keep.all()
+
+
+def spinning_cloud(columns=300, beams=24):
+    """[N, 3] float32 points of a spinning LiDAR 1.8 m above a road, within 60 m."""
+    azimuth, elevation = np.meshgrid(np.linspace(0, 2 * np.pi, columns), np.radians(np.linspace(-30, 10, beams)))
+    down = np.where(elevation < -0.03, -1.8 / np.sin(np.minimum(elevation, -0.03)), 60.0)
+    distance = np.minimum(down, 15 + 40 * np.abs(np.sin(3 * azimuth)))
+    flat = distance * np.cos(elevation)
+    points = np.stack((flat * np.cos(azimuth), flat * np.sin(azimuth), distance * np.sin(elevation)), axis=-1)
+    return points.reshape(-1, 3).astype(np.float32)
+
+
+def slow_published_share(points, dice):
+    """Share of the points that the published cuboid drops, point by point, from another generator."""
+    share, center = dice.random() * 0.2, points[dice.randrange(len(points))]
+    half = [(max(axis) - min(axis)) * share / 2 for axis in zip(*points, strict=True)]
+    inside = [all(abs(p - c) < h for p, c, h in zip(point, center, half, strict=True)) for point in points]
+    return sum(inside) / len(points)
+
+
+def test_the_published_cuboid_drops_as_many_points_as_its_definition():
+    points, config = spinning_cloud(), ImageAugment()
+    rng, dice = np.random.default_rng(0), random.Random(1)
+    ours = [1 - cuboid_keep(points, Pairs.concatenate([]), 0, rng, config).mean() for _ in range(2000)]
+    coarse = [tuple(map(float, point)) for point in points[::16]]
+    slow = [slow_published_share(coarse, dice) for _ in range(2000)]
+    assert np.mean(ours) == pytest.approx(np.mean(slow), abs=0.02)
+    np.testing.assert_allclose(np.quantile(ours, (0.5, 0.9)), np.quantile(slow, (0.5, 0.9)), atol=0.05)
+    per_axis = config.model_copy(update={"cuboid": "per_axis"})
+    others = [1 - cuboid_keep(points, Pairs.concatenate([]), 0, rng, per_axis).mean() for _ in range(2000)]
+    assert np.quantile(others, 0.9) < np.quantile(ours, 0.9) - 0.05
+
+
+def test_the_published_cuboid_is_tried_once_and_the_other_often():
+    points = spinning_cloud()
+    point = np.arange(0, len(points), 4)
+    uv = np.zeros((len(point), 2), np.float32)
+    pairs = Pairs(point, np.zeros(len(point), np.int64), uv, np.zeros(len(point), np.uint8))
+    dropped = {}
+    for form in ("published", "per_axis"):
+        config = ImageAugment(cuboid=form, min_pairs=int(0.95 * len(point)), tries=50)
+        keeps = [cuboid_keep(points, pairs, 1, np.random.default_rng(seed), config) for seed in range(200)]
+        assert min(keep[point].sum() for keep in keeps) >= config.min_pairs
+        dropped[form] = np.mean([not keep.all() for keep in keeps])
+    assert dropped["published"] < 0.8
+    assert dropped["per_axis"] == 1
 
 
 def test_dropping_points_re_points_the_pairs(tmp_path):

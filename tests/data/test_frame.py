@@ -148,3 +148,13 @@ def test_a_damaged_image_is_named_in_one_line(tmp_path, damage, message):
 
 def test_a_camera_without_a_mask_has_none(tmp_path):
     assert make_camera(tmp_path, "a", (6, 4), 0, mask=False).mask() is None
+
+
+def test_a_border_of_two_numbers_is_that_of_the_published_code(tmp_path):
+    frame = make_frame(tmp_path, points=40_000, mask=False)
+    every = find_pairs(frame, border_px=0.0)
+    size = np.array([frame.cameras[camera].size for camera in every.camera])
+    expected = every.select(((every.uv > 0) & (every.uv < size - 1)).all(axis=1))
+    found = find_pairs(frame, border_px=(0.0, 1.0))
+    np.testing.assert_array_equal(found.uv, expected.uv)
+    assert 100 < len(find_pairs(frame)) < len(found) < len(every)

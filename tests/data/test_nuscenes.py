@@ -26,6 +26,7 @@ from builders.nuscenes import (
     time_us,
     token,
 )
+from olivine.data.augment import CloudAugment, ImageAugment, cloud_transform, cuboid_keep
 from olivine.data.frame import find_pairs
 from olivine.data.nuscenes import NuScenes, NuScenesConfig
 from olivine.data.splits import SplitConfig
@@ -355,3 +356,24 @@ def test_real_boxes_hold_the_points_their_annotators_counted(real):
     # Whole boxes tilt by up to a degree against the LiDAR, so points at their faces may change sides.
     assert abs(sum(counted) - annotated.sum()) < 0.03 * annotated.sum()
     assert (np.abs(np.array(counted) - annotated) <= 1 + 0.1 * annotated).all()
+
+
+@pytest.mark.real
+def test_the_published_border_keeps_the_first_column_and_row_too(real):
+    frame = open_split(real, "mini_train")[0]
+    wide, narrow = find_pairs(frame, border_px=(0.0, 1.0)), find_pairs(frame)
+    added = np.setdiff1d(wide.point * 6 + wide.camera, narrow.point * 6 + narrow.camera)
+    on_the_edge = (wide.uv <= 1).any(axis=1)
+    assert len(added) == on_the_edge.sum() == len(wide) - len(narrow) > 0
+
+
+@pytest.mark.real
+def test_the_published_cuboid_drops_a_fifth_of_a_real_cloud_and_at_times_two_thirds(real):
+    frame = open_split(real, "mini_train")[0]
+    points_m, pairs = frame.points_lidar_m, find_pairs(frame, border_px=(0.0, 1.0))
+    rng, dropped = np.random.default_rng(0), []
+    for _ in range(600):
+        turned_m = points_m @ cloud_transform(rng, CloudAugment()).T
+        dropped.append(1 - cuboid_keep(turned_m, pairs, 6, rng, ImageAugment()).mean())
+    assert np.mean(dropped) == pytest.approx(0.215, abs=0.03)
+    assert np.quantile(dropped, 0.9) == pytest.approx(0.65, abs=0.08)

@@ -154,3 +154,22 @@ def test_a_frame_without_cameras_is_refused_where_images_are_wanted(tmp_path):
     frame = make_frame(tmp_path, sizes=())
     with pytest.raises(UserError, match="frame frame-0 of scene has no camera images"):
         Prepare(CylindricalVoxels(), None, IMAGES)(frame, np.random.default_rng(0))
+
+
+def test_the_published_cuboid_follows_the_axes_of_the_augmented_cloud(tmp_path):
+    frame = make_frame(tmp_path, points=20_000)
+    rotated = 0
+    for seed in range(12):
+        config = ImageAugment(size=(48, 32), min_pairs=5, drop_cuboid=0.9)
+        sample = Prepare(CylindricalVoxels(), CloudAugment(), config)(frame, np.random.default_rng(seed))
+        all_m = frame.points_lidar_m @ sample.cloud.augmented_from_lidar.T
+        gone = np.ones(len(all_m), np.bool_)
+        gone[sample.cloud.row] = False
+        if gone.sum() < 50:
+            continue
+        low, high = all_m[gone].min(0), all_m[gone].max(0)
+        assert ((all_m >= low) & (all_m <= high)).all(1).sum() == gone.sum()
+        own = frame.points_lidar_m
+        low, high = own[gone].min(0), own[gone].max(0)
+        rotated += ((own >= low) & (own <= high)).all(1).sum() > 1.2 * gone.sum()
+    assert rotated >= 3

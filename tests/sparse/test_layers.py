@@ -210,3 +210,10 @@ def test_initial_weights_stay_within_one_over_the_root_of_the_fan_in():
     kernel = Convolution(16, 8, 3).kernel
     bound = (16 * 27) ** -0.5
     assert 0.95 * bound < kernel.abs().max() <= bound
+
+
+def test_initial_weights_of_transposed_convolutions_follow_the_channels_they_give():
+    layer = ConvolutionTranspose(64, 16, 2, bias=True)
+    bound = (16 * 8) ** -0.5
+    assert 0.95 * bound < layer.kernel.abs().max() <= bound
+    assert 0.6 * bound < layer.bias.abs().max() <= bound

@@ -1,19 +1,22 @@
 """Augmentation: what is done to a cloud alone, and what is done to a cloud and its images together.
 
-The order is fixed: drop a cuboid of points, crop and flip the images, then rotate and flip the cloud. Pairs follow
-every step. All random choices come from the generator that is passed in.
+The cloud's rotation is drawn first, since the published cuboid has its sides along the axes of the rotated cloud; then
+a cuboid of points is dropped, and the images are cut and mirrored. Pairs follow every step. All random choices come
+from the generator that is passed in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from torch.nn import functional as F
 
 from olivine.config import Config
 from olivine.data.frame import Pairs
@@ -57,11 +60,19 @@ class ImageAugment(Config):
     crop_ratio: Interval = (14 / 9, 17 / 9)
     """Width over height of the cut, log-uniform in this interval."""
 
+    antialias: bool = False
+    """Average over the pixels that each pixel of a shrunk image covers. Off as published: each is read between its four
+    nearest pixels, whatever the scale."""
+
     flip: float = Field(default=0.5, ge=0, le=1)
     """Probability of mirroring an image."""
 
     drop_cuboid: float = Field(default=0.2, ge=0, lt=1)
     """Drop the points in a random cuboid of up to this share of the cloud's extent per axis; 0 drops none."""
+
+    cuboid: Literal["published", "per_axis"] = "published"
+    """`published`: one draw sets the share of all three axes, along the axes of the augmented cloud, in one try.
+    `per_axis`: a draw for each axis, along those of the LiDAR, in up to `tries`."""
 
     min_pairs: int = Field(default=1024, ge=0)
     """A cuboid must leave every camera this many pairs; a cut must leave more than this, or more than `min_share`."""
@@ -70,8 +81,8 @@ class ImageAugment(Config):
     """See `min_pairs`."""
 
     tries: int = Field(default=10, ge=1)
-    """Attempts at a cuboid or a cut; after them no cuboid is dropped and the whole image is used, so that a camera
-    with few or no pairs cannot hold a run up."""
+    """Attempts at a cut, or at a `per_axis` cuboid; after them the whole image is used and no cuboid is dropped, so
+    that a camera with few or no pairs cannot hold a run up."""
 
 
 def cloud_transform(rng: np.random.Generator, config: CloudAugment) -> NDArray[np.float32]:
@@ -96,7 +107,7 @@ def cuboid_keep(
     """Draw a random cuboid and say which points lie outside it.
 
     Args:
-        points_m: [N, 3] float32 points, metres.
+        points_m: [N, 3] float32 points in the frame whose axes the cuboid follows, metres.
         pairs: the pairs of all cameras.
         cameras: number of cameras.
         rng: the sample's generator.
@@ -109,10 +120,12 @@ def cuboid_keep(
     if config.drop_cuboid == 0 or len(points_m) == 0:
         return everything
     extent = np.ptp(points_m, axis=0)
-    for _ in range(config.tries):
+    together = config.cuboid == "published"
+    for _ in range(1 if together else config.tries):
         center = points_m[rng.integers(len(points_m))]
-        half = extent * rng.random(3) * config.drop_cuboid / 2
-        keep: NDArray[np.bool_] = (np.abs(points_m - center) > half).any(axis=1)
+        half = extent * rng.random(1 if together else 3) * config.drop_cuboid / 2
+        x, y, z = (np.abs(points_m - center) < half).T
+        keep: NDArray[np.bool_] = ~(x & y & z)
         left = np.bincount(pairs.camera[keep[pairs.point]], minlength=cameras)
         if (left >= config.min_pairs).all():
             return keep
@@ -134,15 +147,23 @@ class Cut:
         box: (left, top, right, bottom) of the part, whole pixels.
         size: (width, height) it is resized to.
         mirrored: left and right are exchanged.
+        antialias: see `ImageAugment`.
     """
 
     box: tuple[int, int, int, int]
     size: tuple[int, int]
     mirrored: bool
+    antialias: bool = False
 
     def image(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """An image [H, W, 3] as it becomes, [height, width, 3], interpolated bilinearly."""
-        return self._resized(Image.fromarray(pixels), Image.Resampling.BILINEAR)
+        if self.antialias:
+            return self._resized(Image.fromarray(pixels), Image.Resampling.BILINEAR)
+        left, top, right, bottom = self.box
+        part = torch.from_numpy(np.array(pixels[top:bottom, left:right])).permute(2, 0, 1)[None]
+        width, height = self.size
+        resized = F.interpolate(part.float(), (height, width), mode="bilinear", align_corners=False)
+        return self._mirrored(resized[0].round().to(torch.uint8).permute(1, 2, 0).numpy())
 
     def segments(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
         """Segment numbers [H, W] as they become, [height, width], each that of the nearest pixel."""
@@ -160,7 +181,9 @@ class Cut:
         return Pairs(pairs.point, pairs.camera, uv.astype(np.float32), pairs.label)
 
     def _resized(self, image: Image.Image, resampling: Image.Resampling) -> NDArray[Any]:
-        resized = np.asarray(image.resize(self.size, resampling, box=self.box))
+        return self._mirrored(np.asarray(image.resize(self.size, resampling, box=self.box)))
+
+    def _mirrored(self, resized: NDArray[Any]) -> NDArray[Any]:
         return resized[:, ::-1] if self.mirrored else resized
 
 
@@ -179,7 +202,8 @@ def draw_cuts(
     for camera, (width, height) in enumerate(sizes):
         own = pairs.uv[pairs.camera == camera]
         box = _draw_cut(width, height, own, rng, config) if config.crop else None
-        cuts.append(Cut(box or (0, 0, width, height), config.size, bool(rng.random() < config.flip)))
+        mirrored = bool(rng.random() < config.flip)
+        cuts.append(Cut(box or (0, 0, width, height), config.size, mirrored, config.antialias))
     return cuts
 
 

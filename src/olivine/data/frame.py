@@ -205,7 +205,7 @@ def find_pairs(
     *,
     labels: bool = True,
     min_depth_m: float = 1.0,
-    border_px: float = 1.0,
+    border_px: float | tuple[float, float] = 1.0,
     occlusion_m: float | None = None,
 ) -> Pairs:
     """Project the cloud into every camera and keep the points that land inside.
@@ -214,7 +214,8 @@ def find_pairs(
         frame: the frame.
         labels: read the masks and look up each pair's weak label; otherwise every label is 255.
         min_depth_m: pairs must be deeper than this.
-        border_px: pairs must lie strictly inside the image by this much on every side: `border < u < width - border`.
+        border_px: pairs must lie strictly inside the image by this much on every side: `border < u < width - border`;
+            two numbers are for the left and upper border and for the right and lower one.
         occlusion_m: where given, drop points that nearer ones surround in the image, nearer by this much (see
             `olivine.data.occlusion`); None keeps all, as in the published recipe.
 
@@ -225,14 +226,15 @@ def find_pairs(
         UserError: a mask is missing, unreadable or of the wrong size, or holds a value that its manifest does not name
             where a point falls.
     """
+    near_px, far_px = border_px if isinstance(border_px, tuple) else (border_px, border_px)
     parts = []
     for index, camera in enumerate(frame.cameras):
         points_camera_m = transform_points(camera.camera_from_lidar, frame.points_lidar_m)
         uv, depth_m = project(points_camera_m, camera.intrinsics)
         width, height = camera.size
         with np.errstate(invalid="ignore"):
-            inside = (depth_m > min_depth_m) & (uv > border_px).all(1)
-            inside &= (uv[:, 0] < width - border_px) & (uv[:, 1] < height - border_px)
+            inside = (depth_m > min_depth_m) & (uv > near_px).all(1)
+            inside &= (uv[:, 0] < width - far_px) & (uv[:, 1] < height - far_px)
         point = np.flatnonzero(inside)
         if occlusion_m is not None:
             point = point[visible(uv[point], depth_m[point], occlusion_m)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from olivine.config import Config
@@ -38,8 +38,10 @@ class PairConfig(Config):
     min_depth_m: float = Field(default=1.0, gt=0)
     """Pairs must be deeper than this, metres."""
 
-    border_px: float = Field(default=1.0, ge=0)
-    """Pairs must lie strictly inside the image by this, pixels."""
+    border_px: NonNegativeFloat | tuple[NonNegativeFloat, NonNegativeFloat] = 1.0
+    """Pairs must lie strictly inside the image by this, pixels: 1 < u < width − 1, the rule of the nuScenes devkit. Two
+    numbers are for the left and upper border and for the right and lower one; [0, 1] is the published rule,
+    0 < u < width − 1."""
 
     occlusion_m: float | None = Field(default=None, ge=0)
     """Drop points that others surround in the image which are nearer by this much, metres; null keeps all, as
@@ -159,9 +161,10 @@ class Prepare:
                 wanted between frames without poses.
         """
         _check_finite(frame)
-        seen = None if self.images is None else self._look(frame, rng, self.images)
+        matrix = self._matrix(rng)
+        seen = None if self.images is None else self._look(frame, rng, self.images, matrix)
         row = np.arange(len(frame.points_lidar_m)) if seen is None else seen.row
-        cloud = self._cloud(frame, row, rng)
+        cloud = self._cloud(frame, row, rng, matrix)
         second = None if self.views is None else self._second(frame, other or frame, cloud, rng)
         if seen is None:
             return Prepared(frame.token, cloud, second=second)
@@ -170,15 +173,18 @@ class Prepare:
         range_m = np.hypot(*frame.points_lidar_m[cloud.row[pairs.point], :2].T)
         return Prepared(frame.token, cloud, seen.images, seen.segments, pairs, range_m, second)
 
-    def _cloud(self, frame: Frame, row: NDArray[np.int64], rng: np.random.Generator) -> PreparedCloud:
+    def _matrix(self, rng: np.random.Generator) -> NDArray[np.float32]:
+        """[3, 3] how a view of a cloud is rotated, mirrored and scaled."""
+        return np.eye(3, dtype=np.float32) if self.cloud is None else cloud_transform(rng, self.cloud)
+
+    def _cloud(
+        self, frame: Frame, row: NDArray[np.int64], rng: np.random.Generator, matrix: NDArray[np.float32]
+    ) -> PreparedCloud:
         """One view of some rows of a frame's cloud: cut where there are two views, augmented, voxelised."""
         if self.views is not None:
             row = row[cut_view(frame.points_lidar_m[row], rng, self.views)]
         shown = _rows(frame, row)
-        points_m, matrix = shown.points_lidar_m, np.eye(3, dtype=np.float32)
-        if self.cloud is not None:
-            matrix = cloud_transform(rng, self.cloud)
-            points_m = points_m @ matrix.T
+        points_m = shown.points_lidar_m if self.cloud is None else shown.points_lidar_m @ matrix.T
         try:
             voxels = voxelize(points_m, self.voxels)
         except UserError as error:
@@ -190,7 +196,7 @@ class Prepare:
         """The second view, and what it has in common with the first."""
         if other is not frame:
             _check_finite(other)
-        cloud = self._cloud(other, np.arange(len(other.points_lidar_m)), rng)
+        cloud = self._cloud(other, np.arange(len(other.points_lidar_m)), rng, self._matrix(rng))
         second_from_first = _between(frame, other)
         if not self.match:
             return PreparedSecond(cloud, second_from_first, None)
@@ -215,8 +221,8 @@ class Prepare:
         moved_m = transform_points(second_from_first, first_m)
         return same_places(moved_m, second_m.astype(np.float64), self.views.match_m)
 
-    def _look(self, frame: Frame, rng: np.random.Generator, config: ImageAugment) -> _Seen:
-        """Pairs and images, augmented together with the cloud."""
+    def _look(self, frame: Frame, rng: np.random.Generator, config: ImageAugment, matrix: NDArray[np.float32]) -> _Seen:
+        """Pairs and images, augmented together with the cloud, which `matrix` is going to turn."""
         if not frame.cameras:
             raise UserError(
                 f"frame {frame.token} of {frame.scene} has no camera images, and learning from images needs them; "
@@ -234,7 +240,9 @@ class Prepare:
             seen = np.zeros(len(row), np.bool_)
             seen[pairs.point] = True
             row, pairs = row[seen], drop_points(seen, pairs)
-        keep = cuboid_keep(frame.points_lidar_m[row], pairs, len(frame.cameras), rng, config)
+        points_m = frame.points_lidar_m[row]
+        turned_m = points_m @ matrix.T if config.cuboid == "published" else points_m
+        keep = cuboid_keep(turned_m, pairs, len(frame.cameras), rng, config)
         row, pairs = row[keep], drop_points(keep, pairs)
         cuts = draw_cuts([camera.size for camera in frame.cameras], pairs, rng, config)
         images = np.stack([cut.image(camera.image()) for cut, camera in zip(cuts, frame.cameras, strict=True)])

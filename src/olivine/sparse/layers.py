@@ -44,13 +44,17 @@ class ConvolutionBase(nn.Module, ABC):
         shape = (in_channels, out_channels) if self.pointwise else (volume, in_channels, out_channels)
         self.kernel = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.empty(1, out_channels)) if bias else None
-        self.reset_parameters(volume * in_channels)
+        self.reset_parameters(volume * self._fan())
 
-    def reset_parameters(self, fan_in: int) -> None:
-        """Draw all parameters uniformly within ±1/√fan_in."""
-        bound = 1 / math.sqrt(fan_in)
+    def reset_parameters(self, fan: int) -> None:
+        """Draw all parameters uniformly within ±1/√fan."""
+        bound = 1 / math.sqrt(fan)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
+
+    def _fan(self) -> int:
+        """Channels that set the bound of the initial weights, as in MinkowskiEngine."""
+        return self.in_channels
 
     def extra_repr(self) -> str:
         """The sizes, for printing the module."""
@@ -153,6 +157,9 @@ class ConvolutionTranspose(ConvolutionBase):
         bias: bool = False,
     ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, stride, dilation, bias)
+
+    def _fan(self) -> int:
+        return self.out_channels
 
     def route(self, tensor: SparseTensor) -> tuple[KernelMap, Triple]:
         """The pairs from the tensor's voxels to those of its stride divided by the layer's, and that stride.

@@ -17,7 +17,7 @@ TEACHER = RandomTeacherConfig(channels=(4, 6))
 
 
 def _config(**settings):
-    fast = VmfConfig(alpha=0.3, warmup=2)
+    fast = VmfConfig(alpha=0.3, warmup=1)
     return OlivineConfig(**{"teacher": TEACHER, "feature_dim": 8, "pairs": 30, "vmf": fast} | settings)
 
 
@@ -170,6 +170,9 @@ def test_a_run_too_short_for_its_warmup_says_so():
     with pytest.warns(OlivineWarning, match="warmup_fraction"):
         method.set_progress(0, 500)
     method.set_progress(1, 500)  # once is enough
+    with pytest.warns(OlivineWarning, match="warmup_fraction"):
+        method.set_progress(0, 10_001)  # 0 … 10 000 all collect
+    method.set_progress(0, 10_002)
     _method(vmf=VmfConfig(warmup_fraction=0.9)).set_progress(0, 1)
 
 

@@ -88,7 +88,7 @@ def test_averages_equal_a_loop_over_steps_and_classes():
 
 
 def test_loss_equals_its_formula():
-    statistics, _ = _collected(VmfConfig(alpha=0.3, warmup=4))
+    statistics, _ = _collected(VmfConfig(alpha=0.3, warmup=3))
     statistics.set_progress(4, 10)
     features, labels = _unit(12, 6, 9), torch.tensor([0, 0, 1, 4, 4, 3, 3, 3, 255, 255, 0, 1])
     expected = oracle.loss(features.numpy(), labels.numpy(), statistics.z.numpy())
@@ -96,7 +96,7 @@ def test_loss_equals_its_formula():
 
 
 def test_only_the_alignment_has_a_gradient_and_unknown_or_unseen_pairs_have_none():
-    statistics, _ = _collected(VmfConfig(alpha=0.3, warmup=4))
+    statistics, _ = _collected(VmfConfig(alpha=0.3, warmup=3))
     statistics.set_progress(4, 10)
     features, labels = _unit(5, 6, 9).requires_grad_(), torch.tensor([0, 0, 1, 4, 255])
     statistics.loss(features, labels).backward()
@@ -160,8 +160,8 @@ def test_classes_never_seen_take_no_part_and_make_no_nan(estimator):
     assert torch.isfinite(statistics.directions()).all()
 
 
-def test_statistics_freeze_and_the_loss_starts_at_the_end_of_the_warmup():
-    statistics = ClassStatistics(1, 4, VmfConfig(alpha=0.5, warmup=3))
+def test_statistics_are_collected_through_step_t_and_freeze_when_the_loss_starts():
+    statistics = ClassStatistics(1, 4, VmfConfig(alpha=0.5, warmup=2))
     features, labels = _unit(6, 4, 0), torch.zeros(6, dtype=torch.int64)
     losses, averages = [], []
     for step in range(5):

@@ -52,7 +52,7 @@ def _collect(rank: int, folder: str) -> None:
 def _train(rank: int, folder: str) -> None:
     """Train the whole method for a few steps, in the second of which rank 1 has no pairs."""
     config = OlivineConfig(
-        teacher=RandomTeacherConfig(channels=(4,)), feature_dim=8, vmf=VmfConfig(alpha=ALPHA, warmup=1)
+        teacher=RandomTeacherConfig(channels=(4,)), feature_dim=8, vmf=VmfConfig(alpha=ALPHA, warmup=0)
     )
     method = Olivine(config, ToyBackbone(8, class_head=True), config.teacher.build(), 4)
     parallel = DistributedDataParallel(method)

@@ -121,14 +121,14 @@ class Olivine(CrossModalMethod):
         self.supervision = Supervision(config, teacher.channels, weak_classes) if config.supervised else None
 
     def set_progress(self, step: int, total_steps: int) -> None:
-        """Told before each optimizer step; starts L_vmf at step T.
+        """Told before each optimizer step; starts L_vmf after step T.
 
-        Warns (`OlivineWarning`): at step 0, where the run is too short to reach T.
+        Warns (`OlivineWarning`): at step 0, where the run ends before L_vmf starts.
         """
         if self.supervision is None:
             return
         warmup = self.config.vmf.warmup_steps(total_steps)
-        if step == 0 and warmup >= total_steps and self.config.vmf.warmup_fraction is None:
+        if step == 0 and warmup + 1 >= total_steps and self.config.vmf.warmup_fraction is None:
             warnings.warn(
                 f"method.vmf.warmup is {warmup} steps but the run has {total_steps}: L_vmf stays zero; "
                 "set method.vmf.warmup_fraction=0.2",

@@ -90,8 +90,9 @@ class VmfConfig(Config):
 
     alpha: float = Field(default=1e-4, gt=0, le=1)
     """Weight of a step's class mean in the moving average."""
-    warmup: int = Field(default=10_000, ge=1)
-    """Steps T during which statistics are collected and the loss is zero."""
+    warmup: int = Field(default=10_000, ge=0)
+    """The last step T in which statistics are collected and the loss is zero. Steps count from 0, so that this makes
+    T + 1 updates, as published."""
     warmup_fraction: float | None = Field(default=None, gt=0, lt=1)
     """T as a fraction of all steps, for runs too short for `warmup`; takes its place where given."""
     estimator: Literal["reference", "debiased"] = "reference"
@@ -119,8 +120,8 @@ class ClassStatistics(nn.Module):
     Attributes:
         z: [C, D] float64 moving average of the class means, 0 for a class never seen.
         updates: [C] int64 steps in which any process saw the class.
-        active: the loss is on (step ≥ T).
-        collecting: `update` has an effect (step < T, or `continue_updates`).
+        active: the loss is on (step > T).
+        collecting: `update` has an effect (step ≤ T, or `continue_updates`).
     """
 
     z: Tensor
@@ -136,7 +137,7 @@ class ClassStatistics(nn.Module):
 
     def set_progress(self, step: int, total_steps: int) -> None:
         """Told before each step: `step` are done of `total_steps`."""
-        self.active = step >= self.config.warmup_steps(total_steps)
+        self.active = step > self.config.warmup_steps(total_steps)
         self.collecting = not self.active or self.config.continue_updates
 
     def kappa(self) -> Tensor:
@@ -186,7 +187,7 @@ class ClassStatistics(nn.Module):
             labels: [P] integer weak labels, 255 unknown.
 
         Returns:
-            Scalar, float32 or wider; 0 (with a graph) before step T and where no class is present.
+            Scalar, float32 or wider; 0 (with a graph) through step T and where no class is present.
         """
         dtype = torch.promote_types(features.dtype, torch.float32)
         if not self.active:
