@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from builders.labelling import tiny_images
+from olivine.cli import main
 from olivine.compare.jobs import job_environment
 from olivine.components import _digest, import_path, own_code
 from olivine.config import Config, dump, load_recipe, validate
@@ -263,3 +265,36 @@ def test_a_run_says_which_code_of_ones_own_it_ran_and_is_resumed_with_it(folder)
     other = load(method={"name": "ppkt", "teacher": {"name": "random"}})
     with pytest.raises(UserError, match=r"method\.name \(was 'own\.parts:Method', now 'ppkt'\)"):
         RunFolder.open(folder / "runs", "own", other, resume=True)
+
+
+CAMERAS = """
+import dataclasses
+import numpy as np
+from olivine.data.nuscenes import NuScenesConfig
+from olivine.data.datasets import OwnDatasetConfig
+
+class Borrowed(OwnDatasetConfig):
+    honest: bool = True
+    def open(self, split):
+        found = NuScenesConfig(root=self.root, version="v1.0-mini", boxes=False, masks=self.masks).open(split)
+        if not self.honest:
+            listed = found.cameras
+            found.cameras = lambda index: tuple(dataclasses.replace(c, mask_path=None) for c in listed(index))
+        return found
+"""
+
+
+def test_check_and_label_take_a_dataset_of_ones_own_and_say_what_label_lacks(folder, capsys):
+    (folder / "solo.py").write_text(CAMERAS)
+    tiny_images(folder / "images")
+    assert main(["check", "images", "--data", "solo:Borrowed"]) == 0
+    assert capsys.readouterr().out.startswith("2 frames")
+    assert main(["check", "images", "--data", "solo:Missing"]) == 2
+    assert "--data solo:Missing: " in capsys.readouterr().err
+    words = ["label", "label_slic", "data={name: solo:Borrowed, root: images}", "labeller.segments=12"]
+    assert main([*words, "out=masks"]) == 0
+    assert len(list((folder / "masks").glob("*/*.png"))) == 12
+    capsys.readouterr()
+    assert main([*words, "out=other", "data.honest=false"]) == 2
+    assert "with data.masks set, each camera's mask_path must lie below that folder" in capsys.readouterr().err
+    assert not (folder / "other").exists()

@@ -67,21 +67,24 @@ def simulate(
 
 @app.command()
 def check(
-    data: Annotated[Path, typer.Argument(help="A nuScenes or SemanticKITTI folder.")],
+    data: Annotated[Path, typer.Argument(help="A nuScenes or SemanticKITTI folder, or one of your own.")],
     as_json: AsJson = False,
     pictures: Annotated[Path | None, typer.Option(help="Folder for point-on-image pictures.")] = None,
+    own: Annotated[
+        str | None, typer.Option("--data", help="Open it as a dataset of your own.", metavar="MODULE:CLASS")
+    ] = None,
 ) -> None:
     """Read a dataset as training would; say what is wrong; draw projections. Exit 2 when there are problems."""
     from olivine.data.check import CheckReport, check_folder
     from olivine.visualize.projection import draw_folder
 
     try:
-        report = check_folder(data)
+        report = check_folder(data, own=own)
     except UserError as error:
         if as_json:
             _say(json.dumps(CheckReport(problems=[str(error)]).as_json()))
         raise
-    for picture in draw_folder(data, pictures) if pictures else ():
+    for picture in draw_folder(data, pictures, own=own) if pictures else ():
         _log.info("drew %s", picture)
     _say(json.dumps(report.as_json()) if as_json else str(report))
     if report.problems:

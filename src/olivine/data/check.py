@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from olivine.components import import_class, import_path
+from olivine.config import validate
+from olivine.data.datasets import OwnDatasetConfig
 from olivine.data.frame import Boxes, Camera, Dataset, Frame, find_pairs
 from olivine.data.masks import UNKNOWN, MaskManifest
 from olivine.data.nuscenes import NuScenesConfig
@@ -61,7 +64,7 @@ class CheckReport:
         return CheckReport(self.frames + other.frames, pairs, self.problems + other.problems)
 
 
-def open_any(root: Path) -> list[Dataset]:
+def open_any(root: Path, own: str | None = None) -> list[Dataset]:
     """Open every dataset that a folder holds, whole (split `all`).
 
     A folder with `v1.0-*` inside is nuScenes (one dataset per version), one with `sequences/` or `dataset/sequences/`
@@ -69,6 +72,7 @@ def open_any(root: Path) -> list[Dataset]:
 
     Args:
         root: the dataset's folder.
+        own: import path of a dataset of one's own, which it is then opened as.
 
     Returns:
         The datasets, at least one.
@@ -79,11 +83,13 @@ def open_any(root: Path) -> list[Dataset]:
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
+    if own is not None:
+        return [_open_own(root, own)]
     datasets = [*_open_nuscenes(root), *_open_semantickitti(root)]
     if not datasets:
         raise UserError(
             f"{root}: no dataset recognised; nuScenes has a folder v1.0-… here, SemanticKITTI sequences/ or "
-            "dataset/sequences/"
+            "dataset/sequences/; --data module:Class opens it as a dataset of your own"
         )
     return datasets
 
@@ -113,12 +119,21 @@ def check_dataset(dataset: Dataset, progress: Callable[[int], None] | None = Non
     return report
 
 
-def check_folder(root: Path, progress: Callable[[int], None] | None = None) -> CheckReport:
+def check_folder(root: Path, progress: Callable[[int], None] | None = None, *, own: str | None = None) -> CheckReport:
     """Check every dataset that a folder holds; see `open_any` and `check_dataset`."""
     report = CheckReport()
-    for dataset in open_any(root):
+    for dataset in open_any(root, own):
         report = report.merged(check_dataset(dataset, progress))
     return report
+
+
+def _open_own(root: Path, path: str) -> Dataset:
+    """A dataset of one's own, whole; what else its configuration has is at its defaults."""
+    try:
+        own = import_class(path, OwnDatasetConfig)
+    except UserError as error:
+        raise UserError(f"--data {path}: {error}") from error
+    return validate(own, {"name": import_path(own), "root": str(root)}, f"--data {path}").open(SplitConfig(split="all"))
 
 
 def _open_nuscenes(root: Path) -> Iterator[Dataset]:

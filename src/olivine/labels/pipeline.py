@@ -80,7 +80,7 @@ class ShardImages:
         shard: which share of those.
 
     Raises:
-        UserError: the dataset cannot be opened.
+        UserError: the dataset cannot be opened, or does not say where the masks of its images belong.
     """
 
     def __init__(self, data: DatasetConfig, split: SplitConfig, shard: Shard) -> None:
@@ -91,6 +91,8 @@ class ShardImages:
                 manifest.write_text(json.dumps({"classes": ["any"], "unknown": UNKNOWN, "labeller": "none yet"}))
             self._dataset: Dataset = data.model_copy(update={"masks": self._masks}).open(split)
         self._frames = shard.frames(len(self._dataset))
+        if len(self._frames):
+            self.of_frame(0)  # which refuses a dataset that does not say where masks belong
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -109,8 +111,14 @@ class ShardImages:
 
     def _name(self, camera: Camera) -> str:
         """Path of a camera's mask below the folder of masks."""
-        assert camera.mask_path is not None, "a dataset opened with masks says where they are"
-        return camera.mask_path.relative_to(self._masks).as_posix()
+        path = camera.mask_path
+        if path is None or not path.is_relative_to(self._masks):
+            found = "none" if path is None else path
+            raise UserError(
+                f"data: {self._dataset.name} does not say where the mask of {camera.image_path} belongs; "
+                f"with data.masks set, each camera's mask_path must lie below that folder (found {found})"
+            )
+        return path.relative_to(self._masks).as_posix()
 
 
 def make_masks(config: LabelConfig, labeller: Labeller, images: ShardImages, places: range) -> Iterator[Progress]:

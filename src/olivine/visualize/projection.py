@@ -165,13 +165,14 @@ def draw_projections(dataset: Dataset, folder: Path, frames: int = 3) -> list[Pa
     return written
 
 
-def draw_folder(root: Path, folder: Path, frames: int = 3) -> list[Path]:
+def draw_folder(root: Path, folder: Path, frames: int = 3, *, own: str | None = None) -> list[Path]:
     """Draw some frames of every dataset that a folder holds; see `olivine.data.check.open_any`.
 
     Args:
         root: the datasets' folder.
         folder: where the pictures go; where `root` holds several datasets, each gets a numbered folder in it.
         frames: how many frames of each dataset.
+        own: import path of a dataset of one's own, which the folder is then opened as.
 
     Returns:
         The pictures written.
@@ -179,7 +180,7 @@ def draw_folder(root: Path, folder: Path, frames: int = 3) -> list[Path]:
     Raises:
         UserError: no dataset there, or one that cannot be opened.
     """
-    datasets = open_any(root)
+    datasets = open_any(root) if own is None else open_any(root, own)
     places = [folder] if len(datasets) == 1 else [folder / f"{n}-{each.name}" for n, each in enumerate(datasets)]
     written = [draw_projections(dataset, place, frames) for dataset, place in zip(datasets, places, strict=True)]
     return [path for paths in written for path in paths]
