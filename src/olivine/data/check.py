@@ -130,7 +130,7 @@ def check_folder(root: Path, progress: Callable[[int], None] | None = None, *, o
 def _open_own(root: Path, path: str) -> Dataset:
     """A dataset of one's own, whole; what else its configuration has is at its defaults."""
     try:
-        own = import_class(path, OwnDatasetConfig)
+        own = import_class(path, OwnDatasetConfig)  # type: ignore[type-abstract]
     except UserError as error:
         raise UserError(f"--data {path}: {error}") from error
     return validate(own, {"name": import_path(own), "root": str(root)}, f"--data {path}").open(SplitConfig(split="all"))
