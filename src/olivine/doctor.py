@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -37,6 +38,7 @@ def examine() -> dict[str, str]:
         "machine": lambda: f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
         "torch": lambda: f"{torch.__version__}, {torch.get_num_threads()} threads",
         "cpu instructions": torch.backends.cpu.get_cpu_capability,
+        "bf16": _bf16,
         "cuda": _cuda,
         "sparse convolution": _sparse_convolution,
         "cache folder": lambda: str(cache_folder()),
@@ -46,6 +48,15 @@ def examine() -> dict[str, str]:
         found = importlib.util.find_spec(library) is not None
         report[library] = "installed" if found else f"missing: pip install 'olivine[{extra}]'"
     return report
+
+
+def _bf16() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if not cpuinfo.is_file():
+        return "unknown whether the CPU has it"
+    words = set(cpuinfo.read_text().split())
+    found = sorted(words & {"avx512_bf16", "amx_bf16", "bf16"})
+    return f"on the CPU: {', '.join(found)}" if found else "not on the CPU: method.teacher.precision=bf16 is slow here"
 
 
 def _cuda() -> str:

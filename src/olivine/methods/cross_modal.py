@@ -10,7 +10,7 @@ from olivine.config import Config
 from olivine.data.batch import Batch, PixelPairs
 from olivine.methods.base import Method, Views
 from olivine.sparse import SparseTensor
-from olivine.teachers import Teacher, TeacherCacheConfig, TeacherConfig, with_cache
+from olivine.teachers import Teacher, TeacherCacheConfig, TeacherConfig, prepare_teacher, with_cache
 
 
 class CrossModalConfig(Config):
@@ -25,12 +25,13 @@ class CrossModalConfig(Config):
     stay the same: `images.crop` and `images.flip` off."""
 
     def build_teacher(self) -> Teacher:
-        """The teacher, behind its cache where there is one.
+        """The teacher, made ready for inference, behind its cache where there is one.
 
         Raises:
             UserError: its weights cannot be read.
         """
-        return with_cache(self.teacher.build(), self.teacher_cache, self.teacher)
+        teacher = prepare_teacher(self.teacher.build(), self.teacher.precision)
+        return with_cache(teacher, self.teacher_cache, self.teacher)
 
 
 class CrossModalMethod(Method):

@@ -6,6 +6,7 @@ from olivine.components import Open
 from olivine.teachers.base import Encoder, OwnTeacherConfig, Teacher
 from olivine.teachers.cache import CachedTeacher, FeatureCache, TeacherCacheConfig, with_cache
 from olivine.teachers.efficientnet_lite import EfficientNetLite0Config
+from olivine.teachers.prepare import prepare_teacher
 from olivine.teachers.random import RandomTeacherConfig
 from olivine.teachers.resnet import ResNet50Config
 from olivine.teachers.sampling import ImageHead, sample_features
@@ -30,6 +31,7 @@ __all__ = [
     "TeacherCacheConfig",
     "TeacherConfig",
     "VitConfig",
+    "prepare_teacher",
     "sample_features",
     "with_cache",
 ]

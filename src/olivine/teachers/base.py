@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from olivine.components import OwnConfig
+from olivine.config import Config
 from olivine.teachers.sampling import sample_features
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -21,6 +23,18 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Standard deviation of ImageNet's pixels, likewise."""
+
+
+Precision = Literal["fp32", "bf16"]
+"""What a teacher's encoder computes in."""
+
+
+class FrozenConfig(Config):
+    """The settings that every teacher has."""
+
+    precision: Precision = "fp32"
+    """What the encoder computes in. `bf16` gives other features, near those of `fp32`; it is faster where the
+    processor has it (see `olivine doctor`) and over ten times slower where it has not."""
 
 
 class Encoder(nn.Module, ABC):
@@ -88,8 +102,9 @@ class Teacher(nn.Module):
             One map [M, C_l, h_l, w_l] per level, without a graph.
         """
         normalised = (images - self.mean) / self.std
-        maps: list[Tensor] = self.encoder(normalised.contiguous(memory_format=torch.channels_last))
-        return maps
+        dtype = next((parameter.dtype for parameter in self.encoder.parameters()), images.dtype)
+        maps = self.encoder(normalised.to(dtype).contiguous(memory_format=torch.channels_last))
+        return [level.to(images.dtype) for level in maps] if dtype == torch.bfloat16 else list(maps)
 
     @torch.no_grad()
     def sample(self, images: Tensor, image: Tensor, uv: Tensor, *, images_at_once: int = 4) -> Tensor:
@@ -120,6 +135,9 @@ class Teacher(nn.Module):
 
 class OwnTeacherConfig(OwnConfig):
     """Base of a teacher of your own, `name: module:Class`; the class adds the teacher's settings."""
+
+    precision: Precision = "fp32"
+    """See `FrozenConfig`."""
 
     @abstractmethod
     def build(self) -> Teacher:

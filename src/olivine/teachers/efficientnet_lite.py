@@ -9,15 +9,14 @@ normalised as (x − 127) / 128.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from olivine.config import Config
 from olivine.errors import MissingExtraError
-from olivine.teachers.base import Encoder, Teacher
+from olivine.teachers.base import Encoder, FrozenConfig, Teacher
 from olivine.teachers.weights import load_strictly, read_checkpoint
 
 BATCH_NORM_EPS = 1e-3
@@ -51,8 +50,9 @@ class SamePadConv2d(nn.Conv2d):
         pads = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:]]
         if any(pad % 2 for pad in pads):
             x = F.pad(x, (pads[1] // 2, pads[1] - pads[1] // 2, pads[0] // 2, pads[0] - pads[0] // 2))
-            return F.conv2d(x, self.weight, stride=stride, groups=self.groups)
-        return F.conv2d(x, self.weight, stride=stride, padding=(pads[0] // 2, pads[1] // 2), groups=self.groups)
+            return F.conv2d(x, self.weight, self.bias, stride=stride, groups=self.groups)
+        padding = (pads[0] // 2, pads[1] // 2)
+        return F.conv2d(x, self.weight, self.bias, stride=stride, padding=padding, groups=self.groups)
 
 
 class MBConv(nn.Module):
@@ -65,6 +65,8 @@ class MBConv(nn.Module):
         stride: of the depthwise convolution.
         expansion: inner channels per input channel; 1 leaves the expansion out.
     """
+
+    folds: ClassVar = {"bn0": "expand_conv", "bn1": "depthwise_conv", "bn2": "project_conv"}
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -96,6 +98,8 @@ class EfficientNetLite0(Encoder):
     Attributes:
         level_channels: channels of each map returned.
     """
+
+    folds: ClassVar = {"bn0": "conv_stem"}
 
     def __init__(self, levels: tuple[Stride, ...]) -> None:
         super().__init__()
@@ -132,7 +136,7 @@ def _distinct_levels(levels: tuple[Stride, ...]) -> tuple[Stride, ...]:
     return levels
 
 
-class EfficientNetLite0Config(Config):
+class EfficientNetLite0Config(FrozenConfig):
     """A frozen EfficientNet-Lite0 with ImageNet weights; needs the extra `teachers`."""
 
     name: Literal["efficientnet_lite0"] = "efficientnet_lite0"

@@ -13,8 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from olivine.config import Config
-from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, Teacher
+from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, FrozenConfig, Teacher
 
 
 class RandomEncoder(Encoder):
@@ -48,7 +47,7 @@ class RandomEncoder(Encoder):
         return maps
 
 
-class RandomTeacherConfig(Config):
+class RandomTeacherConfig(FrozenConfig):
     """A small untrained teacher, for tests and dry runs only."""
 
     name: Literal["random"] = "random"

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from olivine.config import Config
 from olivine.errors import UserError
-from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, Teacher
+from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, FrozenConfig, Teacher
 from olivine.teachers.weights import load_strictly, read_checkpoint
 
 EXPANSION = 4
@@ -57,6 +56,8 @@ class Bottleneck(nn.Module):
         dilation: of the 3×3 convolution.
     """
 
+    folds: ClassVar = {"bn1": "conv1", "bn2": "conv2", "bn3": "conv3"}
+
     def __init__(self, in_channels: int, planes: int, *, stride: int, dilation: int) -> None:
         super().__init__()
         out_channels = EXPANSION * planes
@@ -90,6 +91,7 @@ class ResNet50(Encoder):
     """
 
     level_channels = (2048,)
+    folds: ClassVar = {"bn1": "conv1"}
 
     def __init__(self, *, dilated: bool) -> None:
         super().__init__()
@@ -116,7 +118,7 @@ def _layer(in_channels: int, planes: int, blocks: int, *, stride: int, dilations
     return nn.Sequential(first, *rest)
 
 
-class ResNet50Config(Config):
+class ResNet50Config(FrozenConfig):
     """A frozen ResNet-50 with weights from a local file."""
 
     name: Literal["resnet50"] = "resnet50"

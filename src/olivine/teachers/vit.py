@@ -15,9 +15,8 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from olivine.config import Config
 from olivine.errors import UserError
-from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, Teacher
+from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, FrozenConfig, Teacher
 from olivine.teachers.hub import ModelFiles, find_model, load_network, refuse_tensors
 
 
@@ -103,7 +102,7 @@ def _distinct_layers(layers: tuple[int, ...]) -> tuple[int, ...]:
     return layers
 
 
-class VitConfig(Config):
+class VitConfig(FrozenConfig):
     """A frozen vision transformer (DINO, DINOv2, DINOv3) in transformers' format; needs the extra `vfm`."""
 
     name: Literal["vit"] = "vit"
