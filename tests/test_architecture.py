@@ -28,6 +28,7 @@ ROAD = (
     "inference",
     "visualize",
     "labels",
+    "testing",
     "compare",
     "demo",
     "doctor",

@@ -298,3 +298,20 @@ def test_check_and_label_take_a_dataset_of_ones_own_and_say_what_label_lacks(fol
     assert main([*words, "out=other", "data.honest=false"]) == 2
     assert "with data.masks set, each camera's mask_path must lie below that folder" in capsys.readouterr().err
     assert not (folder / "other").exists()
+
+
+def test_the_contract_tests_ship_and_need_nothing_of_the_checkout(folder):
+    (folder / "solo.py").write_text(
+        "from olivine.teachers import RandomTeacherConfig, OwnTeacherConfig\n"
+        "class Teacher(OwnTeacherConfig):\n"
+        "    def build(self): return RandomTeacherConfig(channels=(4, 6)).build()\n"
+    )
+    (folder / "test_solo.py").write_text(
+        "from solo import Teacher\nfrom olivine.testing import TeacherContract\n"
+        "class TestTeacher(TeacherContract):\n"
+        "    config, strides, level_channels, sizes = Teacher(), (2, 4), (4, 6), ((40, 56),)\n"
+    )
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_solo.py"]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    assert re.search(r"1\d passed", done.stdout), done.stdout
+    assert done.returncode == 0

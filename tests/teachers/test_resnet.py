@@ -13,8 +13,8 @@ from olivine.config import validate
 from olivine.errors import UserError
 from olivine.teachers import ResNet50Config, Teacher
 from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD
+from olivine.testing.teachers import TeacherContract, pictures
 from oracles.teachers_resnet import forward, shapes, stand_ins
-from teachers.contract import TeacherContract, pictures
 
 
 class TestDilatedResNet50(TeacherContract):

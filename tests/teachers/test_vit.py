@@ -15,7 +15,7 @@ from olivine.config import validate
 from olivine.errors import MissingExtraError, UserError
 from olivine.teachers import ImageHead, VitConfig
 from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD
-from teachers.contract import Build, TeacherContract, pictures
+from olivine.testing.teachers import Build, TeacherContract, pictures
 from teachers.tiny_vits import KINDS, MEAN, STD, make_vit, save_vit
 
 FIRST_PATCH = {"vit": 1, "dinov2": 1, "dinov2_with_registers": 4, "dinov3_vit": 3}

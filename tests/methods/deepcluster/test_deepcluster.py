@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch.nn.functional import relu
 
-from methods.contract import MethodContract
-from methods.toy_runs import ToyLoader, resumes_to_the_bit, toy_frames
-from methods.toys import ToyBackbone, toy_batch
 from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
 from olivine.methods.deepcluster import DeepCluster, DeepClusterConfig, RegionConfig, regions
 from olivine.methods.kmeans import kmeans, nearest
+from olivine.testing.methods import MethodContract
+from olivine.testing.toy_runs import ToyLoader, resumes_to_the_bit, toy_frames
+from olivine.testing.toys import ToyBackbone, toy_batch
 from oracles import deepcluster as oracle
 
 REGIONS = RegionConfig(cell_m=0.3, radius_m=3.0, min_voxels=2)

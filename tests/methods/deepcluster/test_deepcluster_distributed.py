@@ -3,7 +3,7 @@ import torch
 
 from builders.processes import of_both, run_two
 from methods.deepcluster import two_processes
-from methods.toy_runs import ToyLoader
+from olivine.testing.toy_runs import ToyLoader
 
 pytestmark = pytest.mark.distributed
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from methods.toys import toy_batch
 from olivine.data.batch import Batch, Cloud
 from olivine.methods.deepcluster import RegionConfig, regions
+from olivine.testing.toys import toy_batch
 from oracles import deepcluster as oracle
 
 FRAMES, POINTS = 3, 400

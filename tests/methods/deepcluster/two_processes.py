@@ -7,9 +7,9 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from methods.toy_runs import ToyLoader, toy_frames
-from methods.toys import ToyBackbone
 from olivine.methods.deepcluster import DeepCluster, DeepClusterConfig, RegionConfig
+from olivine.testing.toy_runs import ToyLoader, toy_frames
+from olivine.testing.toys import ToyBackbone
 
 
 def make() -> DeepCluster:

@@ -2,13 +2,13 @@
 
 from torch import nn
 
-from methods.toys import ToyBackbone
 from olivine.methods.depthcontrast import (
     DepthContrast,
     DepthContrastConfig,
     PointEncoderConfig,
     SetAbstractionConfig,
 )
+from olivine.testing.toys import ToyBackbone
 
 ENCODER = PointEncoderConfig(
     points=32,

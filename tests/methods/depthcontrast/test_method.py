@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from methods.contract import MethodContract
 from methods.depthcontrast.small import small, without_batch_statistics
-from methods.toys import toy_batch
 from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
 from olivine.methods import Views
 from olivine.methods.depthcontrast import DepthContrast, DepthContrastConfig, FormatWeights
+from olivine.testing.methods import MethodContract
+from olivine.testing.toys import toy_batch
 from oracles import depthcontrast as oracle
 from oracles import momentum
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from methods.toys import toy_batch
 from olivine.methods.depthcontrast import PointEncoder, PointEncoderConfig, SetAbstractionConfig
 from olivine.methods.depthcontrast import point_encoder as module
 from olivine.methods.depthcontrast.point_encoder import SetAbstraction, ball_query, draw_points, farthest_points
+from olivine.testing.toys import toy_batch
 from oracles import depthcontrast as oracle
 
 LAYER = SetAbstractionConfig(centres=5, radius_m=0.9, samples=4, channels=(6, 7))

@@ -9,8 +9,8 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from methods.depthcontrast.small import small, without_batch_statistics
-from methods.toys import toy_batch
 from olivine.data.batch import Batch
+from olivine.testing.toys import toy_batch
 
 STEPS = 4
 

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from methods.cross_modal_contract import CrossModalContract
-from methods.toys import ToyBackbone, toy_batch
 from olivine.backbones import MinkUNetConfig
 from olivine.config import dump, validate
 from olivine.errors import OlivineWarning, UserError
 from olivine.methods.olivine import LossWeights, Olivine, OlivineConfig, VmfConfig
 from olivine.teachers import RandomTeacherConfig, sample_features
+from olivine.testing.cross_modal import CrossModalContract
+from olivine.testing.toys import ToyBackbone, toy_batch
 from oracles import olivine as oracle
 
 TEACHER = RandomTeacherConfig(channels=(4, 6))

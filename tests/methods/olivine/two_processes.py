@@ -9,9 +9,9 @@ from torch import distributed
 from torch.nn.functional import normalize
 from torch.nn.parallel import DistributedDataParallel
 
-from methods.toys import ToyBackbone, toy_batch
 from olivine.methods.olivine import ClassStatistics, Olivine, OlivineConfig, VmfConfig
 from olivine.teachers import RandomTeacherConfig
+from olivine.testing.toys import ToyBackbone, toy_batch
 
 CLASSES, DIM, ALPHA, STEPS = 5, 6, 0.1, 3
 

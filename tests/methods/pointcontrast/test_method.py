@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from methods.contract import MethodContract
-from methods.toys import ToyBackbone, toy_batch
 from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
 from olivine.methods import Views
 from olivine.methods.pointcontrast import PointContrast, PointContrastConfig
+from olivine.testing.methods import MethodContract
+from olivine.testing.toys import ToyBackbone, toy_batch
 from oracles import pointcontrast as oracle
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from methods.toys import ToyBackbone, toy_batch
 from olivine.methods.pointcontrast import PointContrast, PointContrastConfig
+from olivine.testing.toys import ToyBackbone, toy_batch
 
 
 def run(rank: int, folder: str) -> None:

@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from methods.cross_modal_contract import CrossModalContract
-from methods.toys import ToyBackbone, toy_batch
 from olivine.backbones import MinkUNetConfig
 from olivine.methods.ppkt import Ppkt, PpktConfig
 from olivine.teachers import RandomTeacherConfig, sample_features
+from olivine.testing.cross_modal import CrossModalContract
+from olivine.testing.toys import ToyBackbone, toy_batch
 from oracles import losses
 from oracles.olivine import image_features
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from methods.cross_modal_contract import CrossModalContract
-from methods.toys import ToyBackbone, toy_batch
 from olivine.backbones import MinkUNetConfig
 from olivine.methods.scalr import Scalr, ScalrConfig, distillation_loss
 from olivine.teachers import RandomTeacherConfig, sample_features
+from olivine.testing.cross_modal import CrossModalContract
+from olivine.testing.toys import ToyBackbone, toy_batch
 from oracles import scalr as oracle
 
 TEACHER = RandomTeacherConfig(channels=(4, 6))

@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from methods.cross_modal_contract import CrossModalContract
-from methods.toys import ToyBackbone, toy_batch
 from olivine.backbones import MinkUNetConfig
 from olivine.methods.slidr import Slidr, SlidrConfig
 from olivine.teachers import RandomTeacherConfig
+from olivine.testing.cross_modal import CrossModalContract
+from olivine.testing.toys import ToyBackbone, toy_batch
 from oracles import slidr as oracle
 
 TEACHER = RandomTeacherConfig(channels=(4, 6))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from methods.contract import MethodContract
-from methods.toy_runs import resumes_to_the_bit, toy_frames
-from methods.toys import ToyBackbone, toy_batch
 from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
 from olivine.errors import OlivineWarning
 from olivine.methods.strl import Strl, StrlConfig, regression_loss
+from olivine.testing.methods import MethodContract
+from olivine.testing.toy_runs import resumes_to_the_bit, toy_frames
+from olivine.testing.toys import ToyBackbone, toy_batch
 from oracles import strl as oracle
 
 

@@ -4,7 +4,7 @@ from torch import multiprocessing
 
 from methods.strl import two_processes
 from methods.strl.two_processes import STEPS
-from methods.toy_runs import toy_frames
+from olivine.testing.toy_runs import toy_frames
 
 pytestmark = pytest.mark.distributed
 

@@ -7,10 +7,10 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from methods.toy_runs import toy_frames
 from olivine.data.batch import Batch
 from olivine.methods.strl import Strl, StrlConfig
 from olivine.sparse import SparseTensor
+from olivine.testing.toy_runs import toy_frames
 
 STEPS = 4
 

@@ -9,7 +9,16 @@ from olivine.sparse import SparseTensor
 
 
 def toy_batch(
-    *, frames=2, voxels=60, pairs=40, images=2, classes=4, size=(32, 24), seed=0, draw_seed=0, labelled=True
+    *,
+    frames: int = 2,
+    voxels: int = 60,
+    pairs: int = 40,
+    images: int = 2,
+    classes: int = 4,
+    size: tuple[int, int] = (32, 24),
+    seed: int = 0,
+    draw_seed: int = 0,
+    labelled: bool = True,
 ) -> Batch:
     """A batch of `frames` clouds of `voxels` voxels, `pairs` pairs in all and `images` images a frame.
 
@@ -17,6 +26,11 @@ def toy_batch(
     order and other features; `pairs` of them match.
 
     Args:
+        frames: number of clouds.
+        voxels: voxels of each.
+        pairs: point-pixel pairs, and matches of each second view.
+        images: images of each frame.
+        classes: number of weak classes.
         size: (width, height) of the images.
         seed: draws the content.
         draw_seed: `Batch.seed`.
@@ -96,6 +110,7 @@ class ToyBackbone(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(16, out_channels) for _ in range(1 + class_head))
 
     def forward(self, tensor: SparseTensor) -> SparseTensor | tuple[SparseTensor, ...]:
+        """One tensor of unit rows per head."""
         position = tensor.coordinates[:, 1:].to(tensor.features.dtype) / 10
         hidden = self.stem(torch.cat([tensor.features, position], dim=1))
         levels = tuple(tensor.replace(normalize(head(hidden))) for head in self.heads)

@@ -3,16 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from methods.toy_runs import InterruptedRunError, toy_run
-from methods.toys import toy_batch
 from olivine.data.batch import Batch
 from olivine.data.masks import UNKNOWN
 from olivine.methods import Method
+from olivine.testing.toy_runs import InterruptedRunError, toy_run
+from olivine.testing.toys import toy_batch
 
 
 def _numbers(losses: dict[str, Tensor]) -> dict[str, float]:
@@ -36,6 +38,8 @@ class _Batches:
 
 
 class MethodContract(ABC):
+    """What every pretraining method promises; a subclass gives `build`."""
+
     @abstractmethod
     def build(self) -> Method:
         """A small method for `toy_batch` (1 input feature, 4 weak classes), initialised from torch's generator."""
@@ -54,37 +58,44 @@ class MethodContract(ABC):
         method.set_progress(trained, 10)
         return method
 
-    def batch(self, **settings) -> Batch:
+    def batch(self, **settings: Any) -> Batch:
+        """A batch; `settings` are those of `toy_batch`."""
         return toy_batch(**settings)
 
-    def test_losses_are_finite_scalars_and_the_loss_has_a_graph(self):
+    def test_losses_are_finite_scalars_and_the_loss_has_a_graph(self) -> None:
+        """Losses are finite scalars and the loss has a graph."""
         losses = self.make()(self.batch())
         for name, value in losses.items():
             assert value.shape == (), name
             assert torch.isfinite(value), name
         assert losses["loss"].requires_grad
 
-    def test_every_trainable_parameter_gets_a_gradient(self):
+    def test_every_trainable_parameter_gets_a_gradient(self) -> None:
+        """Every trainable parameter gets a gradient."""
         method = self.make()
         method(self.batch())["loss"].backward()
         without = [n for n, p in method.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
         assert without == []
 
-    def test_the_backbone_is_part_of_what_is_trained(self):
+    def test_the_backbone_is_part_of_what_is_trained(self) -> None:
+        """The backbone is part of what is trained."""
         method = self.make(trained=0)
         trained = {id(p) for p in method.parameters() if p.requires_grad}
         assert {id(p) for p in method.backbone.parameters()} <= trained
 
-    def test_a_batch_and_its_seed_decide_the_losses(self):
+    def test_a_batch_and_its_seed_decide_the_losses(self) -> None:
+        """A batch and its seed decide the losses."""
         one, two = (self.make()(self.batch(draw_seed=5)) for _ in range(2))
         assert _numbers(one) == _numbers(two)
 
-    def test_torchs_own_generator_is_left_alone(self):
+    def test_torchs_own_generator_is_left_alone(self) -> None:
+        """Torchs own generator is left alone."""
         method, batch, before = self.make(), self.batch(), torch.random.get_rng_state()
         method(batch)
         assert torch.equal(torch.random.get_rng_state(), before)
 
-    def test_state_dict_restores_the_method_to_the_bit(self):
+    def test_state_dict_restores_the_method_to_the_bit(self) -> None:
+        """State dict restores the method to the bit."""
         method, restored = self.make(seed=0), self.make(seed=1, trained=0)
         restored.load_state_dict(method.state_dict())
         restored.set_progress(2, 10)
@@ -96,7 +107,7 @@ class MethodContract(ABC):
         """A batch that has nothing to teach: for most methods, one without pairs and matches."""
         return self.batch(pairs=0)
 
-    def test_a_run_that_is_resumed_ends_like_one_never_interrupted(self, tmp_path):
+    def test_a_run_that_is_resumed_ends_like_one_never_interrupted(self, tmp_path: Path) -> None:
         """Killed in the middle of the second epoch and in its last step, with a state saved after every second step."""
         whole = self.make(trained=0)
         toy_run(whole, tmp_path, "whole", loader=_Batches(self))
@@ -109,21 +120,24 @@ class MethodContract(ABC):
             assert expected.keys() == state.keys()
             assert all(torch.equal(state[key], value) for key, value in expected.items())
 
-    def test_a_batch_without_anything_to_teach_breaks_nothing(self):
+    def test_a_batch_without_anything_to_teach_breaks_nothing(self) -> None:
+        """A batch without anything to teach breaks nothing."""
         method = self.make()
         loss = method(self.nothing())["loss"]
         loss.backward()
         assert float(loss.detach()) == 0
         missing = [name for name, p in method.named_parameters() if p.requires_grad and p.grad is None]
         assert missing == []
-        assert not any(p.grad.any() for p in method.parameters() if p.requires_grad)
+        assert not any(p.grad.any() for p in method.parameters() if p.grad is not None)
 
-    def test_a_tiny_batch_is_enough(self):
+    def test_a_tiny_batch_is_enough(self) -> None:
+        """A tiny batch is enough."""
         loss = self.make()(self.batch(frames=1, voxels=4, pairs=1, images=1))["loss"]
         loss.backward()
         assert torch.isfinite(loss)
 
-    def test_three_d_labels_are_never_read(self):
+    def test_three_d_labels_are_never_read(self) -> None:
+        """Three d labels are never read."""
         batch = self.batch()
         marked = replace(
             batch.cloud,
@@ -133,9 +147,12 @@ class MethodContract(ABC):
         without, with_labels = self.make()(batch), self.make()(replace(batch, cloud=marked))
         assert _numbers(without) == _numbers(with_labels)
 
-    def test_only_what_its_views_ask_for_is_read(self):
+    def test_only_what_its_views_ask_for_is_read(self) -> None:
+        """Only what its views ask for is read."""
         views, batch = self.make(trained=0).views, self.batch()
         second, pairs = batch.second, batch.pairs
+        assert second is not None
+        assert pairs is not None
         if not views.match:
             second = replace(second, match=None)
         if not views.weak_labels:
@@ -149,7 +166,8 @@ class MethodContract(ABC):
         )
         assert _numbers(self.make()(asked)) == _numbers(self.make()(batch))
 
-    def test_every_stage_is_timed(self):
+    def test_every_stage_is_timed(self) -> None:
+        """Every stage is timed."""
         method = self.make()
         method(self.batch())
         assert {"backbone", "loss"} <= set(method.timings)

@@ -1,18 +1,21 @@
 """Whole trainings of a method on toy batches, through the loop, that may be interrupted and resumed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from methods.toys import toy_batch
 from olivine.config import Config
 from olivine.data.batch import Batch, Cloud, SecondView
 from olivine.engine.config import AdamWConfig, ScheduleConfig, TrainConfig
 from olivine.engine.loop import BatchSource, TrainResult, train
 from olivine.engine.run import RunFolder
+from olivine.methods import Method
+from olivine.testing.toys import toy_batch
 
 FRAMES = 6
 VOXELS = 40
@@ -81,7 +84,7 @@ def _joined(clouds: list[Cloud]) -> Cloud:
     )
 
 
-def resumes_to_the_bit(make, folder: Path, die: int) -> None:
+def resumes_to_the_bit(make: Callable[[int], Method], folder: Path, die: int) -> None:
     """Assert that a run killed in its `die`-th pass and resumed ends like one that was not: state and records.
 
     Saved after steps 2, 4, 6 and 8 of epochs of 3 steps: in the middle of an epoch, and at the end of one.
@@ -105,7 +108,13 @@ def resumes_to_the_bit(make, folder: Path, die: int) -> None:
 
 
 def toy_run(
-    method, out: Path, name: str, *, die: int | None = None, resume: bool = False, loader: BatchSource | None = None
+    method: Method,
+    out: Path,
+    name: str,
+    *,
+    die: int | None = None,
+    resume: bool = False,
+    loader: BatchSource | None = None,
 ) -> tuple[RunFolder, TrainResult]:
     """Train a method, saving after every second step.
 
@@ -124,7 +133,7 @@ def toy_run(
     if die is not None:
         passes = iter(range(1, die + 1))
 
-        def count(module, inputs):
+        def count(module: nn.Module, inputs: Any) -> None:  # noqa: ARG001
             if next(passes) == die:
                 raise InterruptedRunError
 

@@ -1,0 +1,22 @@
+"""Contract tests of components: what every method and every teacher promises. Needs pytest (the extra `testing`).
+
+A test of your own inherits `MethodContract`, `CrossModalContract` or `TeacherContract` and says how to make one.
+`toy_batch` and `ToyBackbone` take no time.
+"""
+
+from olivine.errors import MissingExtraError
+
+try:
+    import pytest
+except ImportError as error:
+    raise MissingExtraError("pytest", "testing") from error
+
+# Before they are imported, so that a failed assertion says what it compared.
+pytest.register_assert_rewrite("olivine.testing.methods", "olivine.testing.cross_modal", "olivine.testing.teachers")
+
+from olivine.testing.cross_modal import CrossModalContract  # noqa: E402
+from olivine.testing.methods import MethodContract  # noqa: E402
+from olivine.testing.teachers import TeacherContract  # noqa: E402
+from olivine.testing.toys import ToyBackbone, toy_batch  # noqa: E402
+
+__all__ = ["CrossModalContract", "MethodContract", "TeacherContract", "ToyBackbone", "toy_batch"]
