@@ -228,4 +228,6 @@ def _draw_cut(
 
 def _within(uv: NDArray[np.float32], box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
     """[P] bool: pixel centres sit at integers, so a cut from column `left` starts at `left - 0.5`."""
-    return np.asarray(((uv >= np.array(box[:2]) - 0.5) & (uv < np.array(box[2:]) - 0.5)).all(axis=1))
+    left, top, right, bottom = np.array(box) - 0.5
+    u, v = uv.T
+    return np.asarray((u >= left) & (u < right) & (v >= top) & (v < bottom))

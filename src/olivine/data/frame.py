@@ -233,8 +233,10 @@ def find_pairs(
         uv, depth_m = project(points_camera_m, camera.intrinsics)
         width, height = camera.size
         with np.errstate(invalid="ignore"):
-            inside = (depth_m > min_depth_m) & (uv > near_px).all(1)
-            inside &= (uv[:, 0] < width - far_px) & (uv[:, 1] < height - far_px)
+            # Column by column: reducing along so short an axis costs ten times as much.
+            u, v = uv.T
+            inside = (depth_m > min_depth_m) & (u > near_px) & (v > near_px)
+            inside &= (u < width - far_px) & (v < height - far_px)
         point = np.flatnonzero(inside)
         if occlusion_m is not None:
             point = point[visible(uv[point], depth_m[point], occlusion_m)]

@@ -273,7 +273,8 @@ def _between(first: Frame, second: Frame) -> NDArray[np.float64]:
 
 def _check_finite(frame: Frame) -> None:
     """Refuse a scan with NaN or infinite points: their voxel is undefined, and one spoils its whole neighbourhood."""
-    finite = np.isfinite(frame.points_lidar_m).all(axis=1) & np.isfinite(frame.intensity)
+    x, y, z = np.isfinite(frame.points_lidar_m).T
+    finite = x & y & z & np.isfinite(frame.intensity)
     if not finite.all():
         raise UserError(
             f"frame {frame.token!r}: {int((~finite).sum())} of {len(finite)} points are not finite (position or "
