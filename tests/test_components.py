@@ -9,19 +9,25 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from builders.labelling import tiny_images
+from olivine.backbones import MinkUNetConfig
 from olivine.cli import main
 from olivine.compare.jobs import job_environment
 from olivine.components import _digest, import_path, own_code
 from olivine.config import Config, dump, load_recipe, validate
 from olivine.data.datasets import DatasetConfig, NuScenesConfig
+from olivine.data.voxelize import CylindricalVoxels
 from olivine.engine.run import RunFolder
+from olivine.engine.weights import save_weights
 from olivine.errors import UserError
+from olivine.inference import load as load_model
 from olivine.labels.config import LabellerConfig
 from olivine.methods import MethodConfig
+from olivine.segmentation.predictions import Submission, write_predictions
 from olivine.teachers import TeacherConfig
 
 OWN = """
@@ -315,3 +321,25 @@ def test_the_contract_tests_ship_and_need_nothing_of_the_checkout(folder):
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     assert re.search(r"1\d passed", done.stdout), done.stdout
     assert done.returncode == 0
+
+
+def test_a_weights_file_never_leads_to_an_import(folder):
+    (folder / "broken.py").write_text("raise SystemExit(7)")
+    about = {"backbone": {"name": "broken:Network"}, "in_channels": 1, "voxels": CylindricalVoxels().model_dump()}
+    save_weights(folder / "run", MinkUNetConfig(name="minkunet14a", width=0.125).build(1, 8), about)
+    with pytest.raises(UserError, match="describes a network that this version does not know"):
+        load_model(folder / "run")
+    assert "broken" not in sys.modules
+
+
+def test_a_dataset_of_ones_own_may_write_predictions_in_a_format_of_its_own(tmp_path):
+    class Writes:
+        name = "mine"
+
+        def write_predictions(self, folder, token, classes):
+            np.save(folder / f"{token}.npy", classes)
+            return folder / f"{token}.npy"
+
+    classes = np.array([1, 0, 3], np.uint8)
+    written = write_predictions(Submission(tmp_path, Writes(), "val", False), "frame", classes)
+    assert np.load(written).tolist() == [1, 0, 3]

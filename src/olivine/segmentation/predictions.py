@@ -29,6 +29,15 @@ class LidarTokens(Protocol):
         ...
 
 
+@runtime_checkable
+class WritesPredictions(Protocol):
+    """A dataset with a format of its own for predictions; what one of your own may offer."""
+
+    def write_predictions(self, folder: Path, token: str, classes: NDArray[np.uint8]) -> Path:
+        """Write one frame's [N] classes 1…C (0 for none) below `folder`; returns the file."""
+        ...
+
+
 @dataclass(frozen=True)
 class Submission:
     """What a set of prediction files is made for.
@@ -61,6 +70,8 @@ def write_predictions(submission: Submission, token: str, classes: NDArray[np.ui
     Raises:
         UserError: no format is known for the dataset, or the file cannot be written.
     """
+    if isinstance(submission.dataset, WritesPredictions):
+        return submission.dataset.write_predictions(submission.folder, token, classes)
     name = submission.dataset.name
     if name not in PREDICTION_WRITERS:
         raise UserError(
