@@ -40,7 +40,8 @@ def slow_scores(seen: list[tuple[str, str]], classes: Sequence[str], *, strict: 
     for name in classes:
         are = {number for number, (truth, _) in enumerate(kept) if truth == name}
         said = {number for number, (_, answer) in enumerate(kept) if answer == name}
-        scores["iou"][name] = share(len(are & said), len(are | said))
+        occurs = any(truth == name for truth, _ in seen)
+        scores["iou"][name] = (share(len(are & said), len(are | said)) or 0.0) if occurs else None
         scores["precision"][name] = share(len(are & said), len(said))
         scores["recall"][name] = share(len(are & said), len(are))
     present = [value for value in scores["iou"].values() if value is not None]

@@ -25,36 +25,80 @@ def points(seed: int, count: int, classes: int, *, absent: tuple[int, ...] = ())
 @pytest.mark.parametrize("absent", [(), (3,), (1, 5)])
 def test_scores_equal_counting_points_one_by_one(absent: tuple[int, ...]) -> None:
     predictions, labels = points(len(absent), 400, 5, absent=absent)
+    predictions[:9] = max(absent, default=1)  # a class without labels is predicted too
     matrix = ConfusionMatrix(5)
     matrix.update(predictions, labels)
     scores = matrix.scores(NAMES)
     expected = iou_oracle(predictions.tolist(), labels.tolist(), 5)
     for c, value in expected.items():
-        assert math.isnan(scores.iou[c - 1]) if value is None else scores.iou[c - 1] == pytest.approx(float(value))
-    present = [float(value) for value in expected.values() if value is not None]
-    assert scores.miou == pytest.approx(sum(present) / len(present))
+        assert math.isnan(scores.iou[c - 1]) if c in absent else scores.iou[c - 1] == pytest.approx(float(value))
+    labelled = [float(expected[c]) for c in expected if c not in absent]
+    assert scores.miou == pytest.approx(sum(labelled) / len(labelled))
+    assert scores.mean_over == tuple(name for c, name in enumerate(NAMES, 1) if c not in absent)
     assert scores.accuracy == pytest.approx(float(accuracy_oracle(predictions.tolist(), labels.tolist())))
     weighted = frequency_weighted_iou_oracle(predictions.tolist(), labels.tolist(), 5)
     assert scores.frequency_weighted_iou == pytest.approx(float(weighted))
 
 
-def test_a_class_that_is_only_predicted_scores_zero_and_counts_in_the_mean() -> None:
-    matrix = ConfusionMatrix(3)
-    matrix.update(torch.tensor([1, 2]), torch.tensor([1, 1]))
-    scores = matrix.scores(NAMES[:3])
-    assert scores.iou[:2].tolist() == [0.5, 0.0]
-    assert math.isnan(scores.iou[2])
-    assert scores.miou == 0.25
+def test_every_network_is_scored_over_the_classes_that_the_labels_have() -> None:
+    labels = torch.tensor([1, 1, 1, 1])
+    plain, spurious = ConfusionMatrix(3), ConfusionMatrix(3)
+    plain.update(torch.tensor([1, 1, 0, 0]), labels)
+    spurious.update(torch.tensor([1, 1, 2, 3]), labels)
+    for matrix in (plain, spurious):
+        scores = matrix.scores(NAMES[:3])
+        assert (scores.miou, scores.mean_over) == (0.5, ("car",))
+        assert np.isnan(scores.iou).tolist() == [False, True, True]
+    assert spurious.scores(NAMES[:3]).predicted.tolist() == [2, 1, 1]
 
 
-def test_reference_compatible_scores_absent_classes_one_and_is_not_the_default() -> None:
+def test_official_rules_are_given_by_name() -> None:
+    """IoU by hand: car 2 of 4, road 0 of 1 (predicted alone), tree and person never."""
+    matrix = ConfusionMatrix(4)
+    matrix.update(torch.tensor([1, 1, 2, 0]), torch.tensor([1, 1, 1, 1]))
+    scores = matrix.scores(NAMES[:4])
+    official = {name: (score.miou, score.classes) for name, score in scores.official.items()}
+    assert official == {
+        "nuscenes_devkit": (0.25, 2),
+        "semantickitti_api": (0.125, 4),
+        "reference_compatible": (0.625, 4),
+    }
+    assert scores.official["nuscenes_devkit"].frequency_weighted_iou == scores.frequency_weighted_iou == 0.5
+    assert scores.official["reference_compatible"].frequency_weighted_iou == 2 / 6
+    assert scores.as_dict()["official"]["semantickitti_api"] == {"miou": 12.5, "classes": 4}
+
+
+def test_reference_compatible_is_the_mean_when_asked_for_and_not_by_default() -> None:
     matrix = ConfusionMatrix(4)
     matrix.update(torch.tensor([1, 2]), torch.tensor([1, 1]))
-    assert matrix.scores(NAMES[:4]).miou == 0.25
+    assert matrix.scores(NAMES[:4]).miou == 0.5
     published = matrix.scores(NAMES[:4], reference_compatible=True)
-    assert published.iou.tolist() == [0.5, 0.0, 1.0, 1.0]
-    assert published.miou == 0.625
-    assert published.frequency_weighted_iou == 0.5
+    assert (published.miou, published.mean_over) == (0.625, NAMES[:4])
+    assert published.frequency_weighted_iou == pytest.approx(1 / 3)
+    assert "100 for absent ones: 4 of 4" in published.table()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_official_rules_equal_their_definitions_point_by_point(seed: int) -> None:
+    predictions, labels = points(seed, 60, 5, absent=(2,) if seed % 2 else (2, 4))
+    predictions[: seed + 1] = 4
+    matrix = ConfusionMatrix(5)
+    matrix.update(predictions, labels)
+    iou = iou_oracle(predictions.tolist(), labels.tolist(), 5)
+    known = [float(value) for value in iou.values() if value is not None]
+    official = matrix.official()
+    assert official["nuscenes_devkit"].miou == pytest.approx(sum(known) / len(known))
+    assert official["semantickitti_api"].miou == pytest.approx(sum(known) / 5)
+    assert official["reference_compatible"].miou == pytest.approx((sum(known) + 5 - len(known)) / 5)
+
+
+def test_coverage_counts_what_was_there_to_score() -> None:
+    matrix = ConfusionMatrix(2)
+    matrix.update(torch.tensor([1, 2, 1]), torch.tensor([1, 0, 0]))
+    matrix.saw(2, torch.tensor([1, 0]))
+    matrix.saw(1, torch.tensor([0]))
+    matrix.saw(4, None)
+    assert matrix.coverage() == {"frames": 3, "labelled_frames": 1, "points": 7, "labelled_points": 1}
 
 
 def test_predictions_on_ignored_points_do_not_count() -> None:
@@ -98,7 +142,9 @@ def test_nothing_labelled_gives_no_score_rather_than_a_number() -> None:
     scores = matrix.scores(NAMES[:2])
     assert math.isnan(scores.miou)
     assert math.isnan(scores.accuracy)
-    assert scores.as_dict()["miou"] is None
+    content = scores.as_dict()
+    assert (content["miou"], content["miou_classes"]) == (None, [])
+    assert {rule["miou"] for rule in content["official"].values()} == {None}
 
 
 @pytest.mark.parametrize(
@@ -119,8 +165,8 @@ def test_scores_are_written_in_percent_with_none_for_absent_classes() -> None:
     assert content["points"] == {"car": 2, "road": 2, "tree": 0}
     table = scores.table()
     assert [line.split() for line in table.splitlines()[1:4]] == [
-        ["car", "50.00", "2"],
-        ["road", "66.67", "2"],
-        ["tree", "–", "0"],
+        ["car", "50.00", "2", "1"],
+        ["road", "66.67", "2", "3"],
+        ["tree", "–", "0", "0"],
     ]
-    assert "mIoU" in table
+    assert "mIoU is the mean over the classes with labelled points: 2 of 3" in table

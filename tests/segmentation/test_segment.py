@@ -59,6 +59,13 @@ def test_a_run_trains_scores_and_says_what_it_did(root: Path, tmp_path: Path) ->
     counted = sum(map(sum, results["confusion"]["counts"]))
     labelled = sum(results["points"].values())
     assert counted == labelled > 0
+    assert results["coverage"] == {
+        "frames": 3,
+        "labelled_frames": 3,
+        "points": 600,
+        "labelled_points": labelled,
+    }
+    assert results["miou_classes"] == [name for name, points in results["points"].items() if points]
     protocol = results["protocol"]
     assert protocol["train"]["tokens"] == [f"{s}/{i:06d}" for s in ("00", "01") for i in range(3)]
     assert protocol["scored"]["scenes"] == ["08"]
@@ -175,8 +182,7 @@ def test_evaluating_on_another_split_names_it(root: Path, tmp_path: Path) -> Non
     assert other["protocol"]["shared_scenes"] == ["01"]
     assert (tmp_path / "run" / "confusion.png").read_bytes() == b"of the results"
     assert (tmp_path / "run" / "evaluation.png").exists()
-    absent = [name for name, points in other["points"].items() if points == 0]
-    assert any(other["iou"][name] == 100.0 for name in absent)
+    assert other["miou"] == other["official"]["reference_compatible"]["miou"]
 
 
 def test_evaluating_what_is_no_segmentation_run_is_refused(root: Path, tmp_path: Path) -> None:

@@ -21,9 +21,9 @@ class Reading:
 
     Attributes:
         points: [C] int64 pairs of each true class that count.
-        iou: [C] intersection over union; nan for a class in neither points nor masks.
+        iou: [C] intersection over union; nan for a class without points, whatever the masks say.
         recall: [C] share of the pairs of a true class whose pixel says so; nan where there are none.
-        miou: mean of `iou` over the classes that have one; nan where none has.
+        miou: mean of `iou` over the classes with points, the same in both readings; nan without any.
         accuracy: share of all pairs whose pixel is right; nan without pairs.
     """
 
@@ -76,12 +76,17 @@ class Score:
     @property
     def where_labelled(self) -> Reading:
         """The reading that leaves pairs on unknown pixels out."""
-        return _reading(self.confusion[:, :-1])
+        return _reading(self.confusion[:, :-1], self._occurs)
 
     @property
     def unknown_counts_as_wrong(self) -> Reading:
         """The stricter reading: a pair on an unknown pixel is a mistake."""
-        return _reading(self.confusion)
+        return _reading(self.confusion, self._occurs)
+
+    @property
+    def _occurs(self) -> NDArray[np.bool_]:
+        """[C] whether any point has the class, on a labelled pixel or not: what all labellers are scored over."""
+        return np.asarray(self.confusion.sum(1) > 0)
 
     @property
     def precision(self) -> NDArray[np.float64]:
@@ -144,6 +149,9 @@ class Score:
         return {
             "accuracy": _percent(reading.accuracy),
             "miou": _percent(reading.miou),
+            "miou_classes": [
+                name for name, value in zip(self.classes, reading.iou, strict=True) if not np.isnan(value)
+            ],
             "iou": self._by_class(reading.iou),
             "recall": self._by_class(reading.recall),
         }
@@ -192,8 +200,8 @@ def _class_lines(score: Score) -> list[str]:
         ("mIoU", labelled.miou, strict.miou),
     ):
         lines.append(f"{name:<{width}}  {_cell(reading)} where labelled, {_cell(also)} strict")
-    counted = [int(np.count_nonzero(~np.isnan(reading.iou))) for reading in (labelled, strict)]
-    lines[-1] += f" (mean over {counted[0]} and {counted[1]} classes in points or masks)"
+    counted = int(np.count_nonzero(~np.isnan(strict.iou)))
+    lines[-1] += f" (mean over the {counted} classes that points have)"
     return [*lines, f"{'coverage':<{width}}  {_cell(score.coverage)}"]
 
 
@@ -208,17 +216,20 @@ def _confusion_lines(score: Score) -> list[str]:
     ]
 
 
-def _reading(counted: NDArray[np.int64]) -> Reading:
-    """The scores of a confusion matrix [C, ≥ C] whose every column counts."""
+def _reading(counted: NDArray[np.int64], occurs: NDArray[np.bool_]) -> Reading:
+    """The scores of a confusion matrix [C, ≥ C] whose every column counts, over the classes [C] that occur.
+
+    A class that occurs, but on unknown pixels alone, has nothing to count in the reading that leaves those out: it
+    scores 0 rather than leaving the mean, since the masks never found it.
+    """
     right, points = _right(counted), counted.sum(1)
     union = points + counted[:, : len(counted)].sum(0) - right
-    iou = _shares(right, union)
-    present = ~np.isnan(iou)
+    iou = np.where(occurs, right / np.maximum(union, 1), np.nan)
     return Reading(
         points=points,
         iou=iou,
         recall=_shares(right, points),
-        miou=float(_shares(iou[present].sum(), np.count_nonzero(present))),
+        miou=float(_shares(iou[occurs].sum(), np.count_nonzero(occurs))),
         accuracy=float(_shares(right.sum(), points.sum())),
     )
 

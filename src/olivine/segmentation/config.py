@@ -85,7 +85,8 @@ class SegmentConfig(Config):
     """Frames predicted at a time by each process. Does not change the scores."""
 
     reference_compatible: bool = False
-    """Score a class in neither labels nor predictions as 100 %, as published numbers of this line of work do."""
+    """Let the mean be that of the published code of this line of work: over all classes, 100 % for those in neither
+    labels nor predictions. It stands under `official` in the results either way."""
 
     write_predictions: bool = False
     """Also write the predictions, in the dataset's own format, to `<run>/predictions`."""

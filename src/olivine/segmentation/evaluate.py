@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -37,7 +38,8 @@ def evaluate(
         sink: is handed every frame's predictions, [N] uint8 in file order; None keeps none.
 
     Returns:
-        The confusion matrix over all labelled points; empty where the split has no labels.
+        The confusion matrix over all labelled points, and how many frames and points there were; its counts are zero
+        where the split has no labels.
     """
     matrix = ConfusionMatrix(classes)
     training = task.training
@@ -45,15 +47,22 @@ def evaluate(
     try:
         for batch in loader.batches(epoch=0):
             predictions = task.predict(batch.to(device)).cpu()
-            if batch.cloud.point_labels is not None:
-                matrix.update(predictions, batch.cloud.point_labels)
+            labels, offsets = batch.cloud.point_labels, batch.cloud.point_offsets
+            if labels is not None:
+                matrix.update(predictions, labels.cpu())
+            _count_frames(matrix, offsets, labels)
             if sink is not None:
-                for token, cloud in zip(batch.tokens, _per_frame(predictions, batch.cloud.point_offsets), strict=True):
+                for token, cloud in zip(batch.tokens, _per_frame(predictions, offsets), strict=True):
                     sink(token, cloud)
     finally:
         task.train(training)
     matrix.all_reduce()
     return matrix
+
+
+def _count_frames(matrix: ConfusionMatrix, offsets: torch.Tensor, labels: torch.Tensor | None) -> None:
+    for first, end in pairwise(offsets.tolist()):
+        matrix.saw(end - first, None if labels is None else labels[first:end])
 
 
 def _per_frame(predictions: torch.Tensor, offsets: torch.Tensor) -> list[NDArray[np.uint8]]:

@@ -60,6 +60,7 @@ def results_of(
     return {
         "name": config.name,
         **matrix.scores(classes.names, reference_compatible=config.reference_compatible).as_dict(),
+        "coverage": matrix.coverage(),
         "confusion": {
             "rows_true": list(classes.names),
             "columns_predicted": ["none", *classes.names],
