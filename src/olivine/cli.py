@@ -21,7 +21,7 @@ import typer
 
 from olivine import __version__
 from olivine.config import C, load_recipe
-from olivine.errors import OlivineWarning, TrainingDiverged, UserError
+from olivine.errors import OlivineWarning, TrainingDiverged, UserError, printable
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -224,10 +224,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _trouble("interrupted", INTERRUPTED) if status == INTERRUPTED else int(status or 0)
 
 
+class _Printable(logging.Formatter):
+    """What is logged, with nothing in it that a terminal would obey."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), lines=True)
+
+
 @contextmanager
 def _reporting(stream: TextIO) -> Iterator[None]:
     """Show the package's log and its warnings on `stream`, a line each; nothing but warnings from later processes."""
     handler, level, show = logging.StreamHandler(stream), _log.level, warnings.showwarning
+    handler.setFormatter(_Printable())
 
     def show_line(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
         if issubclass(category, OlivineWarning):
@@ -285,11 +293,11 @@ def _rank() -> int:
 
 def _say(text: object) -> None:
     if _rank() == 0:
-        typer.echo(text)
+        typer.echo(printable(text, lines=True))
 
 
 def _trouble(message: str, status: int) -> int:
     """Say in one line what is wrong; returns `status`."""
     who = f"olivine (process {_rank()})" if _rank() else "olivine"
-    sys.stderr.write(f"{who}: {' '.join(message.split())}\n")
+    sys.stderr.write(f"{who}: {printable(' '.join(message.split()))}\n")
     return status

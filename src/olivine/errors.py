@@ -29,3 +29,21 @@ class TrainingDiverged(Exception):  # noqa: N818 (a state of the training, not o
 
 class OlivineWarning(UserWarning):
     """Something works, but not as well or not on as much as the user may think."""
+
+
+def printable(text: object, *, lines: bool = False) -> str:
+    """Text as a terminal, a table or a page may show it, whatever names are in it.
+
+    Names of scenes, files and classes come from other people's data. What does not show as itself (escape sequences,
+    line ends, marks that turn the direction of writing, broken encodings) is written as Python writes it in a literal.
+
+    Args:
+        text: what is to be shown.
+        lines: keep line ends, for text of several lines.
+
+    Returns:
+        Text of printable characters only; with `lines` also of line ends.
+    """
+    return "".join(
+        letter if letter.isprintable() or (lines and letter == "\n") else repr(letter)[1:-1] for letter in str(text)
+    )

@@ -222,7 +222,7 @@ def test_choosing_nothing_is_refused(many):
 
 
 def test_missing_folders_say_what_there_is(whole, tmp_path):
-    assert "set version to one of v1.0-mini" in one_line_error(lambda: open_split(whole, version="v1.0-trainval"))
+    assert "set data.version to one of v1.0-mini" in one_line_error(lambda: open_split(whole, version="v1.0-trainval"))
     assert "no such folder" in one_line_error(open_split, tmp_path / "nowhere")
     assert "no folder in the root" in one_line_error(open_split, tmp_path)
 

@@ -12,6 +12,7 @@ from olivine.compare.config import CompareConfig
 from olivine.compare.jobs import Failure
 from olivine.compare.plan import Run
 from olivine.engine.files import write_json, write_text
+from olivine.errors import printable
 from olivine.visualize.scores import explanations, mean_and_spread, mean_of_known, standard_deviation, what_of_seeds
 
 
@@ -52,13 +53,14 @@ class Comparison:
         rows = self._rows()
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return "\n".join([*lines, f"{self._what()}; {self.path / 'results.json'}", *explanations(self.protocols)])
+        notes = [f"{self._what()}; {self.path / 'results.json'}", *explanations(self.protocols)]
+        return "\n".join([*lines, *map(printable, notes)])
 
     def markdown(self) -> str:
         """The table in Markdown, with all that its numbers are worth nothing without."""
         head, *rows = self._rows()
-        lines = [head, ["---"] * len(head), *rows]
-        notes = [f"{self._what()}.", *(f"{line}." for line in explanations(self.protocols))]
+        lines = [_cells(head), ["---"] * len(head), *map(_cells, rows)]
+        notes = [f"{self._what()}.", *(f"{printable(line)}." for line in explanations(self.protocols))]
         return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", *(f"- {note}" for note in notes)])
 
     def write(self) -> None:
@@ -103,6 +105,11 @@ def gather(config: CompareConfig, runs: Sequence[Run], failures: Sequence[Failur
         arms={arm: _arm(config, by, [run for run in runs if run.arm == arm], every) for arm, by in found.items()},
         failures=every,
     )
+
+
+def _cells(row: Sequence[str]) -> list[str]:
+    """Cells of a row that cannot end their cell."""
+    return [printable(cell).replace("|", "\\|") for cell in row]
 
 
 def _result(run: Run) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from olivine.data.masks import UNKNOWN, MaskManifest
 from olivine.data.nuscenes import NuScenesConfig
 from olivine.data.semantickitti import SemanticKittiConfig
 from olivine.data.splits import SplitConfig
-from olivine.errors import UserError
+from olivine.errors import UserError, printable
 
 MAX_CAMERA_GAP_US = 250_000
 """A camera image this far from its scan shows another scene; nuScenes keeps within 0.1 s."""
@@ -52,8 +52,10 @@ class CheckReport:
 
     def __str__(self) -> str:
         """For people: frames, pairs of each camera, then every problem on a line."""
-        pairs = [f"{camera}: {count} pairs" for camera, count in self.pairs.items()]
-        problems = [f"{len(self.problems)} problems:", *self.problems] if self.problems else ["no problems"]
+        pairs = [f"{printable(camera)}: {count} pairs" for camera, count in self.pairs.items()]
+        problems = (
+            [f"{len(self.problems)} problems:", *map(printable, self.problems)] if self.problems else ["no problems"]
+        )
         return "\n".join([f"{self.frames} frames", *pairs, *problems])
 
     def merged(self, other: CheckReport) -> CheckReport:

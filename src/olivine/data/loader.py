@@ -80,8 +80,8 @@ class Loader:
     ) -> None:
         if shuffle and len(dataset) < batch_size * world:
             raise UserError(
-                f"batch_size: one step takes {batch_size * world} frames but the split holds {len(dataset)}; "
-                "lower batch_size or choose a larger split"
+                f"train.batch_size: one step takes {batch_size * world} frames but the split holds {len(dataset)}; "
+                "lower train.batch_size or choose a larger split"
             )
         self._order = _Order(len(dataset), batch_size, seed, shuffle, rank, world)
         self._loader = torch_data.DataLoader(

@@ -80,9 +80,13 @@ class NuScenesConfig(Config):
         if tables.is_dir():
             return tables
         if not self.root.is_dir():
-            raise UserError(f"{self.root}: no such folder; root is the folder that holds samples/ and the tables")
+            raise UserError(f"{self.root}: no such folder; data.root is the folder that holds samples/ and the tables")
         present = sorted(entry.parent.name for entry in self.root.glob("*/scene.json"))
-        hint = f"set version to one of {', '.join(present)}" if present else "no folder in the root holds a scene.json"
+        hint = (
+            f"set data.version to one of {', '.join(present)}"
+            if present
+            else "no folder in the root holds a scene.json"
+        )
         raise UserError(f"{tables}: no such version folder; {hint}")
 
 

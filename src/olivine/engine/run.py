@@ -31,7 +31,7 @@ from olivine.components import own_code
 from olivine.config import Config, dump
 from olivine.engine.files import append_line, write_json, write_text, writing
 from olivine.engine.weights import code_version
-from olivine.errors import UserError
+from olivine.errors import UserError, printable
 
 _log = logging.getLogger("olivine")
 
@@ -174,7 +174,7 @@ class RunFolder:
         _log.info(message)
 
     def _note(self, message: str) -> None:
-        append_line(self.path / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
+        append_line(self.path / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(message, lines=True)}")
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Append one object to `metrics.jsonl`."""

@@ -140,6 +140,12 @@ class ResNet50Config(FrozenConfig):
         """
         encoder = ResNet50(dilated=self.dilated)
         if isinstance(self.weights, Path):
+            if not self.weights.is_file():
+                raise UserError(
+                    f"method.teacher.weights={self.weights}: no such weights file; MoCo v2's is published by the "
+                    "repository facebookresearch/moco, the others are listed in docs/weights.md; "
+                    "method.teacher.name=efficientnet_lite0 needs no file"
+                )
             tensors = find_encoder(read_checkpoint(self.weights), self.layout, self.weights)
             source = (
                 f"ResNet-50, {self.layout} weights of {self.weights}: {load_strictly(encoder, tensors, self.weights)}"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from olivine.engine.files import write_text
+from olivine.errors import printable
 
 _STYLE = """
 :root { color-scheme: light dark; }
@@ -80,16 +81,16 @@ def write_report(path: Path, title: str, sections: Sequence[Section]) -> Path:
     body = "\n".join(_section(section) for section in sections)
     write_text(
         path,
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_shown(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
-        f"<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n",
+        f"<body><h1>{_shown(title)}</h1>\n{body}\n</body></html>\n",
     )
     return path
 
 
 def _section(section: Section) -> str:
-    parts = [f"<h2>{html.escape(section.title)}</h2>"]
-    paragraphs = "".join(f"<p>{html.escape(text)}</p>" for text in section.text)
+    parts = [f"<h2>{_shown(section.title)}</h2>"]
+    paragraphs = "".join(f"<p>{_shown(text)}</p>" for text in section.text)
     parts.append(f'<div class="note">{paragraphs}</div>' if section.note else paragraphs)
     if section.table:
         head, *rows = section.table
@@ -98,16 +99,21 @@ def _section(section: Section) -> str:
         layout = "stack" if section.wide else "row"
         parts.append(f'<div class="{layout}">{"".join(_figure(picture) for picture in section.pictures)}</div>')
     if section.listing:
-        parts.append(f"<pre>{html.escape(section.listing)}</pre>")
+        parts.append(f"<pre>{_shown(section.listing)}</pre>")
     return "\n".join(parts)
 
 
 def _row(cells: Sequence[str], tag: str) -> str:
-    return f"<tr>{''.join(f'<{tag}>{html.escape(cell)}</{tag}>' for cell in cells)}</tr>"
+    return f"<tr>{''.join(f'<{tag}>{_shown(cell)}</{tag}>' for cell in cells)}</tr>"
 
 
 def _figure(picture: Picture) -> str:
     data = base64.b64encode(picture.data).decode("ascii")
-    caption = html.escape(picture.caption)
+    caption = _shown(picture.caption)
     image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
+
+
+def _shown(text: str) -> str:
+    """Text as HTML that shows it and does nothing else."""
+    return html.escape(printable(text, lines=True))
