@@ -31,6 +31,7 @@ ROAD = (
     "testing",
     "compare",
     "demo",
+    "catalog",
     "doctor",
     "cli",
     "__main__",

@@ -22,7 +22,7 @@ from olivine.errors import OlivineWarning
 COMMANDS = {
     "demo": ["[KEY=VALUE]..."],
     "simulate": ["OUT", "[KEY=VALUE]..."],
-    "check": ["DATA", "--json", "--pictures"],
+    "check": ["DATA", "--json", "--pictures", "--data"],
     "label": ["RECIPE", "[KEY=VALUE]...", "--shard", "--ray", "--score", "--json"],
     "pretrain": ["RECIPE", "[KEY=VALUE]...", "--resume"],
     "segment": ["RECIPE", "[KEY=VALUE]...", "--resume", "--json"],
@@ -30,6 +30,8 @@ COMMANDS = {
     "compare": ["RECIPE", "[KEY=VALUE]..."],
     "export": ["RUN", "OUT", "--to"],
     "import": ["FILE", "OUT", "--from"],
+    "recipes": [],
+    "keys": ["RECIPE", "[PREFIX]"],
     "doctor": ["--json"],
 }
 """The whole command line. A change here is a change for every script that calls the program."""

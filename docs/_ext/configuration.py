@@ -7,7 +7,6 @@ read off the configuration classes and the recipe files at build time, so neithe
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
@@ -15,29 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 import yaml
 from pydantic.fields import FieldInfo
 
-from olivine.compare import CompareConfig
-from olivine.config import Config, load_recipe, shipped_recipes
-from olivine.demo import DemoConfig
-from olivine.engine.pretrain import PretrainConfig
-from olivine.errors import UserError
-from olivine.labels.config import LabelConfig
-from olivine.labels.score import ScoreConfig
-from olivine.segmentation.config import SegmentConfig
-from olivine.simulate import SimulateConfig
+from olivine.catalog import COMMANDS, command_of
+from olivine.config import Config, parts_of, shipped_recipes
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
-
-COMMANDS: dict[str, type[Config]] = {
-    "label": LabelConfig,
-    "label --score": ScoreConfig,
-    "pretrain": PretrainConfig,
-    "segment": SegmentConfig,
-    "compare": CompareConfig,
-    "demo": DemoConfig,
-    "simulate": SimulateConfig,
-}
-"""The model that each command's recipes must fit."""
 
 _PLAIN = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path", type(None): "null"}
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
@@ -55,21 +36,6 @@ def _fill(_app: Sphinx, _page: str, source: list[str]) -> None:
         marker = f"<!-- generated: {name} -->"
         if marker in source[0]:
             source[0] = source[0].replace(marker, generate())
-
-
-def command_of(recipe: str) -> str:
-    """The command that takes a shipped recipe: the one whose model it fits.
-
-    Raises:
-        UserError: it fits none.
-    """
-    for command, model in COMMANDS.items():
-        try:
-            load_recipe(model, recipe)
-        except UserError:
-            continue
-        return command
-    raise UserError(f"{recipe}: fits no command")
 
 
 def recipe_list() -> str:
@@ -109,14 +75,6 @@ def _uses() -> dict[type[Config], list[str]]:
                 if place not in used[part]:
                     used[part].append(place)
     return used
-
-
-def parts_of(annotation: Any) -> Iterator[type[Config]]:
-    """The configuration classes inside a type."""
-    if isinstance(annotation, type) and issubclass(annotation, Config):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from parts_of(argument)
 
 
 def _part_title(model: type[Config]) -> str:

@@ -183,6 +183,25 @@ def import_(
 
 
 @app.command()
+def recipes() -> None:
+    """Every shipped recipe, the command that takes it, and what it is for."""
+    from olivine.catalog import list_recipes
+
+    _say(list_recipes())
+
+
+@app.command()
+def keys(
+    recipe: Recipe,
+    prefix: Annotated[str, typer.Argument(help="Only this key and those below it.", metavar="[PREFIX]")] = "",
+) -> None:
+    """Every key of a recipe, with its type, its value there, and what it says."""
+    from olivine.catalog import list_keys
+
+    _say(list_keys(recipe, prefix))
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """What this machine has, which kernels are used and why."""
     from olivine.doctor import examine
@@ -219,6 +238,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _trouble(str(error), 2)
         except TrainingDiverged as error:
             return _trouble(str(error), 1)
+        except BrokenPipeError:  # whoever read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
         except (KeyboardInterrupt, typer.Abort):  # older typers turn the one into the other, newer into a status
             status = INTERRUPTED
     return _trouble("interrupted", INTERRUPTED) if status == INTERRUPTED else int(status or 0)
@@ -255,7 +277,19 @@ def _reporting(stream: TextIO) -> Iterator[None]:
 
 
 def _configuration(model: type[C], recipe: str, overrides: list[str] | None) -> C:
-    return load_recipe(model, recipe, overrides or [])
+    """The configuration; of a recipe that belongs to another command, the mistake says which."""
+    try:
+        return load_recipe(model, recipe, overrides or [])
+    except UserError:
+        from olivine.catalog import COMMANDS, command_of
+
+        try:
+            command = command_of(recipe)
+        except UserError:
+            command = ""
+        if command and COMMANDS[command] is not model:
+            raise UserError(f"{recipe}: this is a recipe of `olivine {command}`") from None
+        raise
 
 
 def _label(recipe: str, overrides: list[str] | None, shard: str, ray: str | None, *, as_json: bool) -> None:

@@ -8,10 +8,11 @@ defaults.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import yaml
 from omegaconf import OmegaConf
@@ -60,12 +61,38 @@ def validate(model: type[C], tree: Any, source: str) -> C:
     try:
         return model.model_validate(tree)
     except ValidationError as error:
-        raise UserError(f"{source}: " + "; ".join(_describe(entry, tree) for entry in error.errors())) from error
+        raise UserError(f"{source}: " + "; ".join(_describe(entry, tree, model) for entry in error.errors())) from error
 
 
 def dump(config: Config) -> str:
     """The fully resolved configuration as YAML text that `load_recipe` reads back to an equal object."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def parts_of(annotation: Any) -> Iterator[type[Config]]:
+    """The configuration classes inside a type."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from parts_of(argument)
+
+
+def known_keys(model: type[Config], place: str = "") -> Iterator[str]:
+    """Every dotted key below a configuration class, in whichever kinds a `name` may choose."""
+    for name, field in model.model_fields.items():
+        yield f"{place}{name}"
+        for part in parts_of(field.annotation):
+            yield from known_keys(part, f"{place}{name}.")
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """`; did you mean …?` where one of the known words ends in the same key or is spelt nearly so, else nothing."""
+    place, _, last = word.rpartition(".")
+    near = difflib.get_close_matches(last, [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == place])
+    same = [f"{place}.{near[0]}".removeprefix(".")] if near else []
+    moved = [key for key in known if key.rpartition(".")[2] == last]
+    found = [*same, *moved, *difflib.get_close_matches(word, known, 1)]
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def _read(recipe: str | Path) -> dict[str, Any]:
@@ -82,7 +109,7 @@ def _read(recipe: str | Path) -> dict[str, Any]:
         if not file.is_file():
             raise UserError(
                 f"no recipe named {str(recipe)!r}; shipped are {', '.join(shipped_recipes())}; "
-                "a recipe of your own is given by its path, ending in .yaml"
+                f"a recipe of your own is given by its path, ending in .yaml{nearest(str(recipe), shipped_recipes())}"
             )
         text = file.read_text(encoding="utf-8")
     try:
@@ -139,11 +166,11 @@ def _subtree(tree: dict[str, Any], key: str) -> dict[str, Any] | None:
     return node if isinstance(node, dict) else None
 
 
-def _describe(entry: Any, tree: Any) -> str:
+def _describe(entry: Any, tree: Any, model: type[Config]) -> str:
     """One pydantic error as `dotted.key: what is wrong (got value)`."""
     key = ".".join(_keys(entry, tree)) or "recipe"
     if entry["type"] == "extra_forbidden":
-        return f"unknown key {key}"
+        return f"unknown key {key}{nearest(key, list(known_keys(model)))}"
     if entry["type"] == "missing":
         return f"key {key} is required; set it with {key}=..."
     if entry["type"] == "union_tag_not_found":
