@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, ValidationError, field_validator
 
-from olivine.config import Config, dump, load_recipe, shipped_recipes, validate
+from olivine.config import Config, _split, dump, load_recipe, shipped_recipes, validate
 from olivine.errors import UserError
 
 
@@ -180,3 +180,16 @@ def test_configurations_are_frozen_and_documented():
     with pytest.raises(ValidationError):
         config.seed = 2
     assert Slow.model_fields["rate"].description == "How slow."
+
+
+@pytest.mark.parametrize("text", ["/set #2", "#2", "&anchor", "!tag x", "*alias", "a # b # c", "'a' # b"])
+def test_an_override_is_whole_where_yaml_would_drop_a_part(text):
+    assert _split(f"key={text}") == ("key", text)
+
+
+YAML = {"'a #b'": "a #b", "[1, 2]": [1, 2], "": None, "1e-3": "1e-3", "a#b": "a#b", "{a: 1}": {"a": 1}}
+
+
+@pytest.mark.parametrize(("text", "value"), YAML.items())
+def test_other_overrides_are_read_as_yaml(text, value):
+    assert _split(f"key={text}") == ("key", value)

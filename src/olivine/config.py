@@ -21,6 +21,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from olivine.errors import UserError
 
+_MARKS = (yaml.AnchorToken, yaml.AliasToken, yaml.TagToken, yaml.DocumentStartToken, yaml.DocumentEndToken)
+"""Parts of a YAML document that are no part of its value."""
+
 
 class Config(BaseModel):
     """Base of every configuration class: frozen, and an unknown key is an error."""
@@ -145,9 +148,20 @@ def _split(override: str) -> tuple[str, Any]:
     if not equals or not all(key.split(".")):
         raise UserError(f"{override!r} is not an override; write key=value, e.g. optimizer.lr=0.1")
     try:
-        return key, yaml.safe_load(text)
+        return key, text if _loses_a_part(text) else yaml.safe_load(text)
     except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{override!r}: the value is not valid YAML") from error
+
+
+def _loses_a_part(text: str) -> bool:
+    """Whether YAML would read less than the text holds: to it ` #` begins a comment, and `&x` or `!x` are marks."""
+    end = 0
+    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+        if isinstance(token, _MARKS):
+            return True
+        if not isinstance(token, yaml.StreamEndToken | yaml.BlockEndToken):
+            end = max(end, token.end_mark.index)
+    return bool(text[end:].strip())
 
 
 def _choice(key: str, value: Any) -> tuple[str, Any]:

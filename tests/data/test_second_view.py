@@ -151,3 +151,10 @@ def test_frames_without_poses_give_views_but_no_matches(tmp_path):
     np.testing.assert_array_equal(sample.second.cloud.points_m, other.points_lidar_m)
     with pytest.raises(UserError, match=r"frame 'frame-1' or its neighbour has no pose"):
         Prepare(VOXELS, views=ViewConfig(), match=True)(frame, np.random.default_rng(0), other)
+
+
+def test_points_and_poses_far_beyond_any_grid_match_nothing():
+    near = np.array([[1.0, 2.0, 3.0]])
+    for far in (2e6, 1e20, np.inf, np.nan):
+        wild = np.array([[1.02, 2.02, 3.02], [far, 0, 0]])
+        assert same_places(np.concatenate((near, [[far, 0, 0]])), wild, 0.1).tolist() == [[0, 0]]

@@ -16,6 +16,7 @@ from builders.semantickitti import (
     camera_matrix,
     scan_points,
 )
+from olivine.data import semantickitti as kitti
 from olivine.data.frame import find_pairs
 from olivine.data.semantickitti import SPLITS, SemanticKitti, SemanticKittiConfig, read_labels
 from olivine.data.splits import SplitConfig
@@ -233,3 +234,33 @@ def test_real_sequences_project_thousands_of_points_and_drive_forward():
     # Road points of the labels lie on pixels the network calls road far more often than not.
     road = frame.labels[pairs.point] == 9
     assert (pairs.label[road] == 0).mean() > 0.7
+
+
+def test_scans_are_listed_by_number_with_endings_in_any_case(tmp_path):
+    folder = tmp_path / "velodyne"
+    folder.mkdir()
+    for name in ("10.bin", "2.BIN", "1.Bin", "._1.bin", "notes.txt"):
+        (folder / name).touch()
+    assert [path.name for path in kitti._scans(folder).values()] == ["1.Bin", "2.BIN", "10.bin"]
+    (folder / "000002.bin").touch()
+    with pytest.raises(UserError, match=r"frame 2 is there twice"):
+        kitti._scans(folder)
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "-inf", "1e300"])
+@pytest.mark.parametrize(("name", "columns"), [("times.txt", 1), ("poses.txt", 12)])
+def test_times_and_poses_that_are_no_plausible_numbers_are_named(tmp_path, word, name, columns):
+    path = tmp_path / name
+    path.write_text("\n".join([" ".join(["1"] * columns), " ".join([*["1"] * (columns - 1), word])]), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"{name}: line 2 is not finite"):
+        kitti._table(path, columns, 2)
+
+
+def test_two_rows_of_a_calibration_that_differ_are_refused(tmp_path):
+    path = tmp_path / "calib.txt"
+    row = "Tr: 1 0 0 0 0 1 0 0 0 0 1 0\n"
+    path.write_text(row + row, encoding="utf-8")
+    kitti.read_calibration(path, ())
+    path.write_text(row + row.replace("1 0 0 0 0", "1 0 0 9 0", 1), encoding="utf-8")
+    with pytest.raises(UserError, match="two rows 'Tr' that differ"):
+        kitti.read_calibration(path, ())

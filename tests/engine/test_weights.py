@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from olivine.engine.weights import load_weights, read_weights, save_weights
@@ -97,3 +98,41 @@ def test_what_holds_no_weights_is_a_clear_mistake(tmp_path: Path, name: str) -> 
     (tmp_path / "broken.safetensors").write_bytes(b"not weights")
     with pytest.raises(UserError, match=name):
         read_weights(tmp_path / name)
+
+
+def test_no_flipped_bit_gives_other_weights(tmp_path):
+    path = save_weights(tmp_path, nn.Linear(3, 2), {"task": "test"})
+    path.with_suffix(".json").unlink()  # a file that was moved alone has only its own digest
+    whole = path.read_bytes()
+    truth = read_weights(path)
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
+        try:
+            read = read_weights(path)
+        except UserError:
+            continue
+        # What is left is a flip in the name under which the digest or the description stands.
+        assert all(torch.equal(read.tensors[key], value) for key, value in truth.tensors.items())
+        assert read.about in (truth.about, {})
+
+
+def test_weights_that_are_not_those_described_beside_them_are_refused(tmp_path):
+    first = save_weights(tmp_path / "a", nn.Linear(3, 2), {})
+    second = save_weights(tmp_path / "b", nn.Linear(3, 2), {})
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(UserError, match="not the file that weights"):
+        read_weights(tmp_path / "a")
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, wrong):
+    module = nn.Linear(3, 2)
+    with torch.no_grad():
+        module.bias[1] = wrong
+    with pytest.raises(UserError, match="bias holds numbers that are not finite"):
+        save_weights(tmp_path, module, {})
+    assert not (tmp_path / "weights.safetensors").exists()
+    path = tmp_path / "foreign.safetensors"
+    save_file(module.state_dict(), path)
+    with pytest.raises(UserError, match="bias holds numbers that are not finite"):
+        read_weights(path)

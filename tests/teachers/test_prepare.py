@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from teachers.contract import pictures
 from torch import nn
 
 from olivine.teachers import EfficientNetLite0Config, RandomTeacherConfig, ResNet50Config, VitConfig, prepare_teacher
+from olivine.testing.teachers import pictures
 from teachers.tiny_vits import KINDS as FAMILIES
 from teachers.tiny_vits import save_vit
 

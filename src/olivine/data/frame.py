@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from olivine.data.images import read_image
 from olivine.data.labels import ClassSet
 from olivine.data.masks import UNKNOWN, MaskManifest, read_mask
 from olivine.data.occlusion import visible
@@ -56,19 +56,9 @@ class Camera:
             [H, W, 3] uint8 RGB.
 
         Raises:
-            UserError: the file is missing, unreadable, or not of the stated size.
+            UserError: the file is missing, unreadable, deeper than 8 bits, or not of the stated size.
         """
-        try:
-            with Image.open(self.image_path) as file:
-                pixels = np.asarray(file.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow lets all three out of damaged files
-            raise UserError(f"{self.image_path}: cannot read this image ({error})") from error
-        height, width = pixels.shape[:2]
-        if (width, height) != self.size:
-            raise UserError(
-                f"{self.image_path}: image is {width}×{height} but the dataset says {self.size[0]}×{self.size[1]}"
-            )
-        return pixels
+        return read_image(self.image_path, self.size)
 
     def mask(self) -> NDArray[np.uint8] | None:
         """Weak labels of the image, [H, W] uint8 class index with 255 unknown, or None where there are none.

@@ -20,9 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from olivine.data.images import UNREADABLE
 from olivine.errors import UserError
 
 UNKNOWN = 255
+
+_PNG_DEPTH = 24  # byte of a PNG file that holds the bits a sample, behind signature, chunk head, width and height
 
 
 class _ManifestFile(msgspec.Struct):
@@ -89,20 +92,41 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
         [H, W] uint8 class index, 255 unknown.
 
     Raises:
-        UserError: missing, unreadable, 16-bit, more than one channel, or not of the image's size.
+        UserError: missing, unreadable, no PNG by its content, not 8-bit, more than one channel, or not of the image's
+            size.
     """
     try:
         with Image.open(path) as file:
+            check_lossless(file, path, "a mask")
             if file.mode.startswith("I"):
                 raise UserError(f"{path}: a mask of classes is an 8-bit PNG, this one has 16 bits, as superpixels have")
             if file.mode not in ("L", "P"):
                 raise UserError(f"{path}: a mask is an 8-bit single-channel PNG, this one has mode {file.mode}")
             mask = np.asarray(file)
-    except (OSError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: cannot read this mask ({error})") from error
     if mask.shape != (size[1], size[0]):
         raise UserError(f"{path}: mask is {mask.shape[1]}×{mask.shape[0]} but its image is {size[0]}×{size[1]}")
     return mask
+
+
+def check_lossless(file: Image.Image, path: Path, what: str) -> None:
+    """Refuse a file of numbers whose format changes them: anything but PNG, and grey of 1, 2 or 4 bits.
+
+    Pillow spreads the values of narrow grey samples over 0…255; those of a palette stay as they are.
+
+    Args:
+        file: the opened file.
+        path: its path.
+        what: what it holds, for the message.
+
+    Raises:
+        UserError: see above.
+    """
+    if file.format != "PNG":
+        raise UserError(f"{path}: {what} is a PNG, which keeps every number; this file is {file.format}")
+    if file.mode == "L" and path.read_bytes()[_PNG_DEPTH] != 8:
+        raise UserError(f"{path}: {what} has 8 bits a pixel, or a palette; this one is grey with fewer")
 
 
 def sealed(settings: dict[str, Any]) -> dict[str, Any]:

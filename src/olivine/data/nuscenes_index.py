@@ -39,7 +39,7 @@ LIDAR = "LIDAR_TOP"
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
 CHANNELS = (LIDAR, *CAMERAS)
 
-_LAYOUT = 2
+_LAYOUT = 3
 _TABLES = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "lidarseg")
 _BOX_TABLES = ("scene", "sample", "sample_annotation", "instance", "category")
 
@@ -135,7 +135,20 @@ def _known(kind: type, arrays: Arrays) -> dict[str, Any]:
 
 
 def _all(tables: Path, table: str, kind: type[R]) -> list[R]:
-    return [row for rows in read_table(tables / f"{table}.json", kind) for row in rows]
+    """All rows of a table; of equal rows one."""
+    path = tables / f"{table}.json"
+    return list(
+        _distinct(((row.token, row) for rows in read_table(path, kind) for row in rows), path, "token").values()
+    )
+
+
+def _distinct(entries: Iterable[tuple[str, R]], path: Path, key: str) -> dict[str, R]:
+    """Rows by a key that must name one: a key that stands twice with different content is refused."""
+    rows: dict[str, R] = {}
+    for value, row in entries:
+        if rows.setdefault(value, row) != row:
+            raise UserError(f"{path}: {key} {value!r} stands twice, in rows that differ; keep the right one")
+    return rows
 
 
 def _rows_of(tokens: Sequence[str], wanted: Sequence[str], owner: str, key: str) -> NDArray[np.int64]:
@@ -268,7 +281,13 @@ def _ego_poses(tables: Path, wanted: Sequence[str]) -> NDArray[np.float64]:
         for row in rows:
             at = slot.get(row.token)
             if at is not None:
-                poses[at] = (*quaternion.decode(row.rotation), *vector.decode(row.translation))
+                pose = (*quaternion.decode(row.rotation), *vector.decode(row.translation))
+                if not np.isnan(poses[at, 0]) and tuple(poses[at]) != pose:
+                    table = tables / "ego_pose.json"
+                    raise UserError(
+                        f"{table}: token {row.token!r} stands twice, in rows that differ; keep the right one"
+                    )
+                poses[at] = pose
     missing = np.flatnonzero(np.isnan(poses[:, 0]))
     if len(missing):
         token = list(slot)[missing[0]]
@@ -285,9 +304,9 @@ def _label_files(
 ) -> NDArray[np.bytes_]:
     """[F] lidarseg file of each keyframe's LiDAR reading; empty where `lidarseg.json` does not exist or name one."""
     path = tables / "lidarseg.json"
-    file_of = (
-        {row.sample_data_token: row.filename for row in _all(tables, "lidarseg", LidarSeg)} if path.exists() else {}
-    )
+    rows = _all(tables, "lidarseg", LidarSeg) if path.exists() else []
+    named = _distinct(((row.sample_data_token, row) for row in rows), path, "sample_data_token")
+    file_of = {token: row.filename for token, row in named.items()}
     files = [""] * keyframes
     for reading, keyframe, column in zip(readings, *where, strict=True):
         if column == 0:

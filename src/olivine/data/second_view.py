@@ -16,6 +16,8 @@ from olivine.config import Config
 from olivine.data.augment import Interval
 from olivine.data.frame import Dataset
 
+_REACH = 2**20  # cubes to each side of the origin that a key of 3 × 21 bits can hold
+
 
 def _shares(interval: tuple[float, float]) -> tuple[float, float]:
     if interval[1] > 1:
@@ -108,14 +110,19 @@ def same_places(first_m: NDArray[np.float64], second_m: NDArray[np.float64], siz
         size_m: side of the cubes, metres.
 
     Returns:
-        [K, 2] int64 (row of `first_m`, row of `second_m`).
+        [K, 2] int64 (row of `first_m`, row of `second_m`). A point a million cubes or more from the origin, which a
+        wrong pose or a wild echo gives, matches nothing.
     """
-    cells = np.floor(np.concatenate((first_m, second_m)) / size_m).astype(np.int64)
-    cells -= cells.min(axis=0, initial=0)
-    cube = np.ravel_multi_index(tuple(cells.T), tuple(cells.max(axis=0, initial=0) + 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        cells = np.floor(np.concatenate((first_m, second_m)) / size_m)
+        near = (np.abs(cells[:, 0]) < _REACH) & (np.abs(cells[:, 1]) < _REACH) & (np.abs(cells[:, 2]) < _REACH)
+    x, y, z = cells[near].astype(np.int64).T + _REACH
+    cube = np.full(len(cells), -1)
+    cube[near] = (x << 42) | (y << 21) | z
     of_first, row_first = np.unique(cube[: len(first_m)], return_index=True)
     of_second, row_second = np.unique(cube[len(first_m) :], return_index=True)
-    _, at_first, at_second = np.intersect1d(of_first, of_second, assume_unique=True, return_indices=True)
+    common, at_first, at_second = np.intersect1d(of_first, of_second, assume_unique=True, return_indices=True)
+    at_first, at_second = at_first[common >= 0], at_second[common >= 0]
     return np.stack((row_first[at_first], row_second[at_second]), axis=1)
 
 

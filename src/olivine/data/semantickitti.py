@@ -24,6 +24,7 @@ from PIL import Image
 
 from olivine.config import Config
 from olivine.data.frame import Camera, Frame
+from olivine.data.images import UNREADABLE
 from olivine.data.labels import load_class_set
 from olivine.data.masks import UNKNOWN, MaskManifest, read_manifest
 from olivine.data.splits import SplitConfig, every_nth
@@ -38,6 +39,9 @@ SPLITS: dict[str, tuple[str, ...]] = {
     "test": tuple(f"{number:02d}" for number in range(11, 22)),
 }
 """The official splits: sequences of each. `all` is also known: whatever sequences are there."""
+
+_PLAUSIBLE = 1e9
+"""Times (seconds) and poses (metres) stay far below this; beyond it, microseconds no longer fit their integers."""
 
 FRAME_PERIOD_US = 100_000
 """The Velodyne turns at 10 Hz; used where a sequence has no `times.txt`."""
@@ -91,6 +95,7 @@ class _Sequence:
 
     folder: Path
     frames: tuple[str, ...]
+    scans: dict[str, Path]
     labelled: bool
     calibration: Calibration | None
     poses: NDArray[np.float64] | None
@@ -142,8 +147,8 @@ class SemanticKitti:
             UserError: a scan, label file or image is missing or damaged; the message names the file.
         """
         sequence, stem = self._scans[index]
-        scan = read_scan(sequence.folder / "velodyne" / f"{stem}.bin")
-        label_path = sequence.folder / "labels" / f"{stem}.label"
+        scan = read_scan(sequence.scans[stem])
+        label_path = _beside(sequence.folder / "labels" / f"{stem}.label")
         number, timestamp_us = int(stem), _timestamp_us(sequence, int(stem))
         return Frame(
             token=self.token(index),
@@ -177,7 +182,7 @@ class SemanticKitti:
             return ()
         cameras, timestamp_us = [], _timestamp_us(sequence, int(stem))
         for name, intrinsics in sequence.calibration.intrinsics.items():
-            path, below = sequence.folder / name / f"{stem}.png", f"{sequence.folder.name}/{name}/{stem}.png"
+            path, below = _beside(sequence.folder / name / f"{stem}.png"), f"{sequence.folder.name}/{name}/{stem}.png"
             cameras.append(
                 Camera(
                     name=name,
@@ -232,7 +237,11 @@ def read_calibration(path: Path, cameras: tuple[str, ...]) -> Calibration:
     Raises:
         UserError: missing, or a row is missing or malformed.
     """
-    rows = dict(line.partition(":")[::2] for line in _read_text(path).splitlines() if ":" in line)
+    rows: dict[str, str] = {}
+    for line in _read_text(path).splitlines():
+        key, colon, numbers = line.partition(":")
+        if colon and rows.setdefault(key, numbers).split() != numbers.split():
+            raise UserError(f"{path}: two rows {key!r} that differ; keep the right one")
     tr = _matrix(rows, "Tr", path)
     camera0_from_lidar = rigid_transform(tr[:, :3], tr[:, 3])
     intrinsics, camera_from_lidar = {}, {}
@@ -289,10 +298,8 @@ def _choose(sequences: Path, split: SplitConfig) -> list[str]:
 
 def _open_sequence(folder: Path, cameras: tuple[str, ...]) -> _Sequence:
     """Read what a sequence has once: the scan list, calibration, poses and times."""
-    frames = tuple(sorted(path.stem for path in (folder / "velodyne").glob("*.bin")))
-    odd = [frame for frame in frames if not frame.isdecimal()]
-    if odd:
-        raise UserError(f"{folder / 'velodyne' / odd[0]}.bin: a scan is named by its frame number, as in 000000.bin")
+    scans = _scans(folder / "velodyne")
+    frames = tuple(scans)
     present = tuple(camera for camera in cameras if (folder / camera).is_dir())
     poses_path, times_path = folder / "poses.txt", folder / "times.txt"
     needs_calibration = present or poses_path.exists()
@@ -302,7 +309,30 @@ def _open_sequence(folder: Path, cameras: tuple[str, ...]) -> _Sequence:
     if calibration is not None and poses_path.exists():
         poses = _global_from_lidar(_table(poses_path, 12, lines), calibration.camera0_from_lidar)
     times_s = _table(times_path, 1, lines)[:, 0] if times_path.exists() else None
-    return _Sequence(folder, frames, (folder / "labels").is_dir(), calibration, poses, times_s)
+    return _Sequence(folder, frames, scans, (folder / "labels").is_dir(), calibration, poses, times_s)
+
+
+def _scans(folder: Path) -> dict[str, Path]:
+    """The scans of a folder by stem, in the order of their numbers, however wide these are written.
+
+    Endings are compared without case; hidden files, such as other systems leave beside each file, are none.
+    """
+    found = [path for path in folder.iterdir() if path.suffix.lower() == ".bin" and not path.name.startswith(".")]
+    for path in sorted(found):
+        if not (path.stem.isascii() and path.stem.isdecimal()):
+            raise UserError(f"{path}: a scan is named by its frame number, as in 000000.bin")
+    of_number: dict[int, Path] = {}
+    for path in sorted(found):
+        other = of_number.setdefault(int(path.stem), path)
+        if other is not path:
+            raise UserError(f"{path}: frame {int(path.stem)} is there twice, {other.name} is the other; remove one")
+    return {of_number[number].stem: of_number[number] for number in sorted(of_number)}
+
+
+def _beside(path: Path) -> Path:
+    """A file of a scan: as named, or with its ending in capitals where only that is there."""
+    loud = path.with_suffix(path.suffix.upper())
+    return loud if not path.exists() and loud.exists() else path
 
 
 def _global_from_lidar(rows: NDArray[np.float64], camera0_from_lidar: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -318,6 +348,9 @@ def _table(path: Path, columns: int, lines: int) -> NDArray[np.float64]:
         table = np.array(_read_text(path).split(), dtype=np.float64).reshape(-1, columns)
     except ValueError as error:
         raise UserError(f"{path}: expected {columns} numbers a line") from error
+    bad = np.flatnonzero(~(np.abs(table) < _PLAUSIBLE).all(axis=1))
+    if len(bad):
+        raise UserError(f"{path}: line {bad[0] + 1} is not finite, or beyond {_PLAUSIBLE:g}; mend or remove the file")
     if len(table) < lines:
         raise UserError(f"{path}: {len(table)} lines, but line n belongs to frame n and the last frame is {lines - 1}")
     return table
@@ -335,7 +368,7 @@ def _image_size(path: Path) -> tuple[int, int]:
         with Image.open(path) as file:
             width, height = file.size
             return width, height
-    except (OSError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: cannot read this image ({error})") from error
 
 

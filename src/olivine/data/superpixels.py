@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from olivine.data.images import UNREADABLE
+from olivine.data.masks import check_lossless
 from olivine.errors import UserError
 
 
@@ -57,10 +59,11 @@ def read_segments(path: Path, size: tuple[int, int]) -> NDArray[np.int32]:
     """
     try:
         with Image.open(path) as file:
+            check_lossless(file, path, "a file of superpixels")
             if file.mode not in ("I;16", "I"):
                 raise UserError(f"{path}: superpixels are a 16-bit single-channel PNG, this one has mode {file.mode}")
             segments = np.asarray(file).astype(np.int32)
-    except (OSError, SyntaxError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: cannot read these superpixels ({error})") from error
     if segments.shape != (size[1], size[0]):
         raise UserError(

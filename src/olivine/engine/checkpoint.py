@@ -7,6 +7,7 @@ seed and the step.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from collections.abc import Mapping
@@ -21,6 +22,9 @@ from olivine.engine.files import write_bytes
 from olivine.errors import UserError
 
 _FORMAT = 1
+_MARK = b"olivine checkpoint\n"
+"""A checkpoint opens with this and the SHA-256 of what follows: torch's reader lets most flipped bits pass."""
+
 _DAMAGE = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, pickle.UnpicklingError)
 """What torch's reader raises on a file that ends early or is none of its own."""
 
@@ -55,7 +59,8 @@ class Checkpoint:
         # Serialised in memory: torch's own writer turns a full disk into errors that do not name it.
         buffer = io.BytesIO()
         torch.save({"format": _FORMAT, **content}, buffer)
-        write_bytes(path, buffer.getbuffer())
+        written = buffer.getvalue()
+        write_bytes(path, _MARK + hashlib.sha256(written).digest() + written)
 
     @staticmethod
     def load(path: Path) -> Checkpoint:
@@ -65,7 +70,7 @@ class Checkpoint:
             UserError: the file is missing, damaged, or not a checkpoint of this version.
         """
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(io.BytesIO(_unwrapped(path)), map_location="cpu", weights_only=True)
         except FileNotFoundError as error:
             raise UserError(f"{path}: no such checkpoint") from error
         except _DAMAGE as error:
@@ -74,6 +79,19 @@ class Checkpoint:
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise UserError(f"{path}: not a checkpoint of this version of olivine")
         return Checkpoint(**content)
+
+
+def _unwrapped(path: Path) -> bytes:
+    """What torch wrote, compared with the digest before it; files from before there was one are taken as they are."""
+    raw = path.read_bytes()
+    if not raw.startswith(_MARK):
+        return raw
+    start = len(_MARK) + hashlib.sha256().digest_size
+    if raw[len(_MARK) : start] != hashlib.sha256(raw[start:]).digest():
+        raise UserError(
+            f"{path}: cannot read this checkpoint (its content is not what its digest says); use another one"
+        )
+    return raw[start:]
 
 
 def _to_cpu(value: Any) -> Any:

@@ -93,12 +93,14 @@ def save_weights(folder: Path, backbone: nn.Module, about: dict[str, Any]) -> Pa
         The path of the weights.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written.
+        UserError: a weight is not finite, the disk is full or the folder cannot be written.
     """
     path = folder / WEIGHTS_FILE
     about = {**about, "olivine": metadata.version("olivine"), "code": code_version()}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in backbone.state_dict().items()}
-    data = save(tensors, metadata={"about": json.dumps(about)})
+    _check_finite(tensors, path)
+    text = json.dumps(about)
+    data = save(tensors, metadata={"about": text, "digest": _digest(tensors, text)})
     write_bytes(path, data)
     write_json(path.with_suffix(".json"), {**about, "sha256": hashlib.sha256(data).hexdigest()})
     return path
@@ -111,16 +113,55 @@ def read_weights(source: Path | str) -> Weights:
         source: a run folder, any folder with `weights.safetensors`, or a `.safetensors` file.
 
     Raises:
-        UserError: there are no weights, or the file is damaged.
+        UserError: there are no weights, the file is damaged or not the one its description is of, or it holds numbers
+            that are not finite.
     """
     path = _locate(Path(source))
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
-            about = json.loads((file.metadata() or {}).get("about", "{}"))
+            noted = file.metadata() or {}
+        about = json.loads(noted.get("about", "{}"))
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from error
+    _check_whole(path, tensors, noted)
+    _check_finite(tensors, path)
     return Weights(path, tensors, about)
+
+
+def _check_whole(path: Path, tensors: dict[str, Tensor], noted: dict[str, str]) -> None:
+    """Compare a file with the digests that were written with it, inside it and in the description beside it.
+
+    Files of other projects, and those from before digests were written, have none.
+    """
+    if "digest" in noted and noted["digest"] != _digest(tensors, noted.get("about", "")):
+        raise UserError(f"{path}: damaged: its content is not what its own digest says; copy or make it anew")
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        return
+    try:
+        said = json.loads(beside.read_text(encoding="utf-8")).get("sha256")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{beside}: cannot read this description of the weights ({error})") from error
+    if said is not None and said != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise UserError(f"{path}: not the file that {beside.name} beside it describes (SHA-256); copy or make it anew")
+
+
+def _digest(tensors: dict[str, Tensor], about: str) -> str:
+    """SHA-256 over names, types, shapes and bytes of all tensors, and over the description."""
+    digest = hashlib.sha256(about.encode())
+    for key in sorted(tensors):
+        tensor = tensors[key]
+        digest.update(f"\0{key}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:
+    """Refuse weights with NaN or infinity in them: such a network gives the first class to every point."""
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{path}: {key} holds numbers that are not finite; these weights are of no use")
 
 
 def load_weights(
