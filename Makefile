@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 
 setup: $(VENV)/.complete
 
-# torch first and pinned: a range may resolve to a build with several gigabytes of GPU libraries.
+# torch first and pinned, so that a range does not choose another one. Whether a registry's 2.13.0 is the build for
+# CPUs (0.2 GB) or the one for GPUs (4.9 GB with its libraries) depends on the Python and on the registry.
 $(VENV)/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0

@@ -47,14 +47,15 @@ class Model:
     about: dict[str, Any]
 
     def features(
-        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float = 255.0
+        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float | None = None
     ) -> NDArray[np.float32]:
         """The backbone's features of every point, before any head.
 
         Args:
             points_m: [N, 3] points in the LiDAR frame, metres.
             intensity: [N] intensities in the sensor's own range.
-            intensity_max: the top of that range (nuScenes 255, KITTI 1).
+            intensity_max: the top of that range (nuScenes 255, KITTI 1); by default that of the data the network was
+                trained on, as the weights say.
 
         Returns:
             [N, F] float32; each point has its voxel's features, a point outside the grid has zeros.
@@ -65,7 +66,7 @@ class Model:
         return _per_point(rows, cloud.point_voxel)
 
     def predict(
-        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float = 255.0
+        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float | None = None
     ) -> NDArray[np.uint8]:
         """The class of every point, for the weights of a segmentation run.
 
@@ -85,10 +86,18 @@ class Model:
         classes = (scores.argmax(dim=1) + 1).to(torch.uint8)
         return np.asarray(_per_point(classes[:, None], cloud.point_voxel)[:, 0])
 
-    def _cloud(self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], intensity_max: float) -> Cloud:
+    def _cloud(
+        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], intensity_max: float | None
+    ) -> Cloud:
         if points_m.ndim != 2 or points_m.shape[1] != 3 or intensity.shape != points_m.shape[:1]:
             raise UserError(
                 f"points_m must be [N, 3] and intensity [N], not {list(points_m.shape)} and {list(intensity.shape)}"
+            )
+        if intensity_max is None:
+            intensity_max = self.about.get("intensity_max")
+        if intensity_max is None:
+            raise UserError(
+                "these weights do not say the range of intensities; give intensity_max"
             )
         frame = Frame(
             token="",

@@ -90,3 +90,12 @@ def test_normalised_intensity_lies_between_zero_and_one(tmp_path):
     frame = make_frame(tmp_path, sizes=())
     assert 0 <= normalized_intensity(frame).min() < 0.01
     assert 0.99 < normalized_intensity(frame).max() <= 1
+
+
+@pytest.mark.parametrize("wrong", [1.5, -0.1, np.nan, np.inf])
+def test_intensities_outside_the_format_are_refused(wrong):
+    points = np.zeros((3, 3), np.float32)
+    frame = Frame("t", "s", points, np.array([0, 1, wrong], np.float32), 1.0, 0)
+    grid = CartesianVoxels(size_m=(1.0, 1.0, 1.0))
+    with pytest.raises(UserError, match=r"t: 1 of 3 intensities lie outside 0…1"):
+        voxel_features(frame, points, voxelize(points, grid), grid)

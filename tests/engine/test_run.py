@@ -107,3 +107,18 @@ def test_names_that_are_no_folder_are_refused(tmp_path: Path, name: str) -> None
 def test_other_processes_write_nothing(tmp_path: Path) -> None:
     RunFolder.open(tmp_path, "one", TinyConfig(train=TrainConfig()), main=False)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_whose_inputs_changed_is_not_resumed(tmp_path):
+    config = SGDConfig()
+    run = RunFolder.open(tmp_path, "run", config, inputs={"frames": "a", "masks": "b"})
+    RunFolder.open(tmp_path, "run", config, resume=True, inputs={"frames": "c"})  # no checkpoint: it starts anew
+    RunFolder.open(tmp_path, "run", config, resume=True, inputs={"frames": "a", "masks": "b"})
+    run.checkpoint_path("last").parent.mkdir()
+    run.checkpoint_path("last").touch()
+    RunFolder.open(tmp_path, "run", config, resume=True, inputs={"frames": "a", "masks": "b"})
+    with pytest.raises(UserError, match="cannot resume: masks changed since the run began"):
+        RunFolder.open(tmp_path, "run", config, resume=True, inputs={"frames": "a"})
+    run.inputs_path.write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=r"inputs\.json: cannot read"):
+        RunFolder.open(tmp_path, "run", config, resume=True, inputs={"frames": "a"})

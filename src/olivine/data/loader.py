@@ -199,4 +199,7 @@ def _collate(items: list[tuple[_Key, Prepared | _Mistake]]) -> Batch | _Mistake:
         samples.append(sample)
     key = items[0][0]
     seed = np.random.SeedSequence((key.seed, key.epoch, key.step, key.rank)).generate_state(1, np.uint64)[0]
-    return collate(samples, int(seed >> 1), [key.sample for key, _ in items])
+    try:
+        return collate(samples, int(seed >> 1), [key.sample for key, _ in items])
+    except UserError as error:
+        return _Mistake(str(error))

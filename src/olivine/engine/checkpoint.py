@@ -89,7 +89,7 @@ def _unwrapped(path: Path) -> bytes:
     start = len(_MARK) + hashlib.sha256().digest_size
     if raw[len(_MARK) : start] != hashlib.sha256(raw[start:]).digest():
         raise UserError(
-            f"{path}: cannot read this checkpoint (its content is not what its digest says); use another one"
+            f"{path}: cannot read this checkpoint (its content is not what its digest says)"
         )
     return raw[start:]
 

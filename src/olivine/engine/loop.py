@@ -27,6 +27,9 @@ from olivine.engine.run import RunFolder
 from olivine.engine.task import HasEpochs, HasParameterGroups, HasTimings, Task
 from olivine.errors import TrainingDiverged, UserError
 
+EMPTY_STEPS = 20
+"""A run ends after so many steps in a row in which no point met a pixel, or when all of fewer steps were such."""
+
 
 class BatchSource(Protocol):
     """What the loop needs of a loader.
@@ -115,8 +118,8 @@ def train(
 
     Raises:
         TrainingDiverged: a loss became NaN or infinite.
-        UserError: the settings do not fit the data or the task, another program trains in the folder, or the disk is
-            full.
+        UserError: the settings do not fit the data or the task, there is nothing to learn from, another program trains
+            in the folder, or the disk is full.
     """
     loop = _Loop(
         task=task,
@@ -166,6 +169,7 @@ class _Loop:
     watch: Stopwatch = field(init=False, default_factory=Stopwatch)
     step: int = field(init=False, default=0)
     recorded: int = field(init=False, default=0)
+    untaught: int = field(init=False, default=0)
     best: float | None = field(init=False, default=None)
     losses: dict[str, float] = field(init=False, default_factory=dict)
     scores: dict[str, float] = field(init=False, default_factory=dict)
@@ -232,6 +236,7 @@ class _Loop:
                 losses[name] = losses.get(name, 0) + value.detach() / parts
         with self.watch.stage("optimizer"):
             self._check_finite(losses)
+            self._check_taught(losses)
             if self.config.clip_norm is not None:
                 self.processes.accelerator.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
             self.optimizer.step()
@@ -255,6 +260,18 @@ class _Loop:
             raise TrainingDiverged(
                 f"the loss is not finite in step {self.step + 1} ({shown}); "
                 "lower optimizer.lr, set train.clip_norm or add schedule.warmup"
+            )
+
+    def _check_taught(self, losses: Mapping[str, Tensor]) -> None:
+        """Stop a run that images should teach but in which no point meets a pixel."""
+        if "pairs" not in losses:
+            return
+        pairs = self.processes.mean({"pairs": losses["pairs"]})["pairs"]
+        self.untaught = 0 if pairs else self.untaught + 1
+        if self.untaught >= min(EMPTY_STEPS, self.plan.total_steps):
+            raise UserError(
+                f"no point met a pixel in {self.untaught} steps one after another, so nothing is learned; "
+                "look at data.root with `olivine check --pictures`, and at pairs and images in the recipe"
             )
 
     def _record(self, losses: Mapping[str, Tensor]) -> None:

@@ -20,6 +20,7 @@ from olivine.data.superpixels import read_superpixel_manifest
 from olivine.data.voxelize import CylindricalVoxels, VoxelConfig
 from olivine.engine.config import OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
 from olivine.engine.distribution import Distribution
+from olivine.engine.inputs import digest_inputs
 from olivine.engine.loop import train
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
 from olivine.engine.weights import save_weights
@@ -94,7 +95,15 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
     dataset = config.data.open(config.train_split)
     method = _build(config, dataset)
     loader = _loader(config, dataset, method, processes)
-    run = RunFolder.open(config.out, config.name, config, resume=resume, may_differ=MAY_DIFFER, main=processes.main)
+    run = RunFolder.open(
+        config.out,
+        config.name,
+        config,
+        resume=resume,
+        may_differ=MAY_DIFFER,
+        inputs=digest_inputs(dataset) if processes.main else None,
+        main=processes.main,
+    )
     processes.wait()
     result = train(
         method,
@@ -183,6 +192,7 @@ def _about(config: PretrainConfig, dataset: Dataset, method: Method, steps: int)
         "backbone": config.backbone.model_dump(mode="json"),
         "in_channels": config.voxels.channels,
         "voxels": config.voxels.model_dump(mode="json"),
+        "intensity_max": dataset[0].intensity_max,
         "method": config.method.model_dump(mode="json"),
         "sources": method.sources,
         "own_code": own_code(config),

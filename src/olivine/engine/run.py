@@ -1,6 +1,7 @@
 """A run's folder: everything one training leaves behind, under `runs/<name>/`.
 
     config.yaml           the fully resolved configuration
+    inputs.json           digests of what it reads, compared when it is resumed
     metrics.jsonl         one JSON object a line: losses of a step, or scores of an evaluation
     log.txt               what was said on the way
     checkpoints/          last.pt, best.pt, epoch-<k>.pt
@@ -18,7 +19,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -64,6 +65,7 @@ class RunFolder:
         *,
         resume: bool = False,
         may_differ: Collection[str] = (),
+        inputs: Mapping[str, str] | None = None,
         main: bool = True,
     ) -> RunFolder:
         """Make the folder of a new run, or go back to that of an interrupted one.
@@ -74,11 +76,12 @@ class RunFolder:
             config: its configuration, written to `config.yaml`.
             resume: continue the run of that name; where there is none, it starts anew.
             may_differ: dotted keys that may change when resuming, since they do not change the result.
+            inputs: digests of what it reads, by name (see `olivine.engine.inputs`); None compares nothing.
             main: whether this process writes; the others only learn the path.
 
         Raises:
             UserError: the name cannot be a folder, a run of that name exists and `resume` is not set, its
-                configuration differs, or the folder cannot be written.
+                configuration or what it reads differs, or the folder cannot be written.
         """
         if name in {"", ".", "..", "latest"} or Path(name).name != name:
             raise UserError(f"name={name!r} cannot name a run; use a plain folder name other than 'latest'")
@@ -91,6 +94,9 @@ class RunFolder:
                     f"{run.path}: a run of this name exists; continue it with --resume or choose another name"
                 )
             run.check_config(config, may_differ)
+            run.check_inputs(inputs or {})
+        if inputs is not None:
+            write_json(run.inputs_path, dict(inputs))
         write_text(run.config_path, dump(config))
         own = "".join(f", {name} {digest}" for name, digest in own_code(config).items())
         run._note(f"olivine {metadata.version('olivine')}, code {code_version()}{own}")
@@ -126,6 +132,25 @@ class RunFolder:
             changes = ", ".join(f"{key} (was {before.get(key)!r}, now {now.get(key)!r})" for key in differing)
             raise UserError(f"{self.path}: cannot resume with another configuration: {changes}")
 
+    def check_inputs(self, inputs: Mapping[str, str]) -> None:
+        """Compare what a run reads with what it read when it began; one without a checkpoint starts anew anyway.
+
+        Raises:
+            UserError: something differs.
+        """
+        if not (inputs and self.inputs_path.exists() and self.checkpoint_path("last").exists()):
+            return
+        try:
+            before = dict(json.loads(self.inputs_path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"{self.inputs_path}: cannot read what this run began with ({error})") from error
+        changed = [name for name in {**before, **inputs} if before.get(name) != inputs.get(name)]
+        if changed:
+            raise UserError(
+                f"{self.path}: cannot resume: {', '.join(changed)} changed since the run began; "
+                "put back what was there, or start a run of another name"
+            )
+
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Keep other programs from training in this folder meanwhile; however this one ends, the folder is free again.
@@ -158,6 +183,11 @@ class RunFolder:
     def config_path(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.yaml"
+
+    @property
+    def inputs_path(self) -> Path:
+        """Digests of what the run reads."""
+        return self.path / "inputs.json"
 
     @property
     def metrics_path(self) -> Path:

@@ -8,14 +8,16 @@ own `MinkUNet`, so nothing is converted.
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
-from olivine.backbones import MinkUNetConfig
+from olivine.backbones import BackboneConfig, MinkUNetConfig
 from olivine.data.voxelize import CylindricalVoxels
 from olivine.engine.files import write_bytes
 from olivine.engine.weights import WEIGHTS_FILE, Weights, load_weights, read_weights, save_weights
@@ -26,10 +28,13 @@ _CONTAINERS = ("model_points", "state_dict", "model")
 _STEM = "conv0p1s1.kernel"
 _STEM_CHANNELS = 32
 _HEAD = "final.kernel"
+_DESCRIPTION = "olivine"
 
 
 def export_minkowski(run: Path, out: Path) -> Path:
-    """Write a run's weights as `{"model_points": state_dict}`.
+    """Write a run's weights as `{"model_points": state_dict, "olivine": description}`.
+
+    Other projects read the first; `import_minkowski` reads both, so that nothing is lost on the way back.
 
     Args:
         run: run folder or weights file.
@@ -41,7 +46,8 @@ def export_minkowski(run: Path, out: Path) -> Path:
     if out.exists():
         raise UserError(f"{out}: exists; choose another file")
     buffer = io.BytesIO()
-    torch.save({"model_points": read_weights(run).tensors}, buffer)
+    weights = read_weights(run)
+    torch.save({"model_points": weights.tensors, _DESCRIPTION: json.dumps(weights.about)}, buffer)
     write_bytes(out, buffer.getbuffer())
     return out
 
@@ -49,8 +55,8 @@ def export_minkowski(run: Path, out: Path) -> Path:
 def import_minkowski(file: Path, out: Path) -> Path:
     """Read a published MinkUNet34C checkpoint into a folder of weights.
 
-    Every tensor must fit: depth is 34C, width and inputs are read off the stem. Published networks see raw
-    intensities, so recipes that use the result set `voxels.intensity=raw`; the folder says so.
+    A file of `export_minkowski` says what it is. Of others every tensor must fit a 34C whose width is read off the stem
+    and which sees raw intensities on the published grid; recipes that use it set `voxels.intensity=raw`.
 
     Args:
         file: the checkpoint; unpickled with `weights_only=True`.
@@ -64,27 +70,51 @@ def import_minkowski(file: Path, out: Path) -> Path:
     """
     if (out / WEIGHTS_FILE).exists():
         raise UserError(f"{out / WEIGHTS_FILE}: exists; choose another folder")
-    tensors = _state_dict(file)
-    _, in_channels, stem = tensors[_STEM].shape
+    content = read_checkpoint(file)
+    tensors = _state_dict(content, file)
     if _HEAD not in tensors:
         raise UserError(f"{file}: no head {_HEAD}; this is not a MinkUNet checkpoint")
-    config = MinkUNetConfig(width=stem / _STEM_CHANNELS)
+    about = _described(content, file) or _guessed(tensors, file)
+    config: MinkUNetConfig = TypeAdapter(BackboneConfig).validate_python(about["backbone"])
     class_head = any(key.startswith("final_class_level.") for key in tensors)
-    network = config.build(in_channels, tensors[_HEAD].shape[-1], class_head=class_head)
+    network = config.build(about["in_channels"], tensors[_HEAD].shape[-1], class_head=class_head)
     load_weights(network, Weights(file, tensors, {}))
-    about = {
-        "task": "imported",
-        "backbone": config.model_dump(mode="json"),
-        "in_channels": in_channels,
-        "voxels": CylindricalVoxels(intensity="raw").model_dump(mode="json"),
-        "source": file.name,
-    }
     return save_weights(out, network, about)
 
 
-def _state_dict(file: Path) -> dict[str, Tensor]:
+def _described(content: Mapping[str, Any], file: Path) -> dict[str, Any] | None:
+    """What `export_minkowski` wrote of the weights, or None in a file of another project."""
+    if _DESCRIPTION not in content:
+        return None
+    try:
+        about = dict(json.loads(content[_DESCRIPTION]))
+        if "backbone" not in about or "in_channels" not in about:
+            return None
+        TypeAdapter(BackboneConfig).validate_python(about["backbone"])
+        int(about["in_channels"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{file}: cannot read its description {_DESCRIPTION!r} ({type(error).__name__})") from error
+    return {**about, "source": file.name}
+
+
+def _guessed(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
+    """What a published checkpoint is, by the settings of the code bases that publish them."""
+    _, in_channels, stem = tensors[_STEM].shape
+    if in_channels != 1:
+        raise UserError(
+            f"{file}: takes {in_channels} input channels and does not say which; published ones take intensity"
+        )
+    return {
+        "task": "imported",
+        "backbone": MinkUNetConfig(width=stem / _STEM_CHANNELS).model_dump(mode="json"),
+        "in_channels": 1,
+        "voxels": CylindricalVoxels(intensity="raw").model_dump(mode="json"),
+        "source": file.name,
+    }
+
+
+def _state_dict(content: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
     """The network's tensors, out of the containers and prefixes that wrap them."""
-    content: Mapping[str, Any] = read_checkpoint(file)
     for name in _CONTAINERS:
         if isinstance(content.get(name), Mapping):
             content = content[name]

@@ -23,6 +23,7 @@ from olivine.data.loader import Loader
 from olivine.data.prepare import Prepare
 from olivine.engine.distribution import Distribution
 from olivine.engine.files import write_json
+from olivine.engine.inputs import digest_inputs
 from olivine.engine.loop import train
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
 from olivine.engine.weights import LoadReport, Weights, load_weights, read_weights, save_weights
@@ -83,7 +84,16 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
         lovasz_weight=config.losses.lovasz,
     )
     monitor = _monitor(task, config, processes)
-    run = RunFolder.open(config.out, config.name, config, resume=resume, may_differ=MAY_DIFFER, main=processes.main)
+    inputs = digest_inputs(train_data, None if pretrained is None else pretrained["sha256"])
+    run = RunFolder.open(
+        config.out,
+        config.name,
+        config,
+        resume=resume,
+        may_differ=MAY_DIFFER,
+        inputs=inputs,
+        main=processes.main,
+    )
     if loaded is not None and processes.main:
         run.log(f"pretrained weights: {loaded}")
     processes.wait()
@@ -95,6 +105,7 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
         "out_channels": train_data.classes.count,
         "classes": train_data.classes.name,
         "voxels": config.voxels.model_dump(mode="json"),
+        "intensity_max": train_data[0].intensity_max,
         "mode": config.mode,
         "train": trained_on,
         "pretrained": pretrained,

@@ -1,0 +1,36 @@
+"""What a run reads, as digests by which a resumed run recognises it.
+
+They are kept in the run's folder (`inputs.json`) from its beginning. A run that went on over other frames, masks or
+weights would mix the statistics of two, and its results would name what it never started from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from olivine.data.frame import Dataset
+
+
+def digest_inputs(dataset: Dataset, weights: str | None = None) -> dict[str, str]:
+    """SHA-256 of what a run learns from, by name.
+
+    Args:
+        dataset: the frames it trains on.
+        weights: digest of the pretrained weights it starts from, where it does.
+
+    Returns:
+        `frames` (their tokens, in order), and where there are any `masks` and `superpixels` (their manifests) and
+        `weights`.
+    """
+    frames = hashlib.sha256()
+    for index in range(len(dataset)):
+        frames.update(dataset.token(index).encode() + b"\0")
+    found = {"frames": frames.hexdigest()}
+    manifests = {
+        "masks": None if dataset.manifest is None else dataset.manifest.path,
+        "superpixels": None if dataset.superpixels is None else dataset.superpixels / "manifest.json",
+    }
+    for name, path in manifests.items():
+        if path is not None and path.is_file():
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found if weights is None else {**found, "weights": weights}
