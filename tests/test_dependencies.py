@@ -21,7 +21,7 @@ def names(part):
     return {IMPORTED_AS.get(name, name) for name in found}
 
 
-COMES_WITH = {"pydantic": "pydantic_core"}
+COMES_WITH = {"pydantic": "pydantic_core", "transformers": "huggingface_hub"}
 
 
 def declared():
@@ -29,8 +29,9 @@ def declared():
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     plain = re.search(r"\ndependencies = \[(.*?)\n\]", text, re.DOTALL)[1]
     extras = text.split("[project.optional-dependencies]")[1].split("[project.scripts]")[0]
-    plain = names(plain)
-    return plain | {COMES_WITH[name] for name in plain & set(COMES_WITH)}, names(extras)
+    return tuple(
+        found | {COMES_WITH[name] for name in found & set(COMES_WITH)} for found in (names(plain), names(extras))
+    )
 
 
 def nodes_within(tree, kind, test=lambda node: True):

@@ -32,7 +32,7 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__base__)
 _log = logging.getLogger("olivine")
 
 app = typer.Typer(
-    help="Teach LiDAR networks from camera images, without human labels.",
+    help="Teach LiDAR networks from camera images, without labelled LiDAR.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

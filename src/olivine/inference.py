@@ -96,9 +96,7 @@ class Model:
         if intensity_max is None:
             intensity_max = self.about.get("intensity_max")
         if intensity_max is None:
-            raise UserError(
-                "these weights do not say the range of intensities; give intensity_max"
-            )
+            raise UserError("these weights do not say the range of intensities; give intensity_max")
         frame = Frame(
             token="",
             scene="",

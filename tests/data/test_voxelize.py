@@ -5,6 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from builders.frames import make_frame
+from olivine.data.frame import Frame
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, normalized_intensity, voxel_features, voxelize
 from olivine.errors import UserError
 

@@ -177,12 +177,23 @@ def test_evaluating_takes_no_setting_that_made_the_weights(root: Path, tmp_path:
 def test_evaluating_on_another_split_names_it(root: Path, tmp_path: Path) -> None:
     segment(settings(root, tmp_path))
     (tmp_path / "run" / "confusion.png").write_bytes(b"of the results")
-    other = evaluate_run(tmp_path / "run", ["val_split.split=['01']", "reference_compatible=true"])
+    other = evaluate_run(tmp_path / "run", ["val_split.split=['01']", "reference_compatible=true", "allow_shared_scenes=true"])
     assert other["protocol"]["scored"]["scenes"] == ["01"]
     assert other["protocol"]["shared_scenes"] == ["01"]
     assert (tmp_path / "run" / "confusion.png").read_bytes() == b"of the results"
     assert (tmp_path / "run" / "evaluation.png").exists()
     assert other["miou"] == other["official"]["reference_compatible"]["miou"]
+
+
+def test_evaluating_scenes_that_were_trained_on_has_to_be_asked_for(root: Path, tmp_path: Path) -> None:
+    segment(settings(root, tmp_path, write_predictions=True))
+    asked = ["val_split.split=['01']", "write_predictions=true"]
+    with pytest.raises(UserError, match="shares 1 scenes with what the run trained on"):
+        evaluate_run(tmp_path / "run", asked)
+    sequences = tmp_path / "run" / "predictions" / "sequences"
+    assert {path.name for path in sequences.iterdir()} != {"01"}
+    evaluate_run(tmp_path / "run", [*asked, "allow_shared_scenes=true"])
+    assert {path.name for path in sequences.iterdir()} == {"01"}  # of one scoring alone
 
 
 def test_evaluating_what_is_no_segmentation_run_is_refused(root: Path, tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def test_clouds_show_truth_predictions_and_features(dataset: Frames, monkeypatch
     pictures = cloud_pictures(dataset, 0, known)
     assert [list(colors) for colors in drawn] == [["truth", "trained: prediction"], ["teacher's: features"]]
     np.testing.assert_array_equal(drawn[0]["truth"], dataset.classes.colors[frame.labels])
-    predicted = known["trained"].predict(frame.points_lidar_m, frame.intensity)
+    predicted = known["trained"].predict(frame.points_lidar_m, frame.intensity, intensity_max=frame.intensity_max)
     np.testing.assert_array_equal(drawn[0]["trained: prediction"], dataset.classes.colors[predicted])
     assert len(pictures) == 3
     assert frame.token in pictures[0].caption

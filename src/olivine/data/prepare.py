@@ -307,9 +307,7 @@ def collate(samples: Sequence[Prepared], seed: int, places: Sequence[int] | None
     """
     unlabelled = [sample.token for sample in samples if sample.cloud.labels is None]
     if 0 < len(unlabelled) < len(samples):
-        raise UserError(
-            f"{unlabelled[0]}: no labels, though other frames of the split have some; leave it out"
-        )
+        raise UserError(f"{unlabelled[0]}: no labels, though other frames of the split have some; leave it out")
     cloud = _collate_clouds([sample.cloud for sample in samples])
     images = [sample.images for sample in samples if sample.images is not None]
     segments = [sample.segments for sample in samples if sample.segments is not None]

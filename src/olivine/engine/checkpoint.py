@@ -88,9 +88,7 @@ def _unwrapped(path: Path) -> bytes:
         return raw
     start = len(_MARK) + hashlib.sha256().digest_size
     if raw[len(_MARK) : start] != hashlib.sha256(raw[start:]).digest():
-        raise UserError(
-            f"{path}: cannot read this checkpoint (its content is not what its digest says)"
-        )
+        raise UserError(f"{path}: cannot read this checkpoint (its content is not what its digest says)")
     return raw[start:]
 
 

@@ -7,6 +7,7 @@ for, `predictions/` in the dataset's own format.
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -49,6 +50,7 @@ SCORING = (
     "data",
     "val_data",
     "val_split",
+    "allow_shared_scenes",
     "eval_batch_size",
     "reference_compatible",
     "write_predictions",
@@ -143,6 +145,12 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     dataset = (config.val_data or config.data).open(config.val_split)
     if dataset.classes.name != weights.about["classes"]:
         raise UserError(f"{folder}: trained on the classes {weights.about['classes']}, not {dataset.classes.name}")
+    shared = {dataset.scene(index) for index in range(len(dataset))} & set(weights.about["train"]["scenes"])
+    if shared and not config.allow_shared_scenes:
+        raise UserError(
+            f"val_split shares {len(shared)} scenes with what the run was trained on ({', '.join(sorted(shared)[:3])}); "
+            "choose others, or set allow_shared_scenes=true for a test of memory"
+        )
     backbone = _build(config, dataset.classes.count)
     load_weights(backbone, weights)
     task = SegmentationTask(backbone.to(processes.device), mode=config.mode)
@@ -284,6 +292,10 @@ def _score(
 ) -> dict[str, Any]:
     """Predict the validation split; write the results to `file` and their `picture` to the run's folder."""
     split = config.val_split.split
+    if config.write_predictions and processes.main:
+        # The folder holds one scoring: what an earlier one left would be handed in with it.
+        shutil.rmtree(run.path / "predictions", ignore_errors=True)
+    processes.wait()
     submission = Submission(
         run.path / "predictions", dataset, split if isinstance(split, str) else "custom", config.weights is not None
     )
