@@ -64,6 +64,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.random.default_rng(0).uniform(0, 20, (200, 5)).astype(np.float32).tofile("scan.pcd.bin")
     config = MinkUNetConfig(name="minkunet14a", width=0.125)
     made = {"backbone": config.model_dump(), "in_channels": 1, "voxels": CylindricalVoxels().model_dump()}
+    made["intensity_max"] = 255.0
     save_weights(Path("runs/olivine_nuscenes"), config.build(1, 8, class_head=True), {**made, "task": "pretraining"})
     about = {**made, "task": "segmentation", "classes": "nuscenes"}
     save_weights(Path("runs/finetune_nuscenes"), config.build(1, 16), about)

@@ -177,7 +177,10 @@ def test_evaluating_takes_no_setting_that_made_the_weights(root: Path, tmp_path:
 def test_evaluating_on_another_split_names_it(root: Path, tmp_path: Path) -> None:
     segment(settings(root, tmp_path))
     (tmp_path / "run" / "confusion.png").write_bytes(b"of the results")
-    other = evaluate_run(tmp_path / "run", ["val_split.split=['01']", "reference_compatible=true", "allow_shared_scenes=true"])
+    asked = ["val_split.split=['01']", "reference_compatible=true"]
+    with pytest.raises(UserError, match="shares 1 scenes with what the run trained on"):
+        evaluate_run(tmp_path / "run", asked)
+    other = evaluate_run(tmp_path / "run", [*asked, "allow_shared_scenes=true"])
     assert other["protocol"]["scored"]["scenes"] == ["01"]
     assert other["protocol"]["shared_scenes"] == ["01"]
     assert (tmp_path / "run" / "confusion.png").read_bytes() == b"of the results"

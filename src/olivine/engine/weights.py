@@ -99,8 +99,9 @@ def save_weights(folder: Path, backbone: nn.Module, about: dict[str, Any]) -> Pa
     about = {**about, "olivine": metadata.version("olivine"), "code": code_version()}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in backbone.state_dict().items()}
     _check_finite(tensors, path)
-    text = json.dumps(about)
-    data = save(tensors, metadata={"about": text, "digest": _digest(tensors, text)})
+    # One entry, since safetensors writes several in an order that changes from run to run.
+    digested = {**about, "digest": _digest(tensors, about)}
+    data = save(tensors, metadata={"about": json.dumps(digested)})
     write_bytes(path, data)
     write_json(path.with_suffix(".json"), {**about, "sha256": hashlib.sha256(data).hexdigest()})
     return path
@@ -121,20 +122,21 @@ def read_weights(source: Path | str) -> Weights:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
             noted = file.metadata() or {}
-        about = json.loads(noted.get("about", "{}"))
-    except (SafetensorError, OSError, ValueError) as error:
+        about = dict(json.loads(noted.get("about", "{}")))
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from error
-    _check_whole(path, tensors, noted)
+    _check_whole(path, tensors, about)
     _check_finite(tensors, path)
     return Weights(path, tensors, about)
 
 
-def _check_whole(path: Path, tensors: dict[str, Tensor], noted: dict[str, str]) -> None:
-    """Compare a file with the digests that were written with it, inside it and in the description beside it.
+def _check_whole(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Compare a file with the digests that were written with it; takes the one inside it out of its description.
 
     Files of other projects, and those from before digests were written, have none.
     """
-    if "digest" in noted and noted["digest"] != _digest(tensors, noted.get("about", "")):
+    digest = about.pop("digest", None)
+    if digest is not None and digest != _digest(tensors, about):
         raise UserError(f"{path}: damaged: its content is not what its own digest says; copy or make it anew")
     beside = path.with_suffix(".json")
     if not beside.is_file():
@@ -147,9 +149,9 @@ def _check_whole(path: Path, tensors: dict[str, Tensor], noted: dict[str, str]) 
         raise UserError(f"{path}: not the file that {beside.name} beside it describes (SHA-256); copy or make it anew")
 
 
-def _digest(tensors: dict[str, Tensor], about: str) -> str:
+def _digest(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:
     """SHA-256 over names, types, shapes and bytes of all tensors, and over the description."""
-    digest = hashlib.sha256(about.encode())
+    digest = hashlib.sha256(json.dumps(about).encode())
     for key in sorted(tensors):
         tensor = tensors[key]
         digest.update(f"\0{key}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())

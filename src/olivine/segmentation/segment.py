@@ -148,7 +148,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     shared = {dataset.scene(index) for index in range(len(dataset))} & set(weights.about["train"]["scenes"])
     if shared and not config.allow_shared_scenes:
         raise UserError(
-            f"val_split shares {len(shared)} scenes with what the run was trained on ({', '.join(sorted(shared)[:3])}); "
+            f"val_split shares {len(shared)} scenes with what the run trained on ({', '.join(sorted(shared)[:3])}); "
             "choose others, or set allow_shared_scenes=true for a test of memory"
         )
     backbone = _build(config, dataset.classes.count)
