@@ -12,6 +12,7 @@ ROAD = (
     "__init__",
     "errors",
     "folders",
+    "streams",
     "config",
     "components",
     "geometry",

@@ -28,6 +28,7 @@ from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfi
 from olivine.engine.weights import load_weights, read_weights
 from olivine.errors import UserError
 from olivine.sparse import SparseTensor
+from olivine.streams import stream
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Model:
             intensity_max=intensity_max,
             timestamp_us=0,
         )
-        sample = Prepare(self.voxels)(frame, np.random.default_rng(0))
+        sample = Prepare(self.voxels)(frame, stream("none"))
         return collate([sample], seed=0).to(next(self.network.parameters()).device).cloud
 
 

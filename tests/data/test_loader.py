@@ -11,6 +11,7 @@ from olivine.data.prepare import Prepare
 from olivine.data.second_view import ViewConfig
 from olivine.data.voxelize import CartesianVoxels
 from olivine.errors import UserError
+from olivine.streams import number, stream
 
 PREPARE = Prepare(CartesianVoxels(size_m=(1, 1, 1)), CloudAugment(), labels=True)
 
@@ -138,3 +139,22 @@ def test_second_views_show_neighbouring_frames_and_do_not_depend_on_workers(fram
         seen = beside.second.cloud.points_m[50 * row : 50 * row + 50].numpy()
         shown = [i for i, frame in enumerate(frames.frames) if np.array_equal(seen, frame.points_lidar_m)]
         assert 1 <= abs(shown[0] - place) <= 2
+
+
+def test_what_a_sample_and_a_batch_draw_is_keyed_by_purpose_and_place(frames):
+    """The order of the key's parts, and that looks between epochs draw for themselves, decide published numbers."""
+
+    class Draws:
+        def __call__(self, frame, rng, other=None):
+            drawn.append(rng.integers(2**62))
+            return PREPARE(frame, rng)
+
+    drawn = []
+    loader = Loader(frames, Draws(), batch_size=2, seed=3, rank=1, world=2)
+    batches = list(loader.batches(5))
+    samples = [place for batch in batches for place in batch.samples.tolist()]
+    assert drawn == [stream("sample", 3, 5, place).integers(2**62) for place in samples]
+    assert [batch.seed for batch in batches] == [number("batch", 3, 5, step, 1) for step in range(2)]
+    assert [batch.seed for batch in loader.everything(5)][:1] == [number("look at a batch", 3, 5, 0, 1)]
+    order = stream("order of frames", 3, 5).permutation(10)[:8].reshape(2, 2, 2)[:, 1]
+    assert samples == order.reshape(-1).tolist()

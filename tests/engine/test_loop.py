@@ -13,10 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import olivine.engine.loop
 from builders.training import FRAMES, TinyLoader, TinyTask, tiny_run
 from olivine.data.batch import Batch
 from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.config import SGDConfig
+from olivine.engine.distribution import Distribution
 from olivine.engine.weights import read_weights
 from olivine.errors import TrainingDiverged, UserError
 
@@ -266,3 +268,51 @@ def test_the_time_before_an_epoch_is_counted(tmp_path: Path) -> None:
     run, _ = tiny_run(tmp_path, config(), task=Looking())
     seconds = [line["seconds"] for line in run.metrics()]
     assert [entry.get("epoch", 0) > 0 for entry in seconds] == [True, False, False] * 2
+
+
+def test_torch_is_seeded_by_seed_step_part_and_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(olivine.engine.loop, "seed_torch", lambda *key: keys.append(key))
+    tiny_run(tmp_path, config(seed=9, epochs=1, accumulate=2))
+    assert keys == [("step", 9, step, part, 0) for step in range(3) for part in range(2)]
+
+
+def test_each_process_draws_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(olivine.engine.loop, "seed_torch", lambda *key: keys.append(key))
+    monkeypatch.setattr(Distribution, "rank", 3)
+    monkeypatch.setattr(Distribution, "main", True)
+    tiny_run(tmp_path, config(epochs=1))
+    assert {key[-1] for key in keys} == {3}
+
+
+class Scaler(torch.amp.GradScaler):
+    """The CPU's gradient scaler, that counts steps in its scale as fp16's does."""
+
+
+def test_a_resumed_fp16_run_goes_on_with_its_gradient_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fp16 needs a GPU, its scaler does not: its growth goes on where it was, or weights would differ."""
+    start = Distribution.start
+
+    def scaled(precision: str = "fp32") -> Distribution:
+        processes = start(precision)
+        processes.accelerator.scaler = Scaler("cpu", init_scale=8.0, growth_interval=2)
+        return processes
+
+    def steps(number: int, **options: Any) -> dict[str, Any]:
+        monkeypatch.setattr("builders.training.Distribution.start", staticmethod(scaled))
+        scales.clear()
+        run, _ = tiny_run(tmp_path, config(epochs=number), name="fp16", **options)
+        return Checkpoint.load(run.checkpoint_path("last")).scaler
+
+    scales: list[float] = []
+    update = Scaler.update
+    monkeypatch.setattr(Scaler, "update", lambda self: (update(self), scales.append(self.get_scale()))[0])
+    before = steps(1)
+    (tmp_path / "fp16" / "config.yaml").unlink()
+    after = steps(2, resume=True)
+    assert before["_growth_tracker"] == 1
+    assert before["scale"] == 16.0
+    assert after["scale"] == 64.0
+    assert after["_growth_tracker"] == 0
+    assert scales[0] == 32.0

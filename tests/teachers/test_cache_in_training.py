@@ -59,7 +59,7 @@ def test_pretraining_has_the_same_losses_with_and_without_it(data: Path, tmp_pat
     for without, with_it in zip(plain, cold, strict=True):
         assert with_it["loss"] == pytest.approx(without["loss"], rel=2e-3)
         # What is logged of few features moves more than the loss.
-        assert with_it == pytest.approx(without, rel=1e-2, abs=1e-5)
+        assert with_it == pytest.approx(without, rel=5e-2, abs=1e-5)
 
 
 def test_a_run_resumes_with_the_cache_elsewhere(data: Path, tmp_path: Path) -> None:

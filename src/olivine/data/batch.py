@@ -12,6 +12,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from olivine.streams import torch_stream
+
 T = TypeVar("T")
 
 
@@ -108,7 +110,7 @@ class Batch:
 
     def generator(self) -> torch.Generator:
         """A fresh CPU generator for this step's random choices (CPU, so that every device draws the same)."""
-        return torch.Generator().manual_seed(self.seed)
+        return torch_stream("method", self.seed)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on `device`."""

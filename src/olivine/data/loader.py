@@ -20,16 +20,18 @@ from olivine.data.frame import Dataset, Frame
 from olivine.data.prepare import Prepared, collate
 from olivine.data.second_view import neighbour
 from olivine.errors import UserError
+from olivine.streams import number, stream
 
 
 class _Key(NamedTuple):
-    """Where in a run a sample stands."""
+    """Where in a run a sample stands; `look`: it is shown between epochs, not learned from."""
 
     seed: int
     epoch: int
     step: int
     rank: int
     sample: int
+    look: bool
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class _Order(torch_data.Sampler[list[_Key]]):
         indices = self._indices()
         for step in range(self.start, len(self) + self.start):
             chosen = indices[step * self._batch_size : (step + 1) * self._batch_size]
-            yield [_Key(self._seed, self.epoch, step, self._rank, int(sample)) for sample in chosen]
+            yield [_Key(self._seed, self.epoch, step, self._rank, int(sample), self.whole) for sample in chosen]
 
     def __len__(self) -> int:
         if self.whole:
@@ -163,7 +165,7 @@ class _Order(torch_data.Sampler[list[_Key]]):
         """This process's frames in order; a step of all processes together takes consecutive ones."""
         if self.whole or not self._shuffle:
             return range(self._rank, self._frames, self._world)
-        order = np.random.default_rng((self._seed, self.epoch)).permutation(self._frames)
+        order = stream("order of frames", self._seed, self.epoch).permutation(self._frames)
         whole = order[: self.steps * self._batch_size * self._world]
         return np.asarray(whole.reshape(self.steps, self._world, self._batch_size)[:, self._rank].reshape(-1))
 
@@ -175,7 +177,7 @@ class _Samples(torch_data.Dataset[tuple[_Key, Prepared | _Mistake]]):
         self._dataset, self._prepare, self._max_gap = dataset, prepare, max_gap
 
     def __getitem__(self, key: _Key) -> tuple[_Key, Prepared | _Mistake]:
-        rng = np.random.default_rng((key.seed, key.epoch, key.sample))
+        rng = stream("sample", key.seed, key.epoch, key.sample)
         try:
             return key, self._prepare(self._dataset[key.sample], rng, self._other(key.sample, rng))
         except UserError as error:
@@ -198,8 +200,8 @@ def _collate(items: list[tuple[_Key, Prepared | _Mistake]]) -> Batch | _Mistake:
             return sample
         samples.append(sample)
     key = items[0][0]
-    seed = np.random.SeedSequence((key.seed, key.epoch, key.step, key.rank)).generate_state(1, np.uint64)[0]
+    seed = number("look at a batch" if key.look else "batch", key.seed, key.epoch, key.step, key.rank)
     try:
-        return collate(samples, int(seed >> 1), [key.sample for key, _ in items])
+        return collate(samples, seed, [key.sample for key, _ in items])
     except UserError as error:
         return _Mistake(str(error))

@@ -14,8 +14,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from olivine.data.batch import Batch
@@ -26,6 +24,7 @@ from olivine.engine.record import Recorder, Stopwatch
 from olivine.engine.run import RunFolder
 from olivine.engine.task import HasEpochs, HasParameterGroups, HasTimings, Task
 from olivine.errors import TrainingDiverged, UserError
+from olivine.streams import seed_torch
 
 EMPTY_STEPS = 20
 """A run ends after so many steps in a row in which no point met a pixel, or when all of fewer steps were such."""
@@ -250,8 +249,7 @@ class _Loop:
 
     def _seed(self, part: int) -> None:
         """Key torch's own generator too: layers such as dropout draw from it, and a resumed run must draw the same."""
-        key = (self.config.seed, self.step, part, self.processes.rank)
-        torch.manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0]))
+        seed_torch("step", self.config.seed, self.step, part, self.processes.rank)
 
     def _check_finite(self, losses: Mapping[str, Tensor]) -> None:
         if not math.isfinite(float(losses["loss"])):

@@ -26,6 +26,7 @@ from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
 from olivine.engine.weights import save_weights
 from olivine.errors import UserError
 from olivine.methods import Method, MethodConfig, Views
+from olivine.streams import seed_torch
 
 MAY_DIFFER = (*LOOP_MAY_DIFFER, "method.teacher_cache.folder", "method.teacher_cache.max_gb")
 """Settings that may change when a run is resumed: the weights do not depend on them."""
@@ -128,7 +129,7 @@ def _build(config: PretrainConfig, dataset: Dataset) -> Method:
     """A fresh method, initialised from the run's seed and nothing else."""
     weak_classes = 0 if dataset.manifest is None else len(dataset.manifest.classes)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
+        seed_torch("initial weights", config.train.seed)
         return config.method.build(config.backbone, config.voxels.channels, weak_classes)
 
 

@@ -35,6 +35,7 @@ from olivine.segmentation.iou import ConfusionMatrix
 from olivine.segmentation.predictions import Submission, write_predictions
 from olivine.segmentation.results import describe_split, describe_weights, results_of
 from olivine.segmentation.task import SegmentationTask
+from olivine.streams import seed_torch
 from olivine.visualize.confusion import draw_confusion
 
 __all__ = ["SegmentConfig", "evaluate_run", "segment"]
@@ -163,7 +164,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def _build(config: SegmentConfig, classes: int) -> MinkUNet:
     """A fresh network, initialised from the run's seed and nothing else."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.train.seed)
+        seed_torch("initial weights", config.train.seed)
         return config.backbone.build(config.voxels.channels, classes)
 
 

@@ -14,6 +14,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from olivine.streams import stream
+
 F32 = NDArray[np.float32]
 # (u, v, base colour [N, 3], fade with distance) → colour [N, 3]
 Pattern = Callable[[F32, F32, F32, F32], F32]
@@ -102,7 +104,7 @@ def noise(u: F32, v: F32, period_m: float) -> F32:
 @cache
 def _tile() -> F32:
     """A tile of noise that repeats without a seam, [512, 512] in −1…1, falling off with frequency."""
-    rng = np.random.default_rng(20240514)
+    rng = stream("texture")
     frequency = np.hypot(np.fft.fftfreq(_TILE)[:, None], np.fft.fftfreq(_TILE)[None]) * _TILE
     amplitude = np.where(frequency >= 3, 1 / np.maximum(frequency, 1) ** 0.9, 0)
     field = np.fft.ifft2(np.fft.fft2(rng.normal(size=(_TILE, _TILE))) * amplitude).real

@@ -23,6 +23,7 @@ from olivine.simulate.street import Street
 from olivine.simulate.tables import Row, Tables, token
 from olivine.simulate.weak_labels import spoil
 from olivine.simulate.world import Snapshot, World
+from olivine.streams import stream
 
 _EPOCH_US = 1_600_000_000_000_000
 _SCENE_US = 1_000_000_000
@@ -62,7 +63,7 @@ class _SceneWriter:
     def __init__(self, root: Path, config: SimulateConfig, number: int) -> None:
         self._root, self._config, self._number = root, config, number
         self._classes = load_class_set("nuscenes")
-        self._rng = np.random.default_rng((config.seed, number))
+        self._rng = stream("scene", config.seed, number)
         self._name = f"scene-{number:04d}"
         self._token = token(config.seed, self._name)
         speed = float(self._rng.uniform(*config.ego_speed_mps))

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from olivine.streams import torch_stream
 from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, FrozenConfig, Teacher
 
 
@@ -30,7 +30,7 @@ class RandomEncoder(Encoder):
     def __init__(self, channels: tuple[int, ...], seed: int) -> None:
         super().__init__()
         self.level_channels = channels
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch_stream("untrained teacher", seed)
         inputs = (3, *channels[:-1])
         self.convolutions = nn.ModuleList(
             nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in zip(inputs, channels, strict=True)

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from olivine.errors import UserError
+from olivine.streams import torch_stream
 from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, FrozenConfig, Teacher
 from olivine.teachers.weights import load_strictly, read_checkpoint
 
@@ -184,7 +184,7 @@ def find_encoder(checkpoint: Mapping[str, Any], layout: LayoutName, path: Path) 
 
 def _randomize(encoder: ResNet50, seed: int) -> None:
     """Fill the convolutions with He-normal values of a seed."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_stream("untrained teacher", seed)
     for module in encoder.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)

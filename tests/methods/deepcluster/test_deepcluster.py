@@ -9,6 +9,7 @@ from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
 from olivine.methods.deepcluster import DeepCluster, DeepClusterConfig, RegionConfig, regions
 from olivine.methods.kmeans import kmeans, nearest
+from olivine.streams import torch_stream
 from olivine.testing.methods import MethodContract
 from olivine.testing.toy_runs import ToyLoader, resumes_to_the_bit, toy_frames
 from olivine.testing.toys import ToyBackbone, toy_batch
@@ -81,7 +82,7 @@ def test_assignments_are_the_clusters_of_whitened_region_means():
     white = torch.from_numpy(oracle.whitened(means, 6))
     assert len(method.assignments.keys) == len(names) > 10
     # The signs of principal directions are arbitrary, and k-means does not care; its seeds are rows of the sample.
-    generator = torch.Generator().manual_seed(batch.seed)
+    generator = torch_stream("clusters", batch.seed)
     torch.randperm(len(names), generator=generator)
     labels = nearest(white, kmeans(white, 5, generator))
     assert torch.equal(method.assignments.labels, labels)

@@ -25,6 +25,7 @@ from olivine.methods.diagnostics import embedding_diagnostics
 from olivine.methods.gather import gather_rows
 from olivine.methods.kmeans import kmeans, nearest
 from olivine.sparse import SparseTensor
+from olivine.streams import torch_stream
 
 if TYPE_CHECKING:
     from olivine.methods.deepcluster.config import DeepClusterConfig
@@ -74,7 +75,7 @@ class DeepCluster(Method):
             batches: gives every frame of this process's share once.
         """
         keys, features, seed = self._look(batches())
-        generator = torch.Generator().manual_seed(seed)
+        generator = torch_stream("clusters", seed)
         sample = self._sample(keys, features, generator)
         if len(sample):
             whiten = Whitening.of(sample, self.config.components)
