@@ -133,7 +133,10 @@ def test_a_run_is_trained_scored_and_scored_again(data: Path, tmp_path: Path, ca
     results = json.loads(capsys.readouterr().out)
     assert main(["evaluate", str(tmp_path / "segmented")]) == 0
     said = capsys.readouterr()
-    assert said.out == f"mIoU {results['miou']:.2f} %\n"
+    assert said.out == (
+        f"mIoU {results['miou']:.2f} % (mean over {len(results['miou_classes'])} classes); "
+        f"{tmp_path / 'segmented' / 'evaluations' / '1'}\n"
+    )
     assert "IoU" in said.err
 
 
@@ -144,8 +147,8 @@ def test_a_split_without_labels_is_predicted_but_not_scored(tmp_path: Path, caps
     bare = tiny_data(tmp_path / "bare", lidarseg=False)
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "segmented"), f"data.root={bare}", "write_predictions=true"]) == 0
-    assert capsys.readouterr().out == "no labels to score\n"
-    assert len(list((tmp_path / "segmented" / "predictions").rglob("*.bin"))) == 2
+    assert capsys.readouterr().out == f"no labels to score; {tmp_path / 'segmented' / 'evaluations' / '1'}\n"
+    assert len(list((tmp_path / "segmented" / "evaluations" / "1" / "predictions").rglob("*.bin"))) == 2
 
 
 def test_weights_go_out_and_come_back(data: Path, tmp_path: Path, capsys: Any) -> None:

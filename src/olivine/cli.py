@@ -316,8 +316,9 @@ def _score(recipe: str, overrides: list[str] | None, *, as_json: bool) -> None:
 
 
 def _print_results(results: dict[str, Any], *, as_json: bool) -> None:
-    miou = results["miou"]
-    _say(json.dumps(results) if as_json else "no labels to score" if miou is None else f"mIoU {miou:.2f} %")
+    from olivine.segmentation.results import headline
+
+    _say(json.dumps(results) if as_json else headline(results))
 
 
 def _rank() -> int:

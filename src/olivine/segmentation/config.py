@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import NonNegativeFloat, PositiveInt, field_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
 from olivine.backbones import DOWNSTREAM_MOMENTUM, BackboneConfig, MinkUNetConfig
 from olivine.config import Config
@@ -58,7 +58,11 @@ class SegmentConfig(Config):
     checkpoint and to see the curve; None scores only the end. The results are those of the last weights either way."""
 
     allow_shared_scenes: bool = False
-    """Score on scenes that were also trained on: a test of memory, not a result."""
+    """Score on scenes that were also trained on: a test of memory, not a result, and marked as one."""
+
+    calibrate: NonNegativeInt = 0
+    """Before the first step, replace the running statistics of the batch norms by their mean over so many training
+    batches. Gives probing of a random network (`weights: null`) a fair floor; 0 leaves them as they are."""
 
     voxels: VoxelConfig = CylindricalVoxels()
     """The grid and the input features; as in pretraining."""
@@ -89,7 +93,8 @@ class SegmentConfig(Config):
     labels nor predictions. It stands under `official` in the results either way."""
 
     write_predictions: bool = False
-    """Also write the predictions, in the dataset's own format, to `<run>/predictions`."""
+    """Also write the predictions, in the dataset's own format, to `predictions` in the run's folder, or in that of the
+    evaluation."""
 
     @field_validator("backbone")
     @classmethod

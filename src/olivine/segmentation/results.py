@@ -8,11 +8,11 @@ from typing import Any
 
 from olivine.components import own_code
 from olivine.data.frame import Dataset
-from olivine.data.labels import ClassSet
 from olivine.data.splits import SplitConfig
 from olivine.engine.weights import Weights, code_version
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.iou import ConfusionMatrix
+from olivine.segmentation.lineage import overlap
 
 LISTED = 1000
 """A subset of at most this many frames is listed by token; of a larger one the scenes say which frames they are."""
@@ -39,24 +39,23 @@ def describe_weights(weights: Weights) -> dict[str, Any]:
 
 def results_of(
     matrix: ConfusionMatrix,
-    classes: ClassSet,
     config: SegmentConfig,
     *,
     about: dict[str, Any],
-    scored: dict[str, Any],
+    dataset: Dataset,
 ) -> dict[str, Any]:
     """The content of `results.json`.
 
     Args:
         matrix: the counts over the scored split.
-        classes: its classes.
         config: the run's configuration.
         about: what the trained weights say about themselves (`train`, `pretrained`, `steps`, …).
-        scored: the scored split, by `describe_split`.
+        dataset: the scored split.
 
     Returns:
         The scores in percent (see `SegmentationScores.as_dict`), the `confusion` matrix and the `protocol`.
     """
+    classes = dataset.classes
     return {
         "name": config.name,
         **matrix.scores(classes.names, reference_compatible=config.reference_compatible).as_dict(),
@@ -71,12 +70,42 @@ def results_of(
             "mode": config.mode,
             "seed": config.train.seed,
             "train": about["train"],
-            "scored": scored,
+            "scored": describe_split(dataset, config.val_split),
             "pretrained": about["pretrained"],
             "steps": about["steps"],
-            "shared_scenes": sorted(set(about["train"]["scenes"]) & set(scored["scenes"])),
+            "calibrated_batches": about.get("calibrate", 0),
+            **overlap(about, dataset).as_dict(),
             "olivine": metadata.version("olivine"),
             "code": code_version(),
             "own_code": own_code(config),
         },
     }
+
+
+def headline(results: dict[str, Any]) -> str:
+    """The score in one line, with what it must not be read without.
+
+    Args:
+        results: as `results_of` gives them.
+    """
+    where = f"; {results['folder']}" if "folder" in results else ""
+    if results["miou"] is None:
+        return f"no labels to score{where}"
+    protocol, coverage = results["protocol"], results["coverage"]
+    marks = []
+    if protocol["shared_scenes"] or protocol["shared_frames"]:
+        marks.append(f"a test of memory: trained on {_shared(protocol)}")
+    if protocol["pretraining_scenes_scored"]:
+        marks.append(
+            f"pretraining saw {len(protocol['pretraining_scenes_scored'])} of the scored scenes without labels"
+        )
+    if coverage["labelled_frames"] < coverage["frames"]:
+        marks.append(f"{coverage['labelled_frames']} of {coverage['frames']} frames have labels")
+    rule = ", reference-compatible" if results["reference_compatible"] else ""
+    over = f"mean over {len(results['miou_classes'])} classes{rule}"
+    return f"mIoU {results['miou']:.2f} % ({'; '.join([over, *marks])}){where}"
+
+
+def _shared(protocol: dict[str, Any]) -> str:
+    scenes, frames = len(protocol["shared_scenes"]), len(protocol["shared_frames"])
+    return f"{scenes} of the scored scenes" if scenes else f"{frames} of the scored frames"

@@ -1,16 +1,18 @@
 """From a recipe to a score: train a network for segmentation, or score one that was trained.
 
 Beside what every run leaves (see `olivine.engine.run`), a run leaves `results.json`, `confusion.png` and, where asked
-for, `predictions/` in the dataset's own format.
+for, `predictions/` in the dataset's own format. Every later evaluation has a folder of its own, `evaluations/<n>/`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +20,25 @@ import torch
 
 from olivine.backbones import MinkUNet
 from olivine.components import own_code
-from olivine.config import load_recipe
+from olivine.config import dump, load_recipe
 from olivine.data.frame import Dataset
 from olivine.data.loader import Loader
 from olivine.data.prepare import Prepare
+from olivine.data.splits import SplitConfig
 from olivine.engine.distribution import Distribution
-from olivine.engine.files import write_json
+from olivine.engine.files import write_json, write_text, writing
 from olivine.engine.inputs import digest_inputs
 from olivine.engine.loop import train
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
 from olivine.engine.weights import LoadReport, Weights, load_weights, read_weights, save_weights
 from olivine.errors import MissingExtraError, OlivineWarning, UserError
+from olivine.segmentation.calibration import calibrate
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.evaluate import evaluate
 from olivine.segmentation.iou import ConfusionMatrix
+from olivine.segmentation.lineage import overlap
 from olivine.segmentation.predictions import Submission, write_predictions
-from olivine.segmentation.results import describe_split, describe_weights, results_of
+from olivine.segmentation.results import describe_split, describe_weights, headline, results_of
 from olivine.segmentation.task import SegmentationTask
 from olivine.streams import seed_torch
 from olivine.visualize.confusion import draw_confusion
@@ -76,8 +81,13 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
     processes = Distribution.start(config.train.precision)
     train_data = config.data.open(config.train_split)
     val_data = (config.val_data or config.data).open(config.val_split)
-    trained_on = describe_split(train_data, config.train_split)
-    _check_data(trained_on, val_data, train_data, config)
+    monitored = None if config.monitor_split is None else config.data.open(config.monitor_split)
+    learned = {
+        "task": "segmentation",
+        "train": describe_split(train_data, config.train_split),
+        "monitor": None if monitored is None else describe_split(monitored, config.monitor_split or SplitConfig()),
+    }
+    _check_data(learned, train_data, val_data, monitored, config)
     backbone = _build(config, train_data.classes.count)
     pretrained, loaded = (None, None) if config.weights is None else _load_pretrained(backbone, config.weights, config)
     task = SegmentationTask(
@@ -86,7 +96,8 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
         cross_entropy_weight=config.losses.cross_entropy,
         lovasz_weight=config.losses.lovasz,
     )
-    monitor = _monitor(task, config, processes)
+    _check_pretrained(pretrained, val_data, config)
+    monitor = None if monitored is None else _monitor(task, monitored, config, processes)
     inputs = digest_inputs(train_data, None if pretrained is None else pretrained["sha256"])
     run = RunFolder.open(
         config.out,
@@ -102,7 +113,7 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
     processes.wait()
     steps = _train(task, train_data, config, run, processes, monitor=monitor, resume=resume)
     about = {
-        "task": "segmentation",
+        **learned,
         "backbone": config.backbone.model_dump(mode="json"),
         "in_channels": config.voxels.channels,
         "out_channels": train_data.classes.count,
@@ -110,14 +121,14 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
         "voxels": config.voxels.model_dump(mode="json"),
         "intensity_max": train_data[0].intensity_max,
         "mode": config.mode,
-        "train": trained_on,
         "pretrained": pretrained,
+        "calibrate": config.calibrate,
         "own_code": own_code(config),
         "steps": steps,
     }
     if processes.main:
         save_weights(run.path, backbone, about)
-    return _score(task, val_data, config, run, processes, about=about, file="results.json", picture="confusion.png")
+    return _score(task, val_data, config, run, processes, about=about, file=run.path / "results.json")
 
 
 def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -129,10 +140,13 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             only those in `SCORING`, since the others made the weights.
 
     Returns:
-        What `segment` returns; also written to `evaluation.json` in the run's folder, with `evaluation.png`.
+        What `segment` returns, with the `folder` it is written to: `evaluations/<n>` in the run's folder, a new one
+        for every evaluation, with `evaluation.json` (written last), `confusion.png`, `config.yaml` and, where asked
+        for, `predictions`.
 
     Raises:
-        UserError: this is no finished segmentation run, a setting is none of scoring, or the data do not fit.
+        UserError: this is no finished segmentation run, a setting is none of scoring, the data do not fit, or the
+            weights were trained on scenes that are scored and `allow_shared_scenes` is not set.
     """
     for override in overrides:
         key = override.partition("=")[0]
@@ -146,19 +160,36 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     dataset = (config.val_data or config.data).open(config.val_split)
     if dataset.classes.name != weights.about["classes"]:
         raise UserError(f"{folder}: trained on the classes {weights.about['classes']}, not {dataset.classes.name}")
-    shared = {dataset.scene(index) for index in range(len(dataset))} & set(weights.about["train"]["scenes"])
-    if shared and not config.allow_shared_scenes:
-        raise UserError(
-            f"val_split shares {len(shared)} scenes with what the run trained on ({', '.join(sorted(shared)[:3])}); "
-            "choose others, or set allow_shared_scenes=true for a test of memory"
-        )
+    found = overlap(weights.about, dataset)
+    found.refuse(f"{folder}: its training and the scored split share", allowed=config.allow_shared_scenes)
     backbone = _build(config, dataset.classes.count)
     load_weights(backbone, weights)
     task = SegmentationTask(backbone.to(processes.device), mode=config.mode)
     run = RunFolder(Path(folder))
-    return _score(
-        task, dataset, config, run, processes, about=weights.about, file="evaluation.json", picture="evaluation.png"
-    )
+    place = _new_evaluation(run, config, processes)
+    return _score(task, dataset, config, run, processes, about=weights.about, file=place / "evaluation.json")
+
+
+def _new_evaluation(run: RunFolder, config: SegmentConfig, processes: Distribution) -> Path:
+    """Make the folder of this evaluation, the next number; never one that another evaluation has begun."""
+    parent, number = run.path / "evaluations", 0
+    if processes.main:
+        taken = [int(entry.name) for entry in parent.glob("*") if entry.name.isdecimal()]
+        for number in count(max(taken, default=0) + 1):
+            with writing(parent / str(number)), contextlib.suppress(FileExistsError):
+                (parent / str(number)).mkdir(parents=True)
+                break
+        write_text(parent / str(number) / "config.yaml", dump(config))
+        if (run.path / "predictions").exists() and config.write_predictions:
+            warnings.warn(
+                f"{run.path / 'predictions'} keeps the predictions of results.json; those of this evaluation go to "
+                f"{parent / str(number) / 'predictions'}",
+                OlivineWarning,
+                stacklevel=3,
+            )
+    # The others give 0, so the sum is the first one's number.
+    total = processes.accelerator.reduce(torch.tensor(number, device=processes.device), reduction="sum")
+    return parent / str(int(total))
 
 
 def _build(config: SegmentConfig, classes: int) -> MinkUNet:
@@ -201,15 +232,26 @@ def _check_made_for(weights: Weights, config: SegmentConfig) -> None:
         )
 
 
-def _check_data(trained_on: dict[str, Any], val: Dataset, train_data: Dataset, config: SegmentConfig) -> None:
+def _check_data(
+    learned: dict[str, Any], train_data: Dataset, val: Dataset, monitored: Dataset | None, config: SegmentConfig
+) -> None:
     """Refuse to score other classes than were learned, or scenes that were learned."""
     if val.classes.name != train_data.classes.name:
         raise UserError(f"val_data has the classes {val.classes.name}, but data has {train_data.classes.name}")
-    shared = {val.scene(index) for index in range(len(val))} & set(trained_on["scenes"])
-    if shared and not config.allow_shared_scenes:
-        raise UserError(
-            f"train_split and val_split share {len(shared)} scenes ({', '.join(sorted(shared)[:3])}); choose disjoint "
-            "ones, or set allow_shared_scenes=true for a test of memory"
+    tokens = {train_data.token(index) for index in range(len(train_data))}
+    for name, scored in (("val_split", val), ("monitor_split", monitored)):
+        if scored is not None:
+            found = overlap(learned, scored, tokens)
+            found.refuse(f"train_split and {name} share", allowed=config.allow_shared_scenes)
+
+
+def _check_pretrained(pretrained: dict[str, Any] | None, val: Dataset, config: SegmentConfig) -> None:
+    """Refuse to score scenes whose labels the weights that this run starts from were trained on."""
+    if pretrained is not None:
+        found = overlap(pretrained["about"], val)
+        found.refuse(
+            f"weights={config.weights}: what they were trained on with labels and val_split share",
+            allowed=config.allow_shared_scenes,
         )
 
 
@@ -234,6 +276,10 @@ def _train(
         rank=processes.rank,
         world=processes.world,
     )
+    if config.calibrate and not (resume and run.checkpoint_path("last").exists()):
+        calibrate(task, loader, config.calibrate, processes)
+        if processes.main:
+            run.log(f"batch norms calibrated on {config.calibrate} training batches")
     result = train(
         task,
         loader,
@@ -250,12 +296,9 @@ def _train(
 
 
 def _monitor(
-    task: SegmentationTask, config: SegmentConfig, processes: Distribution
-) -> Callable[[], dict[str, float]] | None:
-    """What the loop calls now and then, or None."""
-    if config.monitor_split is None:
-        return None
-    dataset = config.data.open(config.monitor_split)
+    task: SegmentationTask, dataset: Dataset, config: SegmentConfig, processes: Distribution
+) -> Callable[[], dict[str, float]]:
+    """What the loop calls now and then."""
     loader = _scoring_loader(dataset, config, processes)
 
     def scores() -> dict[str, float]:
@@ -288,18 +331,21 @@ def _score(
     processes: Distribution,
     *,
     about: dict[str, Any],
-    file: str,
-    picture: str,
+    file: Path,
 ) -> dict[str, Any]:
-    """Predict the validation split; write the results to `file` and their `picture` to the run's folder."""
+    """Predict the validation split; write the results to `file`, their picture and the predictions beside it.
+
+    The predictions take their name when all are there, and those of an earlier scoring go first.
+    """
     split = config.val_split.split
-    if config.write_predictions and processes.main:
-        # The folder holds one scoring: what an earlier one left would be handed in with it.
-        shutil.rmtree(run.path / "predictions", ignore_errors=True)
+    whole = file.parent / "predictions"
+    begun = whole.with_name(".predictions.partial")
+    if processes.main:
+        for stale in (whole, begun):
+            with writing(stale):
+                shutil.rmtree(stale, ignore_errors=not stale.exists())
     processes.wait()
-    submission = Submission(
-        run.path / "predictions", dataset, split if isinstance(split, str) else "custom", config.weights is not None
-    )
+    submission = Submission(begun, dataset, split if isinstance(split, str) else "custom", config.weights is not None)
     matrix = evaluate(
         task,
         _scoring_loader(dataset, config, processes),
@@ -307,21 +353,28 @@ def _score(
         device=processes.device,
         sink=partial(write_predictions, submission) if config.write_predictions else None,
     )
-    scored = describe_split(dataset, config.val_split)
-    results = results_of(matrix, dataset.classes, config, about=about, scored=scored)
+    results = results_of(matrix, config, about=about, dataset=dataset)
+    if file.parent != run.path:
+        results["folder"] = str(file.parent)
+    processes.wait()
     if processes.main:
-        _show(matrix, dataset, config, run, picture=picture)
+        if begun.exists():
+            with writing(whole):
+                begun.replace(whole)
+        _show(matrix, dataset, config, run, headline(results), picture=file.with_name("confusion.png"))
         # Last, since a comparison takes a run with results for a finished one.
-        write_json(run.path / file, results)
+        write_json(file, results)
     return results
 
 
-def _show(matrix: ConfusionMatrix, dataset: Dataset, config: SegmentConfig, run: RunFolder, *, picture: str) -> None:
+def _show(
+    matrix: ConfusionMatrix, dataset: Dataset, config: SegmentConfig, run: RunFolder, line: str, *, picture: Path
+) -> None:
     """The table in the log and the picture in the folder."""
     names = dataset.classes.names
     scores = matrix.scores(names, reference_compatible=config.reference_compatible)
-    run.log(f"{config.mode}, scored on {len(dataset)} frames\n{scores.table()}")
+    run.log(f"{config.mode}, scored on {len(dataset)} frames: {line}\n{scores.table()}")
     try:
-        draw_confusion(matrix.counts.numpy(), names, run.path / picture)
+        draw_confusion(matrix.counts.numpy(), names, picture)
     except MissingExtraError as error:
-        run.log(f"no {picture}: {error}")
+        run.log(f"no {picture.name}: {error}")
