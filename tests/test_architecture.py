@@ -13,6 +13,8 @@ ROAD = (
     "errors",
     "folders",
     "streams",
+    "reading",
+    "documents",
     "config",
     "components",
     "geometry",

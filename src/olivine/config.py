@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from olivine.documents import parse_yaml, read_yaml
 from olivine.errors import UserError
 
 _MARKS = (yaml.AnchorToken, yaml.AliasToken, yaml.TagToken, yaml.DocumentStartToken, yaml.DocumentEndToken)
@@ -103,10 +104,7 @@ def _read(recipe: str | Path) -> dict[str, Any]:
         path = Path(recipe)
         if not path.is_file():
             raise UserError(f"{path}: no such recipe file")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: cannot read this recipe ({error})") from error
+        tree = read_yaml(path, "this recipe")
     else:
         file = resources.files("olivine") / "recipes" / f"{recipe}.yaml"
         if not file.is_file():
@@ -114,11 +112,7 @@ def _read(recipe: str | Path) -> dict[str, Any]:
                 f"no recipe named {str(recipe)!r}; shipped are {', '.join(shipped_recipes())}; "
                 f"a recipe of your own is given by its path, ending in .yaml{nearest(str(recipe), shipped_recipes())}"
             )
-        text = file.read_text(encoding="utf-8")
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
-        raise UserError(f"{recipe}: not valid YAML ({' '.join(str(error).split())})") from error
+        tree = parse_yaml(file.read_text(encoding="utf-8"), str(recipe))
     if not isinstance(tree, dict):
         raise UserError(f"{recipe}: a recipe is a mapping of keys, this is {type(tree).__name__}")
     return tree

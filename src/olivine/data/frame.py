@@ -56,7 +56,8 @@ class Camera:
             [H, W, 3] uint8 RGB.
 
         Raises:
-            UserError: the file is missing, unreadable, deeper than 8 bits, or not of the stated size.
+            UserError: the file is missing, unreadable, not of the stated size, or no plain 8-bit picture; see
+                `olivine.data.images`.
         """
         return read_image(self.image_path, self.size)
 

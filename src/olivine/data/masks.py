@@ -18,14 +18,16 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from olivine.data.images import UNREADABLE
+from olivine.data.images import read_index_png
 from olivine.errors import UserError
+from olivine.reading import TEXT_BYTES, read_file
 
 UNKNOWN = 255
 
-_PNG_DEPTH = 24  # byte of a PNG file that holds the bits a sample, behind signature, chunk head, width and height
+_NO_MANIFEST = (
+    'masks need a manifest that names their classes; write {"classes": [...], "unknown": 255, "labeller": "..."}'
+)
 
 
 class _ManifestFile(msgspec.Struct):
@@ -61,13 +63,10 @@ def read_manifest(folder: Path) -> MaskManifest:
     """
     path = folder / "manifest.json"
     try:
-        content = msgspec.json.decode(path.read_bytes(), type=_ManifestFile)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: masks need a manifest that names their classes; write "
-            '{"classes": [...], "unknown": 255, "labeller": "..."}'
-        ) from error
-    except (OSError, msgspec.DecodeError) as error:
+        content = msgspec.json.decode(
+            read_file(path, "this mask manifest", limit=TEXT_BYTES, missing=_NO_MANIFEST), type=_ManifestFile
+        )
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise UserError(f"{path}: cannot read this mask manifest ({error})") from error
     if content.kind == "segments":
         raise UserError(
@@ -85,48 +84,17 @@ def read_mask(path: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Read one mask.
 
     Args:
-        path: 8-bit single-channel (or palette) PNG.
+        path: 8-bit single-channel PNG, or a palette PNG, whose indices are taken whatever its colours.
         size: (width, height) of the image it belongs to.
 
     Returns:
         [H, W] uint8 class index, 255 unknown.
 
     Raises:
-        UserError: missing, unreadable, no PNG by its content, not 8-bit, more than one channel, or not of the image's
-            size.
+        UserError: missing, damaged, no PNG by its content, grey samples of other than 8 bits, more than one channel,
+            or not of the image's size.
     """
-    try:
-        with Image.open(path) as file:
-            check_lossless(file, path, "a mask")
-            if file.mode.startswith("I"):
-                raise UserError(f"{path}: a mask of classes is an 8-bit PNG, this one has 16 bits, as superpixels have")
-            if file.mode not in ("L", "P"):
-                raise UserError(f"{path}: a mask is an 8-bit single-channel PNG, this one has mode {file.mode}")
-            mask = np.asarray(file)
-    except UNREADABLE as error:
-        raise UserError(f"{path}: cannot read this mask ({error})") from error
-    if mask.shape != (size[1], size[0]):
-        raise UserError(f"{path}: mask is {mask.shape[1]}×{mask.shape[0]} but its image is {size[0]}×{size[1]}")
-    return mask
-
-
-def check_lossless(file: Image.Image, path: Path, what: str) -> None:
-    """Refuse a file of numbers whose format changes them: anything but PNG, and grey of 1, 2 or 4 bits.
-
-    Pillow spreads the values of narrow grey samples over 0…255; those of a palette stay as they are.
-
-    Args:
-        file: the opened file.
-        path: its path.
-        what: what it holds, for the message.
-
-    Raises:
-        UserError: see above.
-    """
-    if file.format != "PNG":
-        raise UserError(f"{path}: {what} is a PNG, which keeps every number; this file is {file.format}")
-    if file.mode == "L" and path.read_bytes()[_PNG_DEPTH] != 8:
-        raise UserError(f"{path}: {what} has 8 bits a pixel, or a palette; this one is grey with fewer")
+    return np.asarray(read_index_png(path, size, "classes"), np.uint8)
 
 
 def sealed(settings: dict[str, Any]) -> dict[str, Any]:

@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from olivine.config import Config
 from olivine.data.frame import Boxes, Camera, Frame
 from olivine.data.labels import load_class_set
+from olivine.data.mask_names import check_mask_names, flat_name, mask_name
 from olivine.data.masks import UNKNOWN, MaskManifest, read_manifest
 from olivine.data.nuscenes_index import CAMERAS, CHANNELS, BoxIndex, NuScenesIndex, load_boxes, load_index
 from olivine.data.splits import SplitConfig, every_nth, nuscenes_scenes
 from olivine.errors import UserError
 from olivine.folders import existing
 from olivine.geometry import invert, rigid_transform, rotation_from_quaternion, transform_points
+from olivine.reading import read_file
 
 __all__ = ["CAMERAS", "NuScenes", "NuScenesConfig"]
 
@@ -125,6 +127,9 @@ class NuScenes:
         self.superpixels = superpixels
         self.scenes: tuple[str, ...] = tuple(index.scenes[np.unique(index.scene[rows])].tolist())
         self._root, self._index, self._rows, self._boxes, self._masks = root, index, rows, boxes, masks
+        self._shared: frozenset[str] = frozenset()
+        if masks is not None or superpixels is not None:
+            self._shared = check_mask_names(CHANNELS[1:], index.files[:, 1:])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -173,6 +178,11 @@ class NuScenes:
         file = bytes(self._index.labels[self._rows[index]]).decode()
         return self._root / file if file else None
 
+    def mask_names(self, index: int) -> tuple[str, ...]:
+        """Where `olivine label` puts the masks of a keyframe's images below its folder, without reading anything."""
+        files = self._index.files[self._rows[index], 1:].tolist()
+        return tuple(mask_name(name, file.decode()) for name, file in zip(CAMERAS, files, strict=True) if file)
+
     def cameras(self, index: int) -> tuple[Camera, ...]:
         """The keyframe's cameras in the order of `CAMERAS`, without reading anything from disk.
 
@@ -200,7 +210,6 @@ class NuScenes:
         index = self._index
         image = self._root / bytes(index.files[row, column]).decode()
         width, height = index.size[row, column].tolist()
-        below = f"{CHANNELS[column]}/{image.stem}.png"
         return Camera(
             name=CHANNELS[column],
             image_path=image,
@@ -208,10 +217,21 @@ class NuScenes:
             intrinsics=index.intrinsics[index.calibration[row, column]],
             camera_from_lidar=invert(self._global_from_sensor(row, column)) @ global_from_lidar,
             timestamp_us=int(index.timestamp_us[row, column]),
-            mask_path=None if self._masks is None else self._masks / below,
+            mask_path=self._mask_path(self._masks, row, column),
             mask_classes=UNKNOWN if self.manifest is None else len(self.manifest.classes),
-            segments_path=None if self.superpixels is None else self.superpixels / below,
+            segments_path=self._mask_path(self.superpixels, row, column),
         )
+
+    def _mask_path(self, folder: Path | None, row: int, column: int) -> Path | None:
+        """Where the mask of an image lies in a folder of masks, if there is one."""
+        if folder is None:
+            return None
+        channel, image = CHANNELS[column], bytes(self._index.files[row, column]).decode()
+        path, flat = folder / mask_name(channel, image), flat_name(channel, image)
+        # Folders of masks made before names had folders in them; a name that two images share says nothing.
+        if path != folder / flat and flat not in self._shared and not path.exists() and (folder / flat).exists():
+            return folder / flat
+        return path
 
     def _global_from_sensor(self, row: int, column: int) -> NDArray[np.float64]:
         """[4, 4] pose of a sensor at its own reading's time."""
@@ -265,12 +285,9 @@ def _read_labels(path: Path, points: int) -> NDArray[np.uint8]:
 
 
 def _read_bytes(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: missing {what} that the tables name; unpack all parts of the dataset") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot read this {what} ({error.strerror})") from error
+    return read_file(
+        path, f"this {what}", missing=f"missing {what} that the tables name; unpack all parts of the dataset"
+    )
 
 
 def _boxes_in_lidar(boxes: NDArray[np.float64], lidar_from_global: NDArray[np.float64]) -> NDArray[np.float64]:

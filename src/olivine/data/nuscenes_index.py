@@ -34,6 +34,7 @@ from olivine.data.nuscenes_tables import (
     read_table,
 )
 from olivine.errors import UserError
+from olivine.reading import below
 
 LIDAR = "LIDAR_TOP"
 CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
@@ -171,6 +172,14 @@ def _bytes(texts: Sequence[str]) -> NDArray[np.bytes_]:
     return np.array([text.encode() for text in texts], np.bytes_) if texts else np.zeros(0, "S1")
 
 
+def _files(tables: Path, table: str, names: Sequence[str]) -> NDArray[np.bytes_]:
+    """Names of files as bytes, each below the dataset's root; an empty one is no file."""
+    for name in names:
+        if name:
+            below(tables.parent, name, str(tables / f"{table}.json"))
+    return _bytes(names)
+
+
 def _build(tables: Path) -> Arrays:
     """Resolve every table into the arrays of `NuScenesIndex`."""
     scenes = _all(tables, "scene", Scene)
@@ -189,7 +198,7 @@ def _build(tables: Path) -> Arrays:
         "scene": scene,
         "sample": _bytes([s.token for s in samples]),
         "lidar": _scatter(shape, where, _bytes([r.token for r in readings]))[:, 0],
-        "files": _scatter(shape, where, _bytes([r.filename for r in readings])),
+        "files": _scatter(shape, where, _files(tables, "sample_data", [r.filename for r in readings])),
         "labels": _label_files(tables, readings, where, len(samples)),
         "timestamp_us": _scatter(shape, where, np.array([r.timestamp for r in readings], np.int64)),
         "size": _scatter(
@@ -311,7 +320,7 @@ def _label_files(
     for reading, keyframe, column in zip(readings, *where, strict=True):
         if column == 0:
             files[keyframe] = file_of.get(reading.token, "")
-    return _bytes(files)
+    return _files(tables, "lidarseg", files)
 
 
 def _build_boxes(tables: Path, sample: NDArray[np.bytes_]) -> Arrays:

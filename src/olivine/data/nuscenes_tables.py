@@ -17,11 +17,13 @@ from typing import TypeVar
 import msgspec
 
 from olivine.errors import UserError
+from olivine.reading import opened
 
 # Small enough for the text and its rows to stay in the processor's cache: twice as fast as 4 MB.
 CHUNK_BYTES = 256 << 10
 
 _ROW_LIMIT_BYTES = 64 << 20
+_MISSING = "missing table; the version folder must hold the nuScenes v1.0 tables"
 _LIKELY_CUT = re.compile(rb".*\}\s*(,)\s*\{", re.DOTALL)
 _STRING_OR_PUNCTUATION = re.compile(rb'"(?:[^"\\]|\\.?)*(?:"|\Z)|[{}\[\],]', re.DOTALL)
 
@@ -131,7 +133,7 @@ def read_table(path: Path, kind: type[R], *, chunk_bytes: int = CHUNK_BYTES) -> 
     """
     decoder = msgspec.json.Decoder(list[kind])  # type: ignore[valid-type]
     try:
-        with path.open("rb") as file:
+        with opened(path, "this table", missing=_MISSING) as file:
             # The buffer always starts at a row (or at the end of the array), and the array's opening bracket is put
             # back before each decoding.
             buffer = file.read(chunk_bytes).lstrip()
@@ -146,11 +148,9 @@ def read_table(path: Path, kind: type[R], *, chunk_bytes: int = CHUNK_BYTES) -> 
                     raise UserError(f"{path}: damaged: no row ends within {len(buffer)} bytes; copy the file again")
                 buffer += more
             yield decoder.decode(b"[" + buffer)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: missing table; the version folder must hold the nuScenes v1.0 tables") from error
     except msgspec.ValidationError as error:
         raise UserError(f"{path}: not a nuScenes v1.0 table ({error})") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise UserError(f"{path}: damaged or incomplete JSON ({error}); copy the file again") from error
 
 

@@ -20,17 +20,17 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from olivine.config import Config
 from olivine.data.frame import Camera, Frame
-from olivine.data.images import UNREADABLE
+from olivine.data.images import image_size
 from olivine.data.labels import load_class_set
 from olivine.data.masks import UNKNOWN, MaskManifest, read_manifest
 from olivine.data.splits import SplitConfig, every_nth
 from olivine.errors import UserError
 from olivine.folders import existing
 from olivine.geometry import invert, rigid_transform
+from olivine.reading import TEXT_BYTES, read_file
 
 SPLITS: dict[str, tuple[str, ...]] = {
     "train": ("00", "01", "02", "03", "04", "05", "06", "07", "09", "10"),
@@ -171,6 +171,12 @@ class SemanticKitti:
         """Sequence that the scan belongs to."""
         return self._scans[index][0].folder.name
 
+    def mask_names(self, index: int) -> tuple[str, ...]:
+        """Where the masks of a frame's images lie below a folder of masks, without reading anything."""
+        sequence, stem = self._scans[index]
+        cameras = sequence.calibration.intrinsics if sequence.calibration else ()
+        return tuple(f"{sequence.folder.name}/{name}/{stem}.png" for name in cameras)
+
     def cameras(self, index: int) -> tuple[Camera, ...]:
         """The cameras of the frame at `index`, of which only the images' headers are read.
 
@@ -187,7 +193,7 @@ class SemanticKitti:
                 Camera(
                     name=name,
                     image_path=path,
-                    size=_image_size(path),
+                    size=image_size(path),
                     intrinsics=intrinsics,
                     camera_from_lidar=sequence.calibration.camera_from_lidar[name],
                     timestamp_us=timestamp_us,
@@ -205,7 +211,7 @@ def read_scan(path: Path) -> NDArray[np.float32]:
     Raises:
         UserError: missing, empty, or not a whole number of points.
     """
-    content = _read_bytes(path)
+    content = read_file(path)
     if not content or len(content) % 16:
         raise UserError(f"{path}: truncated scan, {len(content)} bytes is not a whole number of 16-byte points")
     return np.frombuffer(content, "<f4").reshape(-1, 4).astype(np.float32)
@@ -217,7 +223,7 @@ def read_labels(path: Path, points: int) -> NDArray[np.uint32]:
     Raises:
         UserError: missing, or not of the scan's length.
     """
-    content = _read_bytes(path)
+    content = read_file(path)
     if len(content) != 4 * points:
         raise UserError(f"{path}: {len(content)} bytes of labels for a scan of {points} points; expected {4 * points}")
     raw: NDArray[np.uint32] = np.frombuffer(content, np.dtype("<u4")) & np.uint32(0xFFFF)
@@ -362,22 +368,5 @@ def _timestamp_us(sequence: _Sequence, number: int) -> int:
     return round(float(sequence.times_s[number]) * 1e6)
 
 
-def _image_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the file's header, without decoding it."""
-    try:
-        with Image.open(path) as file:
-            width, height = file.size
-            return width, height
-    except UNREADABLE as error:
-        raise UserError(f"{path}: cannot read this image ({error})") from error
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read this file ({error.strerror})") from error
-
-
 def _read_text(path: Path) -> str:
-    return _read_bytes(path).decode("utf-8", errors="replace")
+    return read_file(path, limit=TEXT_BYTES).decode("utf-8", errors="replace")

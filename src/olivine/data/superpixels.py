@@ -12,11 +12,15 @@ from typing import Literal
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from olivine.data.images import UNREADABLE
-from olivine.data.masks import check_lossless
+from olivine.data.images import read_index_png
 from olivine.errors import UserError
+from olivine.reading import TEXT_BYTES, read_file
+
+_NO_MANIFEST = (
+    "superpixels need the manifest that olivine label writes when all images are done; "
+    "run e.g. `olivine label label_slic data.root=... out=...` to its end"
+)
 
 
 class _ManifestFile(msgspec.Struct):
@@ -34,13 +38,9 @@ def read_superpixel_manifest(folder: Path) -> str:
     """
     path = folder / "manifest.json"
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_ManifestFile).labeller
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: superpixels need the manifest that olivine label writes when all images are done; "
-            "run e.g. `olivine label label_slic data.root=... out=...` to its end"
-        ) from error
-    except (OSError, msgspec.DecodeError) as error:
+        content = read_file(path, "this manifest", limit=TEXT_BYTES, missing=_NO_MANIFEST)
+        return msgspec.json.decode(content, type=_ManifestFile).labeller
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise UserError(f"{path}: not the manifest of a folder of superpixels ({error})") from error
 
 
@@ -55,18 +55,6 @@ def read_segments(path: Path, size: tuple[int, int]) -> NDArray[np.int32]:
         [H, W] int32 number of the segment each pixel lies in, from 0.
 
     Raises:
-        UserError: missing, unreadable, not 16-bit, or not of the image's size.
+        UserError: missing, damaged, no 16-bit PNG by its content, or not of the image's size.
     """
-    try:
-        with Image.open(path) as file:
-            check_lossless(file, path, "a file of superpixels")
-            if file.mode not in ("I;16", "I"):
-                raise UserError(f"{path}: superpixels are a 16-bit single-channel PNG, this one has mode {file.mode}")
-            segments = np.asarray(file).astype(np.int32)
-    except UNREADABLE as error:
-        raise UserError(f"{path}: cannot read these superpixels ({error})") from error
-    if segments.shape != (size[1], size[0]):
-        raise UserError(
-            f"{path}: superpixels are {segments.shape[1]}×{segments.shape[0]} but their image is {size[0]}×{size[1]}"
-        )
-    return segments
+    return read_index_png(path, size, "segments").astype(np.int32)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-import yaml
-
 from olivine.config import C, Config, validate
 from olivine.data.labels import load_class_set
 from olivine.data.masks import UNKNOWN
+from olivine.documents import parse_yaml, read_yaml
 from olivine.errors import UserError
 
 
@@ -34,10 +33,7 @@ def read_data_file(model: type[C], folder: str, name: str) -> C:
         UserError: no such file, not YAML, or not what `model` asks for.
     """
     if name.endswith((".yaml", ".yml")):
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{name}: cannot read this file ({error})") from error
+        tree = read_yaml(Path(name), "this file")
     else:
         shipped = resources.files("olivine.labels") / folder
         file = shipped / f"{name}.yaml"
@@ -47,11 +43,7 @@ def read_data_file(model: type[C], folder: str, name: str) -> C:
                 f"labels/{folder}: none is named {name!r}; shipped are {', '.join(known)}; "
                 "one of your own is given by its path, ending in .yaml"
             )
-        text = file.read_text(encoding="utf-8")
-    try:
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{name}: not valid YAML ({' '.join(str(error).split())})") from error
+        tree = parse_yaml(file.read_text(encoding="utf-8"), name)
     return validate(model, tree, name)
 
 

@@ -23,6 +23,7 @@ from olivine.data.masks import UNKNOWN, count_classes, sealed
 from olivine.engine.files import write_json, writing
 from olivine.errors import UserError
 from olivine.labels.base import Kind, Labeller
+from olivine.reading import TEXT_BYTES, read_file
 
 MANIFEST = "manifest.json"
 PARTS = ".parts"
@@ -217,12 +218,10 @@ def _in_one_line(labeller: Labeller, provenance: dict[str, object]) -> str:
 def _read(file: Path) -> dict[str, Any] | None:
     """A record, or None where there is none."""
     try:
-        record = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
+        record = json.loads(read_file(file, "this record of the masks", limit=TEXT_BYTES)) if file.exists() else None
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: cannot read this record of the masks ({error}); delete it to start anew") from error
-    if not isinstance(record, dict):
+    if record is not None and not isinstance(record, dict):
         raise UserError(f"{file}: this is no record of masks; choose an empty folder with out=...")
     return record
 

@@ -8,6 +8,7 @@ those that are there and whole are kept.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tempfile
@@ -21,20 +22,23 @@ from typing import Protocol, TypeVar, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.data.frame import Camera, Dataset
+from olivine.data.images import decode_image, png_text, read_index_png
+from olivine.data.mask_names import folded
 from olivine.data.masks import UNKNOWN
 from olivine.engine.files import write_bytes, writing
 from olivine.errors import UserError
 from olivine.labels.base import Labeller
 from olivine.labels.config import LabelConfig
 from olivine.labels.manifest import MANIFEST, Shard, Tally
+from olivine.reading import IMAGE_BYTES, read_file
 
 # Fixed, so that the same mask gives the same bytes. 9 takes three to seven times as long for an eighth less.
 _COMPRESSION = 6
-_PNG_MODES = {"classes": ("L",), "segments": ("I;16", "I")}  # Pillow's names; 16-bit files opened as "I" before 11
-_PNG_END = b"IEND\xaeB`\x82"
+_MADE_OF = "image_sha256"  # what a mask's PNG says of the image that it was made of
 _DTYPES = {"classes": np.dtype(np.uint8), "segments": np.dtype(np.uint16)}
 
 Mask = NDArray[np.uint8] | NDArray[np.uint16]
@@ -91,6 +95,8 @@ class ShardImages:
                 manifest.write_text(json.dumps({"classes": ["any"], "unknown": UNKNOWN, "labeller": "none yet"}))
             self._dataset: Dataset = data.model_copy(update={"masks": self._masks}).open(split)
         self._frames = shard.frames(len(self._dataset))
+        self._repeated = _repeated(self._dataset)
+        self._image_of: dict[str, Path] = {}
         if len(self._frames):
             self.of_frame(0)  # which refuses a dataset that does not say where masks belong
 
@@ -107,7 +113,12 @@ class ShardImages:
         except UserError as error:
             name = self._dataset.token(index)
             return [_Item(place, name, tally=Tally(failed=[name]), problem=str(error))]
-        return [_Item(place, self._name(camera), camera) for camera in cameras]
+        items = [_Item(place, self._name(camera), camera) for camera in cameras]
+        for item, camera in zip(items, cameras, strict=True) if not isinstance(source, _NamesMasks) else ():
+            other = self._image_of.setdefault(folded(item.name), camera.image_path)
+            if other != camera.image_path:
+                raise UserError(f"data: {other} and {camera.image_path} would share the mask {item.name}; rename one")
+        return [item for item in items if (index, item.name) not in self._repeated]
 
     def _name(self, camera: Camera) -> str:
         """Path of a camera's mask below the folder of masks."""
@@ -119,6 +130,20 @@ class ShardImages:
                 f"with data.masks set, each camera's mask_path must lie below that folder (found {found})"
             )
         return path.relative_to(self._masks).as_posix()
+
+
+def _repeated(dataset: Dataset) -> set[tuple[int, str]]:
+    """Images that an earlier frame has, too, as (frame, mask's name): a mask is made and counted once."""
+    seen: set[str] = set()
+    found: set[tuple[int, str]] = set()
+    if not isinstance(dataset, _NamesMasks):
+        return found
+    for index in range(len(dataset)):
+        for name in dataset.mask_names(index):
+            if name in seen:
+                found.add((index, name))
+            seen.add(name)
+    return found
 
 
 def make_masks(config: LabelConfig, labeller: Labeller, images: ShardImages, places: range) -> Iterator[Progress]:
@@ -155,6 +180,7 @@ class _Item:
     camera: Camera | None = None
     image: NDArray[np.uint8] | None = None
     mask: Mask | None = None
+    digest: str = ""
     tally: Tally = field(default_factory=Tally)
     problem: str | None = None
     kept: bool = False
@@ -165,6 +191,13 @@ class _ListsCameras(Protocol):
     """A dataset that names a frame's cameras without reading its scan."""
 
     def cameras(self, index: int) -> tuple[Camera, ...]: ...
+
+
+@runtime_checkable
+class _NamesMasks(Protocol):
+    """A dataset that names the masks of a frame's images without reading anything."""
+
+    def mask_names(self, index: int) -> tuple[str, ...]: ...
 
 
 class _Pipeline:
@@ -198,19 +231,19 @@ class _Pipeline:
             yield waiting.popleft().result()
 
     def _load(self, item: _Item) -> _Item:
-        """Decode an image, unless it has its mask already."""
+        """Decode an image, unless it has a mask already that was made of this very image."""
         if item.camera is None:
             return item
-        tally = _tally_of_file(self._out / item.name, item.camera.size, self._labeller)
-        if tally is not None:
-            return replace(item, tally=tally, kept=True)
+        camera = item.camera
         try:
-            return replace(item, image=item.camera.image())
+            content = read_file(camera.image_path, "this image", limit=IMAGE_BYTES)
+            digest = hashlib.sha256(content).hexdigest()
+            tally = _tally_of_file(self._out / item.name, camera.size, digest, self._labeller)
+            if tally is not None:
+                return replace(item, tally=tally, kept=True)
+            return replace(item, image=decode_image(content, camera.image_path, camera.size), digest=digest)
         except UserError as error:
-            problem = str(error)
-        except (ValueError, Image.DecompressionBombError) as error:  # what Pillow makes of some damaged headers
-            problem = f"{item.camera.image_path}: cannot read this image ({error})"
-        return replace(item, tally=Tally(failed=[item.name]), problem=problem)
+            return replace(item, tally=Tally(failed=[item.name]), problem=str(error))
 
     def _labelled(self, items: Iterator[_Item]) -> Iterator[_Item]:
         """Give decoded images to the labeller, a batch at a time; what has no image is handed on."""
@@ -239,33 +272,31 @@ class _Pipeline:
         """Encode and write a mask, if there is one."""
         if item.mask is None:
             return item
+        tally = _tally(item.mask, self._labeller)
         mask = Image.fromarray(item.mask)
-        tally = _tally(mask, self._labeller)
         buffer = io.BytesIO()
-        mask.save(buffer, format="PNG", compress_level=_COMPRESSION)
+        about = PngInfo()
+        about.add_text(_MADE_OF, item.digest)
+        mask.save(buffer, format="PNG", compress_level=_COMPRESSION, pnginfo=about)
         write_bytes(self._out / item.name, buffer.getbuffer())
         return replace(item, mask=None, tally=tally)
 
 
-def _tally_of_file(path: Path, size: tuple[int, int], labeller: Labeller) -> Tally | None:
-    """What a mask on disk holds; None where there is none that is whole and of the image's size."""
+def _tally_of_file(path: Path, size: tuple[int, int], digest: str, labeller: Labeller) -> Tally | None:
+    """What a mask on disk holds; None where there is none that is whole, of the image's size, and made of it."""
     try:
-        content = path.read_bytes()
-        if not content.endswith(_PNG_END):  # Pillow does without it
+        if png_text(read_file(path, "this mask", limit=IMAGE_BYTES), _MADE_OF) != digest:
             return None
-        with Image.open(io.BytesIO(content)) as mask:
-            mask.load()
-            if mask.mode not in _PNG_MODES[labeller.kind] or mask.size != size:
-                return None
-            return _tally(mask, labeller)
-    except (OSError, SyntaxError, ValueError):
+        pixels = read_index_png(path, size, labeller.kind)
+        return _tally(np.asarray(pixels, np.uint8 if labeller.kind == "classes" else np.uint16), labeller)
+    except UserError:
         return None
 
 
-def _tally(mask: Image.Image, labeller: Labeller) -> Tally:
+def _tally(mask: Mask, labeller: Labeller) -> Tally:
     if labeller.kind == "segments":
-        return Tally(1, [mask.width * mask.height], int(np.asarray(mask).max()) + 1)
-    pixels, classes = mask.histogram(), len(labeller.classes)
+        return Tally(1, [mask.size], int(mask.max()) + 1)
+    pixels, classes = np.bincount(mask.ravel(), minlength=UNKNOWN + 1).tolist(), len(labeller.classes)
     if any(pixels[classes:UNKNOWN]):
         raise ValueError(f"{type(labeller).__name__} gave a class beyond its {classes} classes")
     return Tally(1, [*pixels[:classes], pixels[UNKNOWN]])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -95,6 +95,8 @@ def write_nuscenes(submission: Submission, token: str, classes: NDArray[np.uint8
         meta = {f"use_{name}": used for name, used in inputs.items()}
         _write(about, json.dumps({"meta": meta}, indent=2).encode())
     sweep = submission.dataset.lidar_token(token)
+    if PurePosixPath(sweep).name != sweep:
+        raise UserError(f"sample_data.json: the token {sweep!r} is no name that a file can have; mend the tables")
     return _write(submission.folder / "lidarseg" / submission.split / f"{sweep}_lidarseg.bin", classes.tobytes())
 
 

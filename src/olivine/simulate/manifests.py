@@ -44,7 +44,7 @@ def write_manifests(root: Path, config: SimulateConfig, results: list[SceneResul
 
 def _write(folder: Path, settings: dict[str, Any], pixels: list[NDArray[np.int64]]) -> None:
     """The manifest of a folder whose masks hold these pixels of each class and then unknown ones, scene by scene."""
-    images = sum(1 for _ in folder.glob("*/*.png"))
+    images = sum(1 for _ in folder.rglob("*.png"))
     counts = count_classes(images, settings["classes"], np.sum(pixels, axis=0).tolist())
     text = json.dumps({**sealed(settings), "counts": counts, "failed": []}, indent=2, ensure_ascii=False) + "\n"
     (folder / "manifest.json").write_text(text, encoding="utf-8")

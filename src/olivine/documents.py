@@ -1,0 +1,83 @@
+"""YAML and JSON that a user hands over, parsed within limits: a small file must not become a huge or endless tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from olivine.errors import UserError
+from olivine.reading import read_file
+
+MAX_BYTES = 4 << 20
+"""No recipe, class file or mapping is larger."""
+
+MAX_NODES = 200_000
+"""No document has more values, each alias counted as all that it stands for."""
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """The tree of a YAML file; see `parse_yaml`.
+
+    Raises:
+        UserError: missing, no regular file, larger than `MAX_BYTES`, no UTF-8, or as of `parse_yaml`.
+    """
+    try:
+        text = read_file(path, what, limit=MAX_BYTES).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot read {what} ({error})") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, source: str) -> Any:
+    """The tree of a YAML document: plain mappings, lists and values.
+
+    Args:
+        text: the document.
+        source: where it is from, named in the error.
+
+    Raises:
+        UserError: not valid YAML, a key that stands twice in a mapping, nested too deeply, or more than `MAX_NODES`
+            values with its aliases written out.
+    """
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            if node is None:
+                return None
+            _measure(node, source, {})
+            return loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except RecursionError as error:
+        raise UserError(f"{source}: not valid YAML (nested too deeply, or an anchor that holds itself)") from error
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # ValueError: a date that does not exist
+        raise UserError(f"{source}: not valid YAML ({' '.join(str(error).split())})") from error
+
+
+def _measure(node: yaml.Node, source: str, known: dict[int, int]) -> int:
+    """Number of values below a node, aliases written out; refuses what is too large or says a key twice."""
+    if id(node) in known:
+        return known[id(node)]
+    size = 1
+    if isinstance(node, yaml.MappingNode):
+        _refuse_twice(node, source)
+        size += sum(_measure(part, source, known) for pair in node.value for part in pair)
+    elif isinstance(node, yaml.SequenceNode):
+        size += sum(_measure(part, source, known) for part in node.value)
+    if size > MAX_NODES:
+        raise UserError(f"{source}: holds more than {MAX_NODES} values with its aliases written out")
+    known[id(node)] = size
+    return size
+
+
+def _refuse_twice(node: yaml.MappingNode, source: str) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise UserError(f"{source}: line {line} says the key {key.value!r} a second time; keep one of them")
+            seen.add(key.value)
