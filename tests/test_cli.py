@@ -29,7 +29,7 @@ COMMANDS = {
     "evaluate": ["RUN", "[KEY=VALUE]...", "--json"],
     "compare": ["RECIPE", "[KEY=VALUE]..."],
     "export": ["RUN", "OUT", "--to"],
-    "import": ["FILE", "OUT", "--from"],
+    "import": ["FILE", "OUT", "--from", "[KEY=VALUE]..."],
     "recipes": [],
     "keys": ["RECIPE", "[PREFIX]"],
     "doctor": ["--json"],

@@ -68,7 +68,9 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_weights(Path("runs/olivine_nuscenes"), config.build(1, 8, class_head=True), {**made, "task": "pretraining"})
     about = {**made, "task": "segmentation", "classes": "nuscenes"}
     save_weights(Path("runs/finetune_nuscenes"), config.build(1, 16), about)
-    torch.save({"model_points": MinkUNetConfig(width=0.125).build(1, 8).state_dict()}, "minkunet_slidr.pt")
+    published = {"voxel_size": 0.1, "cylindrical_coordinates": True, "dataset": "nuscenes"}
+    network = MinkUNetConfig(width=0.125).build(1, 8)
+    torch.save({"model_points": network.state_dict(), "config": published}, "minkunet_slidr.pt")
     return tmp_path
 
 

@@ -175,11 +175,15 @@ def import_(
     file: Annotated[Path, typer.Argument(help="The file to read.")],
     out: Annotated[Path, typer.Argument(help="Folder to write weights to, for weights=... in recipes.")],
     layout: Annotated[str, typer.Option("--from", help=Layout)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="What the file does not say, e.g. intensity_max=255", metavar="[KEY=VALUE]..."),
+    ] = None,
 ) -> None:
     """Read a backbone's weights from another project's layout."""
     from olivine.interop import import_weights
 
-    _say(import_weights(file, layout, out))
+    _say(import_weights(file, layout, out, overrides or []))
 
 
 @app.command()

@@ -60,6 +60,11 @@ def load_recipe(model: type[C], recipe: str | Path, overrides: Sequence[str] = (
     return validate(model, tree, str(recipe))
 
 
+def from_overrides(model: type[C], overrides: Sequence[str], source: str, *, base: dict[str, Any] | None = None) -> C:
+    """`load_recipe` without a recipe: `overrides` over the plain tree `base`; `source` is named in errors."""
+    return validate(model, _merge(base or {}, overrides, source), source)
+
+
 def validate(model: type[C], tree: Any, source: str) -> C:
     """Validate a plain tree of mappings against `model`; `source` is named in the error."""
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -100,7 +100,7 @@ def save_weights(folder: Path, backbone: nn.Module, about: dict[str, Any]) -> Pa
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in backbone.state_dict().items()}
     _check_finite(tensors, path)
     # One entry, since safetensors writes several in an order that changes from run to run.
-    digested = {**about, "digest": _digest(tensors, about)}
+    digested = {**about, "digest": digest_of(tensors, about)}
     data = save(tensors, metadata={"about": json.dumps(digested)})
     write_bytes(path, data)
     write_json(path.with_suffix(".json"), {**about, "sha256": hashlib.sha256(data).hexdigest()})
@@ -136,7 +136,7 @@ def _check_whole(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) 
     Files of other projects, and those from before digests were written, have none.
     """
     digest = about.pop("digest", None)
-    if digest is not None and digest != _digest(tensors, about):
+    if digest is not None and digest != digest_of(tensors, about):
         raise UserError(f"{path}: damaged: its content is not what its own digest says; copy or make it anew")
     beside = path.with_suffix(".json")
     if not beside.is_file():
@@ -149,13 +149,13 @@ def _check_whole(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) 
         raise UserError(f"{path}: not the file that {beside.name} beside it describes (SHA-256); copy or make it anew")
 
 
-def _digest(tensors: dict[str, Tensor], about: dict[str, Any]) -> str:
-    """SHA-256 over names, types, shapes and bytes of all tensors, and over the description."""
+def digest_of(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
+    """SHA-256 over names, types, shapes and bytes of all tensors, and over their description, in hexadecimal."""
     digest = hashlib.sha256(json.dumps(about).encode())
     for key in sorted(tensors):
         tensor = tensors[key]
         digest.update(f"\0{key}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -187,8 +187,8 @@ def load_weights(
         What matched.
 
     Raises:
-        UserError: the file does not cover what was asked for exactly, or, with `allow_partial`, nothing of it fits.
-            The module is then unchanged.
+        UserError: the file does not cover what was asked for exactly, or, with `allow_partial`, nothing of it fits; or
+            a tensor is of another kind of number, or not finite. The module is then unchanged.
     """
     weights = source if isinstance(source, Weights) else read_weights(source)
     asked = _Selection(tuple(only), tuple(skip))
@@ -209,10 +209,20 @@ def load_weights(
         made_as = weights.about.get("backbone")
         hint = f" (the file holds {json.dumps(made_as)})" if made_as else ""
         raise UserError(f"these weights do not fit the network{hint}: {report}")
+    numbers = {key: _as(ours[key], theirs[key], key, weights.path) for key in matched}
     with torch.no_grad():
-        for key in matched:
-            ours[key].copy_(theirs[key])
+        for key, value in numbers.items():
+            ours[key].copy_(value)
     return report
+
+
+def _as(ours: Tensor, theirs: Tensor, key: str, path: Path) -> Tensor:
+    """A file's tensor in the type of the module's; refuses whole numbers for fractions, and what then overflows."""
+    if theirs.is_floating_point() != ours.is_floating_point() or theirs.is_complex():
+        raise UserError(f"{path}: {key} is of {theirs.dtype}, and the network's of {ours.dtype}")
+    value = theirs.to(ours.dtype)
+    _check_finite({key: value}, path)
+    return value
 
 
 @functools.cache

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from olivine.errors import UserError
 from olivine.interop.minkowski import export_minkowski, import_minkowski
+
+T = TypeVar("T")
 
 __all__ = ["EXPORTERS", "IMPORTERS", "export_weights", "import_weights"]
 
 EXPORTERS: dict[str, Callable[[Path, Path], Path]] = {"minkowski": export_minkowski}
 """Writes the weights of a run (first path) in a layout (second path)."""
 
-IMPORTERS: dict[str, Callable[[Path, Path], Path]] = {"minkowski": import_minkowski}
-"""Reads a file of a layout (first path) into a folder of weights (second path)."""
+IMPORTERS: dict[str, Callable[[Path, Path, Sequence[str]], Path]] = {"minkowski": import_minkowski}
+"""Reads a file of a layout (first path) into a folder of weights (second path), with `key=value` settings."""
 
 
 def export_weights(run: Path, layout: str, out: Path) -> Path:
@@ -26,16 +29,25 @@ def export_weights(run: Path, layout: str, out: Path) -> Path:
     return _choose(EXPORTERS, layout)(run, out)
 
 
-def import_weights(file: Path, layout: str, out: Path) -> Path:
+def import_weights(file: Path, layout: str, out: Path, overrides: Sequence[str] = ()) -> Path:
     """Turn a file of another layout into a folder of weights that recipes can name.
 
+    Args:
+        file: the file.
+        layout: its layout, one of `IMPORTERS`.
+        out: the folder.
+        overrides: `key=value` settings for what the file does not say of itself, e.g. `intensity_max=255`.
+
+    Returns:
+        Path of the weights.
+
     Raises:
-        UserError: no such layout, or the file does not hold what the layout says.
+        UserError: no such layout, the file does not hold what the layout says, or it leaves something open.
     """
-    return _choose(IMPORTERS, layout)(file, out)
+    return _choose(IMPORTERS, layout)(file, out, overrides)
 
 
-def _choose(table: dict[str, Callable[[Path, Path], Path]], layout: str) -> Callable[[Path, Path], Path]:
+def _choose(table: dict[str, T], layout: str) -> T:
     if layout not in table:
         raise UserError(f"no layout named {layout!r}; known are {', '.join(table)}")
     return table[layout]

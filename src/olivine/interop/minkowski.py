@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from olivine.backbones import BackboneConfig, MinkUNetConfig
-from olivine.data.voxelize import CylindricalVoxels
+from olivine.backbones import BackboneConfig, MinkUNet, MinkUNetConfig
+from olivine.data.voxelize import VoxelConfig
 from olivine.engine.files import write_bytes
-from olivine.engine.weights import WEIGHTS_FILE, Weights, load_weights, read_weights, save_weights
+from olivine.engine.weights import WEIGHTS_FILE, Weights, digest_of, load_weights, read_weights, save_weights
 from olivine.errors import UserError
+from olivine.interop.stated import inputs_of
 from olivine.teachers.weights import read_checkpoint
 
 _CONTAINERS = ("model_points", "state_dict", "model")
@@ -29,6 +30,11 @@ _STEM = "conv0p1s1.kernel"
 _STEM_CHANNELS = 32
 _HEAD = "final.kernel"
 _DESCRIPTION = "olivine"
+_DEPTHS: tuple[Literal["minkunet34c", "minkunet18a", "minkunet14a"], ...] = (
+    "minkunet34c",
+    "minkunet18a",
+    "minkunet14a",
+)
 
 
 def export_minkowski(run: Path, out: Path) -> Path:
@@ -47,26 +53,30 @@ def export_minkowski(run: Path, out: Path) -> Path:
         raise UserError(f"{out}: exists; choose another file")
     buffer = io.BytesIO()
     weights = read_weights(run)
-    torch.save({"model_points": weights.tensors, _DESCRIPTION: json.dumps(weights.about)}, buffer)
+    about = {**weights.about, "digest": digest_of(weights.tensors, weights.about)}
+    torch.save({"model_points": weights.tensors, _DESCRIPTION: json.dumps(about)}, buffer)
     write_bytes(out, buffer.getbuffer())
     return out
 
 
-def import_minkowski(file: Path, out: Path) -> Path:
-    """Read a published MinkUNet34C checkpoint into a folder of weights.
+def import_minkowski(file: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
+    """Read a MinkUNet checkpoint into a folder of weights.
 
-    A file of `export_minkowski` says what it is. Of others every tensor must fit a 34C whose width is read off the stem
-    and which sees raw intensities on the published grid; recipes that use it set `voxels.intensity=raw`.
+    A file of `export_minkowski` says what it is. In others every tensor must fit one of the known depths, whose width
+    and inputs are read off the stem; what they say of their voxels and intensities is taken, and what they leave open
+    has to be given (see `olivine.interop.stated`).
 
     Args:
         file: the checkpoint; unpickled with `weights_only=True`.
         out: folder to write `weights.safetensors` and `weights.json` to; must not hold any yet.
+        overrides: `key=value` settings of `ImportSettings`, for what the file does not say.
 
     Returns:
         Path of the weights.
 
     Raises:
-        UserError: the file cannot be read or holds another network, or `out` holds weights already.
+        UserError: the file cannot be read, is damaged or holds another network, leaves something open that is not
+            given, or `out` holds weights already.
     """
     if (out / WEIGHTS_FILE).exists():
         raise UserError(f"{out / WEIGHTS_FILE}: exists; choose another folder")
@@ -74,43 +84,68 @@ def import_minkowski(file: Path, out: Path) -> Path:
     tensors = _state_dict(content, file)
     if _HEAD not in tensors:
         raise UserError(f"{file}: no head {_HEAD}; this is not a MinkUNet checkpoint")
-    about = _described(content, file) or _guessed(tensors, file)
+    about = _described(content, tensors, file)
+    if about is None:
+        about = _foreign(content, tensors, file, overrides)
+    elif overrides:
+        raise UserError(f"{file}: says itself what it is; leave {overrides[0].partition('=')[0]} out")
+    return save_weights(out, _network(about, tensors, file), about)
+
+
+def _network(about: Mapping[str, Any], tensors: dict[str, Tensor], file: Path) -> MinkUNet:
+    """The network that a file describes, with its tensors in it."""
     config: MinkUNetConfig = TypeAdapter(BackboneConfig).validate_python(about["backbone"])
     class_head = any(key.startswith("final_class_level.") for key in tensors)
     network = config.build(about["in_channels"], tensors[_HEAD].shape[-1], class_head=class_head)
     load_weights(network, Weights(file, tensors, {}))
-    return save_weights(out, network, about)
+    return network
 
 
-def _described(content: Mapping[str, Any], file: Path) -> dict[str, Any] | None:
+def _described(content: Mapping[str, Any], tensors: dict[str, Tensor], file: Path) -> dict[str, Any] | None:
     """What `export_minkowski` wrote of the weights, or None in a file of another project."""
     if _DESCRIPTION not in content:
         return None
     try:
         about = dict(json.loads(content[_DESCRIPTION]))
-        if "backbone" not in about or "in_channels" not in about:
+        digest = about.pop("digest", None)
+        if not about.keys() >= {"backbone", "in_channels", "voxels"}:
             return None
         TypeAdapter(BackboneConfig).validate_python(about["backbone"])
+        TypeAdapter(VoxelConfig).validate_python(about["voxels"])
         int(about["in_channels"])
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{file}: cannot read its description {_DESCRIPTION!r} ({type(error).__name__})") from error
+    if digest is not None and digest != digest_of(tensors, about):
+        raise UserError(f"{file}: damaged: its content is not what its own digest says; copy or export it anew")
     return {**about, "source": file.name}
 
 
-def _guessed(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Any]:
-    """What a published checkpoint is, by the settings of the code bases that publish them."""
+def _foreign(
+    content: Mapping[str, Any], tensors: dict[str, Tensor], file: Path, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """What a checkpoint of another project is, by its shapes, its own settings and those given."""
     _, in_channels, stem = tensors[_STEM].shape
-    if in_channels != 1:
-        raise UserError(
-            f"{file}: takes {in_channels} input channels and does not say which; published ones take intensity"
-        )
+    voxels, intensity_max = inputs_of(content, in_channels, file, overrides)
     return {
         "task": "imported",
-        "backbone": MinkUNetConfig(width=stem / _STEM_CHANNELS).model_dump(mode="json"),
-        "in_channels": 1,
-        "voxels": CylindricalVoxels(intensity="raw").model_dump(mode="json"),
+        "backbone": _backbone(tensors, stem / _STEM_CHANNELS).model_dump(mode="json"),
+        "in_channels": in_channels,
+        "voxels": voxels.model_dump(mode="json"),
+        "intensity_max": intensity_max,
         "source": file.name,
     }
+
+
+def _backbone(tensors: Mapping[str, Tensor], width: float) -> MinkUNetConfig:
+    """The depth whose shapes are those of the file; where none is, the published one, which says what does not fit."""
+    body = {key: value.shape for key, value in tensors.items() if not key.startswith("final")}
+    for name in _DEPTHS:
+        config = MinkUNetConfig(name=name, width=width)
+        with torch.device("meta"):
+            state = config.build(tensors[_STEM].shape[1], 1).state_dict()
+        if body == {key: value.shape for key, value in state.items() if not key.startswith("final")}:
+            return config
+    return MinkUNetConfig(name=_DEPTHS[0], width=width)
 
 
 def _state_dict(content: Mapping[str, Any], file: Path) -> dict[str, Tensor]:

@@ -6,8 +6,8 @@ is refused; what it holds besides (classifiers, projection heads) is named in wh
 
 from __future__ import annotations
 
-import argparse
 import pickle
+import re
 import struct
 from collections import Counter
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from olivine.errors import UserError
+from olivine.teachers.plain_pickle import plain_globals
 
 _DAMAGE = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, struct.error, SafetensorError)
 """What torch's and safetensors' readers raise on a file that ends early or is none of theirs."""
@@ -42,12 +43,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        # Published checkpoints keep their command-line arguments beside the tensors; a Namespace is plain data.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        # Published checkpoints keep their settings beside the tensors: arguments and single numbers are plain data.
+        with torch.serialization.safe_globals(plain_globals()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        foreign = re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error))
+        named = f" ({foreign[1]})" if foreign else ""
         raise UserError(
-            f"{path}: not read, because it holds more than tensors and plain data, or is no weights file; "
+            f"{path}: not read, because it holds more than tensors and plain data{named}, or is no weights file; "
             "save its state_dict alone"
         ) from error
     except _DAMAGE as error:
@@ -72,8 +75,8 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) 
         One line: how many tensors matched, and which were unused.
 
     Raises:
-        UserError: a tensor is missing, of another shape, or unknown under one of the module's children (as the deeper
-            layers of a larger network would be); the message names the first few.
+        UserError: a tensor is missing, of another shape, unknown under one of the module's children (as the deeper
+            layers of a larger network would be), or not finite; the message names the first few.
     """
     expected = module.state_dict()
     needed = [name for name in expected if not name.endswith("num_batches_tracked")]
@@ -92,6 +95,9 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path) 
     if found:
         raise UserError(f"{path}: weights of another architecture or layout: {'; '.join(found)}")
     matched = {name: tensors[name] for name in expected if name in tensors}
+    for name, value in matched.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{path}: {name} holds numbers that are not finite; the file is damaged, or of no use")
     module.load_state_dict({**expected, **matched})
     groups = Counter(name.partition(".")[0] for name in extra)
     unused = ", ".join(f"{name} ({count})" for name, count in groups.items())
