@@ -56,7 +56,7 @@ class ModelFiles:
         """
         try:
             kind = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{self.name}: {self.folder / 'config.json'} does not say its model_type") from error
         return str(kind)
 

@@ -164,7 +164,7 @@ def _pixel_statistics(files: ModelFiles) -> tuple[tuple[float, ...], tuple[float
         mean, std = (tuple(float(value) for value in settings[key]) for key in ("image_mean", "image_std"))
     except KeyError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(f"{files.name}: cannot read {path} ({error})") from error
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise UserError(f"{files.name}: {path} needs three means and three positive deviations, has {mean} and {std}")
