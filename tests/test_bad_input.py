@@ -194,7 +194,8 @@ def test_an_unknown_key_of_a_recipe_is_named(sound: Path, tmp_path: Path, capsys
     tree = tiny_segmentation(sound)
     tree["train"]["epoch"] = tree["train"].pop("epochs")
     recipe = write_recipe(tmp_path / "typo.yaml", tree)
-    assert trouble(["segment", recipe], capsys) == f"olivine: {recipe}: unknown key train.epoch"
+    said = f"olivine: {recipe}: unknown key train.epoch; did you mean train.epochs?"
+    assert trouble(["segment", recipe], capsys) == said
 
 
 def test_an_unknown_key_on_the_command_line_is_named(sound: Path, tmp_path: Path, capsys: Any) -> None:

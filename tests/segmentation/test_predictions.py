@@ -73,3 +73,13 @@ def test_a_dataset_without_a_format_and_a_folder_that_cannot_be_written_are_name
     blocker.write_text("")
     with pytest.raises(UserError, match=r"000000\.label: cannot write"):
         write_predictions(submission(blocker, "semantickitti", "semantickitti"), "00/000000", np.zeros(1, np.uint8))
+
+
+@pytest.mark.parametrize("token", ["../x", "/x", "a/b"])
+def test_a_token_that_leads_elsewhere_writes_nothing(
+    tmp_path: Path, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(NamedDataset, "lidar_token", lambda _, token: token)
+    with pytest.raises(UserError, match="no name that a file can have"):
+        write_predictions(submission(tmp_path / "out", "nuscenes", "nuscenes"), token, np.array([1], np.uint8))
+    assert not list(tmp_path.rglob("*lidarseg.bin"))
