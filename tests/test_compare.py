@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from builders.recipes import tiny_data, tiny_pretraining, tiny_segmentation, write_recipe
 from olivine.cli import main
 from olivine.compare import CompareConfig, Comparison, compare, plan
+from olivine.compare.results import gather
 from olivine.config import dump, load_recipe, validate
 from olivine.engine import pretrain as pretraining
 from olivine.engine.pretrain import PretrainConfig
@@ -256,17 +258,35 @@ def test_results_say_what_they_are_worth(finished: Comparison) -> None:
             assert summary["standard_deviation"] == pytest.approx(statistics.stdev(run["miou"] for run in runs))
             assert summary["accuracy"] == [run["accuracy"] for run in runs]
             assert list(summary["iou"]) == list(runs[0]["iou"])
+            assert list(summary["official"]) == ["nuscenes_devkit", "semantickitti_api", "reference_compatible"]
+            if arm == "scratch":
+                assert summary["difference"] is None
+            else:
+                both = zip(content[f"{name}_miou"], results["scratch"][f"{name}_miou"], strict=True)
+                differences = [one - other for one, other in both]
+                assert summary["difference"]["mean"] == pytest.approx(statistics.mean(differences))
+                assert summary["difference"]["seeds"] == 2
 
 
 def test_the_markdown_table_names_data_split_protocol_seeds_and_versions(finished: Comparison) -> None:
-    head, rule, scratch, olivine, gap, *notes = (finished.path / "table.md").read_text().splitlines()
+    head, rule, scratch, olivine, gap, *rest = (finished.path / "table.md").read_text().splitlines()
+    differences, notes = rest[:6], rest[6:]
+    assert differences[0] == "| difference to scratch | finetune | probe |"
+    assert differences[2].startswith("| olivine | ")
+    assert differences[3:] == [
+        "",
+        "- differences are paired over the seeds, with the 95 % t-interval of their mean.",
+        "",
+    ]
     assert (head, rule, gap) == ("| mIoU (%) | finetune | probe |", "| --- | --- | --- |", "")
     assert scratch.startswith("| scratch | ")
     assert olivine.startswith("| olivine | ")
     code = json.loads((finished.path / "protocols.json").read_text())["probe"]["code"]
-    on = "on 2 labelled scans of nuscenes scene-0061, scored on 2 scans of nuscenes scene-0103."
+    on = "on 2 labelled scans of nuscenes scene-0061, scored on 2 scans of nuscenes scene-0103; mIoU over "
+    classes = json.loads((finished.path / "protocols.json").read_text())["probe"]["miou_classes"]
+    on += f"{len(classes)} classes: {', '.join(classes)}."
     assert notes == [
-        "- mean ± standard deviation over 2 seeds.",
+        "- mean ± standard deviation over 2 seeds, spread of downstream seeds only (each arm is pretrained once).",
         f"- finetune: fine-tuning {on}",
         f"- probe: linear probing {on}",
         f"- olivine {version('olivine')}, code {code}.",
@@ -283,6 +303,70 @@ def test_protocols_say_their_share_of_the_labels(data: Path, tmp_path: Path) -> 
     shares = [(content["labelled_scans"], content["fraction"]) for content in comparison.protocols.values()]
     assert shares == [(2, 1.0), (1, 0.5), (2, 0.01)]
     assert (comparison.path / "plot.png").exists()
+
+
+def test_a_random_arm_can_have_calibrated_batch_norms(data: Path, tmp_path: Path) -> None:
+    settings = config(tmp_path, data, arms={"scratch": None, "calibrated": {"calibrate": 2}}, seeds=[0])
+    comparison = compare(settings.model_copy(update={"protocols": {"probe": settings.protocols["probe"]}}))
+    runs = [json.loads((comparison.path / f"{arm}-probe-seed0" / "results.json").read_text()) for arm in settings.arms]
+    assert [run["protocol"]["calibrated_batches"] for run in runs] == [0, 2]
+    assert [run["protocol"]["pretrained"] for run in runs] == [None, None]
+    assert comparison.as_json()["calibrated"]["pretraining"] is None
+    assert "each arm is pretrained once" not in str(comparison)
+    assert "+" in str(comparison) or "-" in str(comparison)
+    assert "(n = 1, no interval)" in str(comparison)
+
+
+def test_a_baseline_that_is_no_arm_is_refused_and_may_change_later(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="baseline is 'olvine', and the arms are scratch, olivine"):
+        config(tmp_path, data, baseline="olvine")
+    with pytest.raises(UserError, match="overrides are of a pretraining recipe"):
+        config(tmp_path, data, arms={"scratch": {"overrides": ["train.epochs=1"]}})
+
+
+def test_the_baseline_may_be_chosen_when_all_is_done(data: Path, finished: Comparison, tmp_path: Path) -> None:
+    stored = load_recipe(CompareConfig, finished.path / "compare.yaml")
+    again = compare(stored.model_copy(update={"baseline": "olivine"}))
+    assert "difference to olivine" in str(again)
+    assert compare(stored).miou == finished.miou
+
+
+def test_what_is_scored_over_other_classes_is_not_compared(data: Path, finished: Comparison, tmp_path: Path) -> None:
+    """The labels of the scored scans changed between two runs: the later one joins the failures, not the table."""
+    folder = shutil.copytree(finished.path, tmp_path / "both")
+    settings = load_recipe(CompareConfig, folder / "compare.yaml").model_copy(update={"out": tmp_path})
+    runs = plan.plan(settings)
+    for name, change in (("olivine-probe-seed0", "classes"), ("olivine-finetune-seed7", "points")):
+        path = folder / name / "results.json"
+        content = json.loads(path.read_text())
+        gone = content["miou_classes"][0]
+        if change == "classes":
+            content["miou_classes"] = content["miou_classes"][1:]
+        content["points"][gone] += 1
+        path.write_text(json.dumps(content))
+    comparison = gather(settings, runs, [])
+    assert [str(failure) for failure in comparison.failures] == [
+        "olivine-finetune-seed7: scored on other frames or labels than scratch-finetune-seed0; remove its folder and "
+        "start again",
+        f"olivine-probe-seed0: scored over other classes than scratch-probe-seed0 ({gone}); remove its folder and "
+        "start again",
+    ]
+    assert comparison.miou["olivine"]["probe"][0] is None
+    assert comparison.miou["olivine"]["finetune"][1] is None
+    assert comparison.miou["scratch"] == finished.miou["scratch"]
+
+
+def test_results_of_the_earlier_rule_are_scored_anew(data: Path, finished: Comparison, tmp_path: Path) -> None:
+    folder = shutil.copytree(finished.path, tmp_path / "both")
+    settings = load_recipe(CompareConfig, folder / "compare.yaml").model_copy(update={"out": tmp_path})
+    for path in folder.glob("*/results.json"):
+        content = json.loads(path.read_text())
+        for key in ("miou_classes", "official", "predicted", "coverage"):
+            del content[key]
+        path.write_text(json.dumps({**content, "miou": 1.0}))
+    again = gather(settings, plan.plan(settings), [])
+    assert again.miou == finished.miou
+    assert again.failures == ()
 
 
 def test_each_seed_can_have_its_own_pretraining(data: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_comparisons_refer_to_recipes_that_exist_and_fit(name: str) -> None:
     config = load_recipe(kind(name), name)
     comparison = config.compare if isinstance(config, DemoConfig) else config
     assert isinstance(comparison, CompareConfig)
-    references = [*((PretrainConfig, arm) for arm in comparison.arms.values() if arm is not None)]
+    references = [(PretrainConfig, reference) for reference in comparison.pretrainings().values()]
     pretraining = [load_recipe(model, reference.recipe, reference.overrides) for model, reference in references]
     for reference in comparison.protocols.values():
         downstream = load_recipe(SegmentConfig, reference.recipe, reference.overrides)

@@ -111,8 +111,7 @@ def _report(settings: CompareConfig, comparison: Comparison, data: NuScenesConfi
     arms = {arm: folder / f"{arm}-{protocol}-seed{settings.seeds[0]}" for arm in settings.arms}
     pretrained = {
         arm: pretraining_folder(folder, arm, settings.seeds[0], pretrain_seeds=settings.pretrain_seeds)
-        for arm, recipe in settings.arms.items()
-        if recipe is not None
+        for arm in settings.pretrainings()
     }
     models = {name: load(run) for name, run in arms.items()}
     models |= {f"{arm}, pretrained": load(run) for arm, run in pretrained.items()}
@@ -131,10 +130,9 @@ def _report(settings: CompareConfig, comparison: Comparison, data: NuScenesConfi
 def _protocols(settings: CompareConfig) -> str:
     """Every recipe that took part, resolved."""
     parts = []
-    for arm, reference in settings.arms.items():
-        if reference is not None:
-            recipe = load_recipe(PretrainConfig, reference.recipe, [*reference.overrides, *settings.overrides])
-            parts.append(f"# pretraining of {arm}\n{dump(recipe)}")
+    for arm, reference in settings.pretrainings().items():
+        recipe = load_recipe(PretrainConfig, reference.recipe, [*reference.overrides, *settings.overrides])
+        parts.append(f"# pretraining of {arm}\n{dump(recipe)}")
     for name, chosen in settings.protocols.items():
         recipe_downstream = load_recipe(SegmentConfig, chosen.recipe, [*chosen.overrides, *settings.overrides])
         parts.append(f"# {name}, seeds {', '.join(map(str, settings.seeds))}\n{dump(recipe_downstream)}")

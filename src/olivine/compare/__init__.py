@@ -5,13 +5,14 @@ ordinary run folder under `<out>/<name>/`; a comparison that is started again sk
 was interrupted.
 """
 
-from olivine.compare.config import CompareConfig, ProtocolReference, RecipeReference
+from olivine.compare.config import ArmReference, CompareConfig, ProtocolReference, RecipeReference
 from olivine.compare.jobs import Failure
 from olivine.compare.plan import pretraining_folder
 from olivine.compare.results import Comparison
 from olivine.compare.run import check_recipes, compare
 
 __all__ = [
+    "ArmReference",
     "CompareConfig",
     "Comparison",
     "Failure",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints, field_validator, model_validator
 
 from olivine.config import Config
 
@@ -21,6 +21,26 @@ class RecipeReference(Config):
 
     overrides: tuple[str, ...] = ()
     """`key=value` settings over the recipe's."""
+
+
+class ArmReference(Config):
+    """An arm: where its downstream runs start from."""
+
+    recipe: str | None = None
+    """Its pretraining: name of a shipped recipe, or path of a YAML file; null starts from scratch."""
+
+    overrides: tuple[str, ...] = ()
+    """`key=value` settings over the pretraining recipe's."""
+
+    calibrate: NonNegativeInt = 0
+    """`calibrate` of its downstream runs: batches by which batch norms get statistics before the first step. With
+    `recipe: null` the fair floor of probing: a random network whose batch norms have seen data."""
+
+    @model_validator(mode="after")
+    def _settings_of_something(self) -> ArmReference:
+        if self.recipe is None and self.overrides:
+            raise ValueError("overrides are of a pretraining recipe, and recipe is null")
+        return self
 
 
 class ProtocolReference(RecipeReference):
@@ -44,11 +64,16 @@ class CompareConfig(Config):
     """Seeds of the downstream runs."""
 
     pretrain_seeds: bool = False
-    """Pretrain each arm once per seed, with that seed; otherwise once, with its recipe's own seed, and the spread over
-    seeds is that of the downstream runs alone."""
+    """Pretrain each arm once per seed, with that seed, so that the spread over seeds holds what pretraining adds to it:
+    the way to compare methods. Otherwise once, with its recipe's own seed, and the spread is that of the downstream
+    runs alone, which the table says."""
 
-    arms: dict[Name, RecipeReference | None] = Field(min_length=1)
+    arms: dict[Name, ArmReference | None] = Field(min_length=1)
     """Pretraining recipe of each arm by name; null trains from scratch."""
+
+    baseline: Name | None = None
+    """The arm that the others are compared with, seed by seed; null takes the first. May change when a comparison is
+    continued."""
 
     protocols: dict[Name, ProtocolReference] = Field(min_length=1)
     """Segmentation recipe of each protocol by name."""
@@ -70,3 +95,22 @@ class CompareConfig(Config):
         if len(set(value)) < len(value):
             raise ValueError("the same seed twice is the same run twice")
         return value
+
+    @model_validator(mode="after")
+    def _known_baseline(self) -> CompareConfig:
+        if self.baseline is not None and self.baseline not in self.arms:
+            raise ValueError(f"baseline is {self.baseline!r}, and the arms are {', '.join(self.arms)}")
+        return self
+
+    @property
+    def compared_with(self) -> str:
+        """The name of the baseline."""
+        return self.baseline or next(iter(self.arms))
+
+    def pretrainings(self) -> dict[str, RecipeReference]:
+        """The pretraining recipe of every arm that has one."""
+        return {
+            name: RecipeReference(recipe=arm.recipe, overrides=arm.overrides)
+            for name, arm in self.arms.items()
+            if arm is not None and arm.recipe is not None
+        }

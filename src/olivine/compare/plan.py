@@ -115,7 +115,7 @@ def plan(config: CompareConfig) -> list[Run]:
 
 def _pretrainings(config: CompareConfig, arm: str) -> Iterator[tuple[int, Run]]:
     """The pretraining behind each seed; nothing from scratch."""
-    reference = config.arms[arm]
+    reference = config.pretrainings().get(arm)
     if reference is None:
         return
     recipe = load_recipe(PretrainConfig, reference.recipe, [*reference.overrides, *config.overrides])
@@ -130,10 +130,12 @@ def _downstream(
     config: CompareConfig, arm: str, protocol: str, recipe: SegmentConfig, seed: int, pretraining: Run | None
 ) -> Run:
     weights = None if pretraining is None else pretraining.path
+    own = config.arms[arm]
     changes = {
         "name": f"{arm}-{protocol}-seed{seed}",
         "out": config.out / config.name,
         "weights": weights,
+        "calibrate": recipe.calibrate if own is None or not own.calibrate else own.calibrate,
         "train": recipe.train.model_copy(update={"seed": seed}),
     }
     return Run(arm, protocol, recipe.model_copy(update=changes), weights)

@@ -13,7 +13,18 @@ from olivine.compare.jobs import Failure
 from olivine.compare.plan import Run
 from olivine.engine.files import write_json, write_text
 from olivine.errors import printable
-from olivine.visualize.scores import explanations, mean_and_spread, mean_of_known, standard_deviation, what_of_seeds
+from olivine.segmentation.iou import OFFICIAL
+from olivine.segmentation.results import rescored
+from olivine.visualize.scores import (
+    DIFFERENCES,
+    differences_table,
+    explanations,
+    mean_and_spread,
+    mean_of_known,
+    paired_difference,
+    standard_deviation,
+    what_of_seeds,
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +38,9 @@ class Comparison:
             `fraction` and `recipe`.
         seeds: the seeds, in order.
         arms: by arm, what else is known of it (see `as_json`).
-        failures: the runs that did not run to their end.
+        failures: the runs that did not run to their end, or that cannot be compared.
+        baseline: the arm that the others are compared with; None compares with none.
+        pretrained_once: whether the seeds of an arm start from one pretraining, so that the spread does not hold its.
     """
 
     path: Path
@@ -36,13 +49,16 @@ class Comparison:
     seeds: tuple[int, ...] = ()
     arms: dict[str, Any] = field(default_factory=dict, repr=False)
     failures: tuple[Failure, ...] = ()
+    baseline: str | None = None
+    pretrained_once: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The content of `results.json`.
 
         By arm: `<protocol>_miou`, percent by seed (null where the run failed); `seeds`; `pretraining` (method, data,
         steps and versions by run; null from scratch); `summary` by protocol with `mean`, `standard_deviation`,
-        `accuracy` by seed and the mean `iou` by class; and `failed`, why by run.
+        `difference` (to the `baseline`, paired over the seeds, with `interval_95`), `accuracy` by seed, the mean by
+        `official` rule and the mean `iou` by class; and `failed`, why by run.
         """
         return {
             arm: {**{f"{name}_miou": values for name, values in scores.items()}, **self.arms.get(arm, {})}
@@ -50,18 +66,21 @@ class Comparison:
         }
 
     def __str__(self) -> str:
-        rows = self._rows()
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         notes = [f"{self._what()}; {self.path / 'results.json'}", *explanations(self.protocols)]
+        differences = self._differences()
+        lines = _aligned(self._rows())
+        if differences:
+            lines += ["", *_aligned(differences), f"{DIFFERENCES}", ""]
         return "\n".join([*lines, *map(printable, notes)])
 
     def markdown(self) -> str:
         """The table in Markdown, with all that its numbers are worth nothing without."""
-        head, *rows = self._rows()
-        lines = [_cells(head), ["---"] * len(head), *map(_cells, rows)]
+        differences = self._differences()
+        tables = [_markdown_table(self._rows())]
+        if differences:
+            tables.append([*_markdown_table(differences), "", f"- {DIFFERENCES}."])
         notes = [f"{self._what()}.", *(f"{printable(line)}." for line in explanations(self.protocols))]
-        return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", *(f"- {note}" for note in notes)])
+        return "\n".join([*(line for table in tables for line in (*table, "")), *(f"- {note}" for note in notes)])
 
     def write(self) -> None:
         """Write `results.json`, `protocols.json`, `table.txt` and `table.md` to the folder."""
@@ -77,7 +96,10 @@ class Comparison:
 
     def _what(self) -> str:
         runs = next(iter(next(iter(self.miou.values())).values()))
-        return what_of_seeds(len(runs))
+        return what_of_seeds(len(runs), pretrained_once=self.pretrained_once)
+
+    def _differences(self) -> list[list[str]]:
+        return [] if self.baseline is None else differences_table(self.miou, self.baseline)
 
 
 def gather(config: CompareConfig, runs: Sequence[Run], failures: Sequence[Failure]) -> Comparison:
@@ -96,15 +118,63 @@ def gather(config: CompareConfig, runs: Sequence[Run], failures: Sequence[Failur
             unscored.append(Failure(result["name"], "no labels in the scored split; set val_split to a labelled one"))
             result = None
         found[run.arm].setdefault(run.protocol or "", []).append(result)
+    unscored += _drop_incomparable(found)
     every = (*failures, *unscored)
     return Comparison(
         path=config.out / config.name,
         miou={arm: {name: [_percent(r) for r in cell] for name, cell in by.items()} for arm, by in found.items()},
         protocols={name: _protocol(config, name, found) for name in config.protocols},
         seeds=config.seeds,
-        arms={arm: _arm(config, by, [run for run in runs if run.arm == arm], every) for arm, by in found.items()},
+        arms={arm: _arm(config, arm, found, runs, every) for arm in found},
         failures=every,
+        baseline=config.compared_with,
+        pretrained_once=bool(config.pretrainings()) and not config.pretrain_seeds,
     )
+
+
+def _drop_incomparable(found: dict[str, dict[str, list[dict[str, Any] | None]]]) -> list[Failure]:
+    """Take out what was scored over other classes, labels or frames than the first result of its protocol.
+
+    Runs of a protocol share their settings, so this happens where data changed between them.
+    """
+    first: dict[str, dict[str, Any]] = {}
+    dropped = []
+    for by in found.values():
+        for protocol, cell in by.items():
+            for place, result in enumerate(cell):
+                if result is None:
+                    continue
+                wanted = first.setdefault(protocol, result)
+                if _scored_over(result) != _scored_over(wanted):
+                    cell[place] = None
+                    dropped.append(Failure(result["name"], _other_score(result, wanted)))
+    return dropped
+
+
+def _scored_over(result: dict[str, Any]) -> tuple[Any, ...]:
+    scored = result["protocol"]["scored"]
+    frames = [scored.get(key) for key in ("dataset", "frames", "scenes", "tokens")]
+    return result["miou_classes"], result["reference_compatible"], result["points"], frames
+
+
+def _other_score(result: dict[str, Any], wanted: dict[str, Any]) -> str:
+    here, there = set(result["miou_classes"]), set(wanted["miou_classes"])
+    if here == there:
+        return f"scored on other frames or labels than {wanted['name']}; remove its folder and start again"
+    odd = ", ".join(sorted(here ^ there))
+    return f"scored over other classes than {wanted['name']} ({odd}); remove its folder and start again"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines of text, in columns."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    head, *body = rows
+    lines = [_cells(head), ["---"] * len(head), *map(_cells, body)]
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _cells(row: Sequence[str]) -> list[str]:
@@ -116,7 +186,7 @@ def _result(run: Run) -> dict[str, Any] | None:
     if not run.done:
         return None
     content: dict[str, Any] = json.loads((run.path / "results.json").read_text(encoding="utf-8"))
-    return content
+    return rescored(content)
 
 
 def _percent(result: dict[str, Any] | None) -> float | None:
@@ -129,27 +199,41 @@ def _protocol(config: CompareConfig, name: str, found: dict[str, Any]) -> dict[s
     if first is None:
         return {"recipe": config.protocols[name].recipe}
     train = first["protocol"]["train"]
-    versions = {(r["protocol"]["olivine"], r["protocol"]["code"]) for by in found.values() for r in by[name] if r}
+    every = [result for by in found.values() for result in by[name] if result]
+    versions = {(result["protocol"]["olivine"], result["protocol"]["code"]) for result in every}
+    seen = {scene for result in every for scene in result["protocol"].get("pretraining_scenes_scored", ())}
     return {
         **first["protocol"],
         "recipe": config.protocols[name].recipe,
         "labelled_scans": train["frames"],
         "fraction": config.protocols[name].fraction or 1 / train["every"],
+        **{key: first.get(key) for key in ("miou_classes", "reference_compatible", "coverage")},
+        "pretraining_scenes_scored": sorted(seen),
         "versions": sorted(list(version) for version in versions),
     }
 
 
 def _arm(
     config: CompareConfig,
-    by: dict[str, list[dict[str, Any] | None]],
-    runs: Sequence[Run],
+    arm: str,
+    found: dict[str, dict[str, list[dict[str, Any] | None]]],
+    every: Sequence[Run],
     failures: Sequence[Failure],
 ) -> dict[str, Any]:
+    runs = [run for run in every if run.arm == arm]
+    baseline = config.compared_with
     names = {run.path.name for run in runs}
     return {
         "seeds": list(config.seeds),
         "pretraining": {run.path.name: _pretraining(run) for run in runs if run.protocol is None} or None,
-        "summary": {name: _summary(cell) for name, cell in by.items()},
+        "baseline": baseline,
+        "summary": {
+            name: {
+                **_summary(cell),
+                "difference": None if arm == baseline else _difference(cell, found[baseline][name]),
+            }
+            for name, cell in found[arm].items()
+        },
         "failed": {failure.name: failure.message for failure in failures if failure.name in names},
     }
 
@@ -161,6 +245,13 @@ def _pretraining(run: Run) -> dict[str, Any] | None:
     return content
 
 
+def _difference(
+    cell: Sequence[dict[str, Any] | None], baseline: Sequence[dict[str, Any] | None]
+) -> dict[str, Any] | None:
+    found = paired_difference([_percent(result) for result in cell], [_percent(result) for result in baseline])
+    return None if found is None else found.as_dict()
+
+
 def _summary(cell: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
     known = [result for result in cell if result is not None]
     miou = [float(result["miou"]) for result in known]
@@ -168,6 +259,9 @@ def _summary(cell: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
     return {
         "mean": mean_of_known(miou),
         "standard_deviation": standard_deviation(miou),
+        "official": {
+            rule: mean_of_known([result["official"][rule]["miou"] for result in known]) for rule in OFFICIAL if known
+        },
         "accuracy": [None if result is None else result["accuracy"] for result in cell],
         "iou": {name: mean_of_known([result["iou"][name] for result in known]) for name in classes},
     }

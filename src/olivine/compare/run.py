@@ -97,7 +97,7 @@ def _claim(config: CompareConfig, *, write: bool) -> int:
 
 
 def _check_same(path: Path, before: CompareConfig, now: CompareConfig) -> None:
-    free = {"out", "jobs", "threads"}
+    free = {"out", "jobs", "threads", "baseline"}
     old, new = (config.model_dump(mode="json", exclude=free) for config in (before, now))
     differing = [key for key in new if old[key] != new[key]]
     if differing:
