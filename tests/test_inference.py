@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from olivine.data.nuscenes import NuScenes, NuScenesConfig
 from olivine.data.splits import SplitConfig
 from olivine.engine.pretrain import PretrainConfig, pretrain
 from olivine.engine.weights import save_weights
-from olivine.errors import UserError
+from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation.segment import SegmentConfig, segment
 from olivine.sparse import SparseTensor
 
@@ -68,6 +69,44 @@ def test_intensity_is_taken_in_the_sensors_own_range(segmented: Path, data: Path
     features = model.features(frame.points_lidar_m, frame.intensity)
     scaled = model.features(frame.points_lidar_m, frame.intensity / 255, intensity_max=1.0)
     np.testing.assert_allclose(scaled, features, atol=1e-5)
+
+
+def test_intensities_of_another_range_are_named(segmented: Path, data: Path) -> None:
+    model, frame = olivine.load(segmented), frames(data, VAL)[0]
+    points, intensity = frame.points_lidar_m, frame.intensity
+    for method in (model.predict, model.features):
+        with pytest.raises(UserError, match=r"intensities lie outside 0…1, e\.g\."):
+            method(points, intensity, intensity_max=1.0)
+        with pytest.raises(UserError, match="of 150 intensities lie outside 0…255"):
+            method(points, intensity - 300)
+        with pytest.raises(OlivineWarning, match=r"no intensity exceeds .* 0…255; were they scaled to 0…1"):
+            method(points, intensity / 255)
+        with pytest.raises(UserError, match="150 points are not finite"):
+            method(points, np.full(150, np.nan))
+        for wrong in (0.0, -1.0, np.nan):
+            with pytest.raises(UserError, match="intensity_max is"):
+                method(points, intensity, intensity_max=wrong)
+
+
+def described(folder: Path, voxels: dict[str, Any], **about: Any) -> olivine.Model:
+    network = MinkUNetConfig(name="minkunet14a", width=0.125)
+    whole = {"backbone": network.model_dump(), "in_channels": 1, "voxels": voxels, **about}
+    save_weights(folder, network.build(1, 8), whole)
+    return olivine.load(folder)
+
+
+def test_the_range_of_intensities_is_never_guessed(tmp_path: Path) -> None:
+    points, intensity = np.ones((3, 3)), np.ones(3)
+    old = described(tmp_path / "old", BOUNDED)
+    with pytest.raises(UserError, match=r"old/weights\.safetensors: does not say the range .* give intensity_max"):
+        old.features(points, intensity)
+    assert old.features(points, intensity, intensity_max=1.0).shape == (3, 12)
+    blind = described(tmp_path / "blind", {**BOUNDED, "features": ["z"]})
+    assert blind.features(points, 1000 * intensity).shape == (3, 12)
+    raw = described(tmp_path / "raw", {**BOUNDED, "intensity": "raw"}, intensity_max=100.0)
+    assert raw.features(points, 100 * intensity).shape == (3, 12)
+    with pytest.raises(UserError, match="trained on raw intensities of 0…100, and intensity_max=1 scales none"):
+        raw.features(points, intensity, intensity_max=1.0)
 
 
 def test_features_of_a_pretrained_backbone_are_one_row_a_point(pretrained: Path, data: Path) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from olivine.backbones import BackboneConfig, MinkUNet
 from olivine.data.batch import Cloud
 from olivine.data.frame import Frame
+from olivine.data.intensity import warn_if_faint
 from olivine.data.labels import ClassSet, load_class_set
 from olivine.data.prepare import Prepare, collate
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
@@ -40,12 +41,14 @@ class Model:
         voxels: the grid and the input features.
         classes: what the head predicts, or None for a pretrained backbone.
         about: everything the file says of itself.
+        path: the file.
     """
 
     network: MinkUNet
     voxels: CylindricalVoxels | CartesianVoxels
     classes: ClassSet | None
     about: dict[str, Any]
+    path: Path
 
     def features(
         self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float | None = None
@@ -60,10 +63,15 @@ class Model:
 
         Returns:
             [N, F] float32; each point has its voxel's features, a point outside the grid has zeros.
+
+        Raises:
+            UserError: shapes do not fit, an intensity lies outside the range, the range is unknown or (for raw
+                intensities) another than it was trained on, or the network's output is not finite.
         """
         cloud = self._cloud(points_m, intensity, intensity_max)
         with torch.inference_mode():
             rows = self.network.forward_features(SparseTensor(cloud.features, cloud.coordinates)).features
+        self._check_finite(rows, "features")
         return _per_point(rows, cloud.point_voxel)
 
     def predict(
@@ -77,13 +85,14 @@ class Model:
             [N] uint8 class 1…C of `classes`, 0 outside the grid.
 
         Raises:
-            UserError: the weights are of a pretraining run and predict no classes.
+            UserError: the weights are of a pretraining run and predict no classes; or as for `features`.
         """
         if self.classes is None:
             raise UserError("these weights predict no classes; fine-tune or probe them with `olivine segment` first")
         cloud = self._cloud(points_m, intensity, intensity_max)
         with torch.inference_mode():
             scores = self.network(SparseTensor(cloud.features, cloud.coordinates)).features
+        self._check_finite(scores, "class scores")
         classes = (scores.argmax(dim=1) + 1).to(torch.uint8)
         return np.asarray(_per_point(classes[:, None], cloud.point_voxel)[:, 0])
 
@@ -94,20 +103,40 @@ class Model:
             raise UserError(
                 f"points_m must be [N, 3] and intensity [N], not {list(points_m.shape)} and {list(intensity.shape)}"
             )
-        if intensity_max is None:
-            intensity_max = self.about.get("intensity_max")
-        if intensity_max is None:
-            raise UserError("these weights do not say the range of intensities; give intensity_max")
         frame = Frame(
             token="",
             scene="",
             points_lidar_m=np.asarray(points_m, np.float32),
             intensity=np.asarray(intensity, np.float32),
-            intensity_max=intensity_max,
+            intensity_max=self._range(intensity_max),
             timestamp_us=0,
         )
+        if "intensity" in self.voxels.features:
+            warn_if_faint(frame)
         sample = Prepare(self.voxels)(frame, stream("none"))
         return collate([sample], seed=0).to(next(self.network.parameters()).device).cloud
+
+    def _range(self, given: float | None) -> float:
+        """Top of the range of intensities: as given, else as recorded; of no meaning to a network that sees none."""
+        recorded = self.about.get("intensity_max")
+        if "intensity" not in self.voxels.features:
+            return given or recorded or 1.0
+        if self.voxels.intensity == "raw" and None not in (given, recorded) and given != recorded:
+            raise UserError(
+                f"{self.path}: trained on raw intensities of 0…{recorded:g}, and intensity_max={given:g} scales none; "
+                f"bring them to 0…{recorded:g}, and leave intensity_max out"
+            )
+        found = recorded if given is None else given
+        if found is None:
+            raise UserError(
+                f"{self.path}: does not say the range of the intensities it was trained on; give intensity_max, the "
+                "top of your sensor's (nuScenes 255, KITTI 1)"
+            )
+        return float(found)
+
+    def _check_finite(self, values: Tensor, what: str) -> None:
+        if not bool(values.isfinite().all()):
+            raise UserError(f"{self.path}: its {what} of these points are not finite; the weights are of no use")
 
 
 def load(source: Path | str, *, device: str = "cpu") -> Model:
@@ -144,7 +173,7 @@ def load(source: Path | str, *, device: str = "cpu") -> Model:
     )
     load_weights(network, weights)
     classes = load_class_set(about["classes"]) if about.get("classes") else None
-    return Model(network.to(device).eval(), voxels, classes, about)
+    return Model(network.to(device).eval(), voxels, classes, about, weights.path)
 
 
 def _per_point(rows: Tensor, point_voxel: Tensor) -> NDArray[Any]:

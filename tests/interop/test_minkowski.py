@@ -310,5 +310,7 @@ def test_imported_weights_are_fine_tuned_on_raw_intensities_without_a_warning(tm
     results = segment(validate(SegmentConfig, tiny_segmentation(data, **own, voxels=raw), "test"))
     assert results["protocol"]["pretrained"]["about"]["source"] == "published.pt"
     unit = tiny_segmentation(data, **own, voxels={"name": "cylindrical"}, name="other")
-    with pytest.raises(OlivineWarning, match='"intensity": "raw"'):
+    with pytest.raises(UserError, match=r'"intensity": "raw".* but this run uses .* or set allow_other_inputs=true'):
         segment(validate(SegmentConfig, unit, "test"))
+    with pytest.raises(OlivineWarning, match='"intensity": "raw"'):
+        segment(validate(SegmentConfig, {**unit, "allow_other_inputs": True}, "test"))

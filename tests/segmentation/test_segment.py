@@ -147,13 +147,6 @@ def test_weights_that_do_not_say_what_they_are_must_still_fit(root: Path, tmp_pa
         segment(config)
 
 
-def test_weights_of_another_grid_are_warned_about(root: Path, tmp_path: Path) -> None:
-    config = settings(root, tmp_path, weights=str(tmp_path / "pre"))
-    pretrained(tmp_path / "pre", config, voxels={"name": "cylindrical"})
-    with pytest.raises(OlivineWarning, match="cylindrical"):
-        segment(config)
-
-
 def test_scoring_on_scenes_that_were_learned_is_refused_unless_asked_for(root: Path, tmp_path: Path) -> None:
     shared = {"train_split": {"split": ["00", "08"]}, "val_split": {"split": ["08"]}}
     with pytest.raises(UserError, match=r"share 1 scenes \(08\)"):

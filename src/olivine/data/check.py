@@ -19,6 +19,7 @@ from olivine.components import import_class, import_path
 from olivine.config import validate
 from olivine.data.datasets import OwnDatasetConfig
 from olivine.data.frame import Boxes, Camera, Dataset, Frame, find_pairs
+from olivine.data.intensity import faint
 from olivine.data.masks import UNKNOWN, MaskManifest
 from olivine.data.nuscenes import NuScenesConfig
 from olivine.data.semantickitti import SemanticKittiConfig
@@ -175,6 +176,9 @@ def _cloud_problems(frame: Frame, classes: int, where: str) -> Iterator[str]:
         yield f"{where}: {int((~finite).sum())} of {points} points are not finite"
     if not ((frame.intensity >= 0) & (frame.intensity <= frame.intensity_max)).all():
         yield f"{where}: intensity leaves 0…{frame.intensity_max:g}"
+    strange = faint(frame)
+    if strange is not None:
+        yield f"{where}: {strange}"
     if frame.labels is not None and len(frame.labels) != points:
         yield f"{where}: {len(frame.labels)} labels for {points} points"
     elif frame.labels is not None and int(frame.labels.max()) > classes:

@@ -16,6 +16,7 @@ from pydantic import Field, PositiveFloat, field_validator
 
 from olivine.config import Config
 from olivine.data.frame import Frame
+from olivine.data.intensity import check_intensity
 from olivine.errors import UserError
 
 Feature = Literal["intensity", "x", "y", "z", "range"]
@@ -171,9 +172,10 @@ def voxel_features(
         [V, channels] float32.
 
     Raises:
-        UserError: an intensity lies outside the range of the frame's format.
+        UserError: an intensity lies outside the range of the frame's format, where intensities are a feature.
     """
-    _check_intensity(frame)
+    if "intensity" in config.features:
+        check_intensity(frame)
     points = points_m[voxels.first_point]
     intensity = frame.intensity if config.intensity == "raw" else normalized_intensity(frame)
     columns = {
@@ -189,13 +191,3 @@ def voxel_features(
 def normalized_intensity(frame: Frame) -> NDArray[np.float32]:
     """[N] float32 intensity in 0…1, whatever the format's own range; the one place where it is scaled."""
     return np.asarray(frame.intensity / np.float32(frame.intensity_max))
-
-
-def _check_intensity(frame: Frame) -> None:
-    """Refuse intensities outside the format's range: cut off at its top, they would all look alike to the network."""
-    outside = ~((frame.intensity >= 0) & (frame.intensity <= frame.intensity_max))
-    if outside.any():
-        raise UserError(
-            f"{frame.token or 'intensity'}: {int(outside.sum())} of {len(outside)} intensities lie outside "
-            f"0…{frame.intensity_max:g}, e.g. {float(frame.intensity[outside][0]):g}; scale them to that range"
-        )

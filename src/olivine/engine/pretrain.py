@@ -13,6 +13,7 @@ from olivine.config import Config
 from olivine.data.augment import CloudAugment, ImageAugment
 from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.data.frame import Dataset
+from olivine.data.intensity import check_intensity, warn_if_faint
 from olivine.data.loader import Loader
 from olivine.data.prepare import PairConfig, Prepare
 from olivine.data.second_view import ViewConfig
@@ -166,6 +167,9 @@ def prepare_for(config: PretrainConfig, views: Views) -> Prepare:
 
 def _check_views(config: PretrainConfig, dataset: Dataset, views: Views) -> None:
     """Refuse a dataset or settings that cannot give a method what it asks for, before the first step."""
+    if len(dataset) and "intensity" in config.voxels.features:
+        check_intensity(dataset[0])
+        warn_if_faint(dataset[0])
     if views.images and len(dataset) and not dataset[0].cameras:
         raise UserError(f"data: {dataset.name} has no camera images here, and method {config.method.name} needs them")
     if views.still_images and (config.images.crop or 0 < config.images.flip < 1):

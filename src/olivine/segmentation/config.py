@@ -64,6 +64,10 @@ class SegmentConfig(Config):
     """Before the first step, replace the running statistics of the batch norms by their mean over so many training
     batches. Gives probing of a random network (`weights: null`) a fair floor; 0 leaves them as they are."""
 
+    allow_other_inputs: bool = False
+    """Use pretrained weights on another grid, or on raw intensities of another range, than they were made for.
+    Published results that carry weights from nuScenes to SemanticKITTI do the latter. Other features never fit."""
+
     voxels: VoxelConfig = CylindricalVoxels()
     """The grid and the input features; as in pretraining."""
 

@@ -7,7 +7,6 @@ for, `predictions/` in the dataset's own format. Every later evaluation has a fo
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -30,11 +29,12 @@ from olivine.engine.files import write_json, write_text, writing
 from olivine.engine.inputs import digest_inputs
 from olivine.engine.loop import train
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
-from olivine.engine.weights import LoadReport, Weights, load_weights, read_weights, save_weights
+from olivine.engine.weights import LoadReport, load_weights, read_weights, save_weights
 from olivine.errors import MissingExtraError, OlivineWarning, UserError
 from olivine.segmentation.calibration import calibrate
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.evaluate import evaluate
+from olivine.segmentation.inputs import check_data_inputs, check_made_for, check_trained_range
 from olivine.segmentation.iou import ConfusionMatrix
 from olivine.segmentation.lineage import overlap
 from olivine.segmentation.predictions import Submission, write_predictions
@@ -88,13 +88,15 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
         "monitor": None if monitored is None else describe_split(monitored, config.monitor_split or SplitConfig()),
     }
     _check_data(learned, train_data, val_data, monitored, config)
+    intensity_max = check_data_inputs(train_data, val_data, config)
     backbone = _build(config, train_data.classes.count)
-    pretrained, loaded = (None, None) if config.weights is None else _load_pretrained(backbone, config.weights, config)
+    pretrained, loaded = _load_pretrained(backbone, config, intensity_max)
     task = SegmentationTask(
         backbone,
         mode=config.mode,
         cross_entropy_weight=config.losses.cross_entropy,
         lovasz_weight=config.losses.lovasz,
+        source=f"run {config.name}",
     )
     _check_pretrained(pretrained, val_data, config)
     monitor = None if monitored is None else _monitor(task, monitored, config, processes)
@@ -119,7 +121,7 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
         "out_channels": train_data.classes.count,
         "classes": train_data.classes.name,
         "voxels": config.voxels.model_dump(mode="json"),
-        "intensity_max": train_data[0].intensity_max,
+        "intensity_max": intensity_max,
         "mode": config.mode,
         "pretrained": pretrained,
         "calibrate": config.calibrate,
@@ -162,9 +164,10 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise UserError(f"{folder}: trained on the classes {weights.about['classes']}, not {dataset.classes.name}")
     found = overlap(weights.about, dataset)
     found.refuse(f"{folder}: its training and the scored split share", allowed=config.allow_shared_scenes)
+    check_trained_range(weights.about, Path(folder), dataset, config)
     backbone = _build(config, dataset.classes.count)
     load_weights(backbone, weights)
-    task = SegmentationTask(backbone.to(processes.device), mode=config.mode)
+    task = SegmentationTask(backbone.to(processes.device), mode=config.mode, source=str(weights.path))
     run = RunFolder(Path(folder))
     place = _new_evaluation(run, config, processes)
     return _score(task, dataset, config, run, processes, about=weights.about, file=place / "evaluation.json")
@@ -199,37 +202,16 @@ def _build(config: SegmentConfig, classes: int) -> MinkUNet:
         return config.backbone.build(config.voxels.channels, classes)
 
 
-def _load_pretrained(backbone: MinkUNet, path: Path, config: SegmentConfig) -> tuple[dict[str, Any], LoadReport]:
-    """Load all but the heads of pretrained weights; returns their description, and what matched."""
-    weights = read_weights(path)
-    _check_made_for(weights, config)
+def _load_pretrained(
+    backbone: MinkUNet, config: SegmentConfig, intensity_max: float
+) -> tuple[dict[str, Any] | None, LoadReport | None]:
+    """Load all but the heads of pretrained weights; returns their description, and what matched; or None twice."""
+    if config.weights is None:
+        return None, None
+    weights = read_weights(config.weights)
+    check_made_for(weights, config, intensity_max)
     report = load_weights(backbone, weights, skip=("final",))
     return describe_weights(weights), report
-
-
-def _check_made_for(weights: Weights, config: SegmentConfig) -> None:
-    """Compare what the weights say they are with what is asked for, where they say it."""
-    asked = {
-        "backbone": config.backbone.model_dump(mode="json", exclude={"batch_norm_momentum"}),
-        "in_channels": config.voxels.channels,
-    }
-    for key, wanted in asked.items():
-        made = weights.about.get(key, wanted)
-        if isinstance(made, dict):
-            made = {name: value for name, value in made.items() if name != "batch_norm_momentum"}
-        if made != wanted:
-            raise UserError(
-                f"weights={weights.path}: made for {key} {json.dumps(made)}, but this run has {json.dumps(wanted)}; "
-                "use the settings of the pretraining"
-            )
-    voxels = config.voxels.model_dump(mode="json")
-    if weights.about.get("voxels", voxels) != voxels:
-        warnings.warn(
-            f"weights={weights.path}: pretrained on voxels {json.dumps(weights.about['voxels'])}, "
-            f"but this run uses {json.dumps(voxels)}",
-            OlivineWarning,
-            stacklevel=2,
-        )
 
 
 def _check_data(

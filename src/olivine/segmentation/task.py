@@ -32,6 +32,7 @@ class SegmentationTask(nn.Module):
             frozen and in evaluation mode.
         cross_entropy_weight: weight of the cross-entropy in the loss.
         lovasz_weight: weight of the Lovász-softmax.
+        source: what the network is called where its predictions are of no use.
 
     Attributes:
         backbone: the network, head included.
@@ -45,10 +46,12 @@ class SegmentationTask(nn.Module):
         mode: Mode = "finetune",
         cross_entropy_weight: float = 1.0,
         lovasz_weight: float = 1.0,
+        source: str = "the network",
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.mode = mode
+        self._source = source
         self._weights = (cross_entropy_weight, lovasz_weight)
         if mode == "probe":
             for name, parameter in backbone.named_parameters():
@@ -100,8 +103,17 @@ class SegmentationTask(nn.Module):
 
         Returns:
             [N] uint8 class 1…C, or 0 outside the grid, in the order of `batch.cloud.points_m`.
+
+        Raises:
+            UserError: a score is not finite, of which the largest would be the first class everywhere.
         """
-        per_voxel = self.logits(batch).argmax(1).to(torch.uint8) + 1
+        logits = self.logits(batch)
+        if not bool(logits.isfinite().all()):
+            raise UserError(
+                f"{self._source}: class scores in frame {batch.tokens[0]} are not finite; its weights are damaged, or "
+                "its training diverged"
+            )
+        per_voxel = logits.argmax(1).to(torch.uint8) + 1
         # Row 0 stands for "outside", so that -1 needs no special case.
         return torch.cat((per_voxel.new_zeros(1), per_voxel))[batch.cloud.point_voxel + 1]
 
