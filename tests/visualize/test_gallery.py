@@ -32,7 +32,9 @@ def models(dataset: Frames) -> dict[str, Model]:
     torch.manual_seed(1)
     network = MinkUNetConfig(name="minkunet14a", width=0.125).build(1, 16).eval()
     about = {"task": "test"}
-    return {"trained": Model(network, GRID, dataset.classes, about), "teacher's": Model(network, GRID, None, about)}
+    file = Path("weights.safetensors")
+    classes = {"trained": dataset.classes, "teacher's": None}
+    return {name: Model(network, GRID, known, about, file) for name, known in classes.items()}
 
 
 def test_clouds_show_truth_predictions_and_features(dataset: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
