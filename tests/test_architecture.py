@@ -13,6 +13,7 @@ ROAD = (
     "errors",
     "folders",
     "streams",
+    "processes",
     "reading",
     "documents",
     "config",

@@ -87,7 +87,7 @@ RECIPES: dict[str, Callable[..., dict[str, Any]]] = {"pretrain": tiny_pretrainin
 
 def lines_of(text: str) -> list[str]:
     """What was said beyond progress."""
-    return [line for line in text.splitlines() if not line.startswith("step ")]
+    return [line for line in text.splitlines() if not line.startswith(("step ", "this run began with a version"))]
 
 
 def trouble(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -291,5 +291,6 @@ def test_a_run_that_exists_is_not_overwritten(sound: Path, tmp_path: Path, capsy
     recipe = write_recipe(tmp_path / "recipe.yaml", tree)
     (tmp_path / "segmented").mkdir()
     (tmp_path / "segmented" / "config.yaml").write_text(yaml.safe_dump({"name": "another"}))
+    (tmp_path / "segmented" / "metrics.jsonl").write_text("{}\n")
     assert "continue it with --resume" in trouble(["segment", recipe], capsys)
     assert "cannot resume with another configuration" in trouble(["segment", recipe, "--resume"], capsys)

@@ -22,6 +22,7 @@ import typer
 from olivine import __version__
 from olivine.config import C, load_recipe
 from olivine.errors import OlivineWarning, TrainingDiverged, UserError, printable
+from olivine.processes import Stopped, exhausted, stoppable
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -235,13 +236,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = typer.main.get_command(app)
     with _reporting(sys.stderr):
         try:
-            status = command.main(words, prog_name="olivine", standalone_mode=False)
+            with stoppable():
+                status = command.main(words, prog_name="olivine", standalone_mode=False)
         except _UsageError as error:
             return _trouble(cast("Any", error).format_message(), 2)
         except UserError as error:
             return _trouble(str(error), 2)
         except TrainingDiverged as error:
             return _trouble(str(error), 1)
+        except Stopped as stop:
+            return _trouble(str(stop), stop.status)
+        except (MemoryError, RuntimeError) as error:
+            hint = exhausted(error)
+            if hint is None:
+                raise
+            return _trouble(hint, 1)
         except BrokenPipeError:  # whoever read our output has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0

@@ -17,6 +17,8 @@ from olivine.compare import CompareConfig, compare, jobs
 from olivine.compare.jobs import Failure, job_command, job_environment, run_side_by_side
 from olivine.compare.plan import Run, plan
 from olivine.config import dump, validate
+from olivine.engine.checkpoint import Checkpoint
+from olivine.engine.run import RunFolder
 from olivine.engine.weights import read_weights
 
 FAKE = """
@@ -154,7 +156,8 @@ def test_a_job_ends_with_the_comparison_that_started_it(data: Path, tmp_path: Pa
         while b"step" not in job.stderr.readline():
             assert job.poll() is None
         job.stdin.close()  # as the system does with what a killed process had open
-        assert job.wait(30) == 2
+        assert job.wait(30) == 143
+    assert Checkpoint.load(RunFolder(run.path).checkpoint_path("last")).step > 0
 
 
 def test_the_results_do_not_depend_on_the_number_of_jobs(data: Path, tmp_path: Path) -> None:

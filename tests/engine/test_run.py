@@ -30,15 +30,22 @@ def test_latest_points_at_the_newest_run(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "one", "two"]
 
 
+def begun(out: Path) -> RunFolder:
+    """A run in which a step was done."""
+    run = RunFolder.open(out, "one", TinyConfig())
+    run.append_metrics({"step": 1})
+    return run
+
+
 def test_existing_run_is_reused_only_with_resume(tmp_path: Path) -> None:
-    RunFolder.open(tmp_path, "one", TinyConfig())
+    begun(tmp_path)
     with pytest.raises(UserError, match=r"one: a run of this name exists; continue it with --resume"):
         RunFolder.open(tmp_path, "one", TinyConfig())
     assert RunFolder.open(tmp_path, "one", TinyConfig(), resume=True).path == tmp_path / "one"
 
 
 def test_resume_with_another_configuration_names_the_keys(tmp_path: Path) -> None:
-    RunFolder.open(tmp_path, "one", TinyConfig())
+    begun(tmp_path)
     other = TinyConfig(optimizer=SGDConfig(lr=0.1), train=TinyConfig().train.model_copy(update={"seed": 3}))
     with pytest.raises(UserError) as caught:
         RunFolder.open(tmp_path, "one", other, resume=True)
@@ -47,7 +54,7 @@ def test_resume_with_another_configuration_names_the_keys(tmp_path: Path) -> Non
 
 
 def test_a_run_from_before_a_key_existed_has_its_default(tmp_path: Path) -> None:
-    file = RunFolder.open(tmp_path, "one", TinyConfig()).path / "config.yaml"
+    file = begun(tmp_path).config_path
     lines = file.read_text(encoding="utf-8").splitlines()
     file.write_text("\n".join(line for line in lines if "seed:" not in line), encoding="utf-8")
     RunFolder.open(tmp_path, "one", TinyConfig(), resume=True)
@@ -56,8 +63,29 @@ def test_a_run_from_before_a_key_existed_has_its_default(tmp_path: Path) -> None
         RunFolder.open(tmp_path, "one", other, resume=True)
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_in_which_no_step_was_done_is_begun_anew(tmp_path: Path, resume: bool) -> None:
+    RunFolder.open(tmp_path, "one", TinyConfig()).truncate_metrics(0)
+    other = TinyConfig(optimizer=SGDConfig(lr=0.1))
+    run = RunFolder.open(tmp_path, "one", other, resume=resume)
+    assert load_recipe(TinyConfig, run.config_path) == other
+    with run.alone(), pytest.raises(UserError, match="another program is training in this folder"):
+        RunFolder.open(tmp_path, "one", TinyConfig(), resume=resume)
+    assert load_recipe(TinyConfig, run.config_path) == other
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    leftovers = [run.path / ".weights.safetensors.partial", run.path / "checkpoints" / ".epoch-3.pt.partial"]
+    leftovers[1].parent.mkdir()
+    for leftover in leftovers:
+        leftover.touch()
+    RunFolder.open(tmp_path, "one", TinyConfig(), resume=True)
+    assert not any(leftover.exists() for leftover in leftovers)
+
+
 def test_keys_that_do_not_change_the_result_may_differ(tmp_path: Path) -> None:
-    RunFolder.open(tmp_path, "one", TinyConfig())
+    begun(tmp_path)
     other = TinyConfig(train=TinyConfig().train.model_copy(update={"workers": 7}))
     run = RunFolder.open(tmp_path, "one", other, resume=True, may_differ=("train.workers",))
     assert load_recipe(TinyConfig, run.config_path) == other

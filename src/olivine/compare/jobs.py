@@ -23,6 +23,7 @@ from olivine.compare.plan import Run, perform
 from olivine.config import dump
 from olivine.engine.files import write_text, writing
 from olivine.errors import TrainingDiverged, UserError
+from olivine.processes import exhausted
 
 _SECONDS_BETWEEN_LOOKS = 0.05
 _SECONDS_TO_END = 10.0
@@ -144,6 +145,9 @@ def _attempt(run: Run, *, alone: bool) -> Failure | None:
     except Exception as error:
         if not alone:
             raise
+        hint = exhausted(error)
+        if hint is not None:
+            return Failure(run.path.name, hint)
         log = _log_file(run)
         write_text(log, traceback.format_exc())
         return Failure(run.path.name, f"{type(error).__name__}: {' '.join(str(error).split())}", log)

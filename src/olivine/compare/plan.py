@@ -58,7 +58,7 @@ class Run:
             UserError: a setting differs that its results depend on.
         """
         run = RunFolder(self.path)
-        if run.config_path.exists():
+        if run.begun and run.config_path.exists():
             run.check_config(self.settings, MAY_DIFFER[type(self.settings)])
 
 

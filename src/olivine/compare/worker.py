@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 
 import torch
@@ -18,10 +20,14 @@ from olivine.compare.plan import perform
 from olivine.config import load_recipe
 from olivine.engine.pretrain import PretrainConfig
 from olivine.errors import TrainingDiverged, UserError
+from olivine.processes import Stopped, exhausted, stoppable
 from olivine.segmentation.segment import SegmentConfig
 
 RECIPES: dict[str, type[PretrainConfig] | type[SegmentConfig]] = {"pretrain": PretrainConfig, "segment": SegmentConfig}
 """The kinds of runs."""
+
+SECONDS_TO_SAVE = 8.0
+"""How long a job may take over its last step and checkpoint when its comparison has ended."""
 
 FAILED = 2
 """Exit status after a mistake of the user's or a diverged training."""
@@ -41,19 +47,32 @@ def main(arguments: Sequence[str]) -> int:
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
     logging.getLogger("olivine").setLevel(logging.INFO)
     torch.set_num_threads(int(threads))
+    log = logging.getLogger("olivine")
     try:
-        perform(load_recipe(RECIPES[kind], recipe))
+        with stoppable():
+            perform(load_recipe(RECIPES[kind], recipe))
     except (UserError, TrainingDiverged) as error:
-        logging.getLogger("olivine").error("%s", " ".join(str(error).split()))
+        log.error("%s", " ".join(str(error).split()))
+        return FAILED
+    except Stopped as stop:
+        log.error("%s", stop)
+        return stop.status
+    except (MemoryError, RuntimeError) as error:
+        hint = exhausted(error)
+        if hint is None:
+            raise
+        log.error("%s", hint)
         return FAILED
     return 0
 
 
 def _end_with_the_comparison() -> None:
-    """Wait until the other end of standard input is closed, then end at once: every file of a run bears that."""
+    """Wait until the other end of standard input is closed, then end: after the step, or soon."""
     # Not through `sys.stdin`, whose lock the interpreter wants back when it shuts down.
     while os.read(sys.stdin.fileno(), 1):
         pass
+    os.kill(os.getpid(), signal.SIGTERM)  # a training saves and ends
+    time.sleep(SECONDS_TO_SAVE)
     os._exit(FAILED)
 
 

@@ -6,8 +6,11 @@ like does not depend on the number of workers or processes, nor on where a run w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -20,6 +23,7 @@ from olivine.data.frame import Dataset, Frame
 from olivine.data.prepare import Prepared, collate
 from olivine.data.second_view import neighbour
 from olivine.errors import UserError
+from olivine.processes import end_with_parent, shielded
 from olivine.streams import number, stream
 
 
@@ -86,17 +90,31 @@ class Loader:
                 "lower train.batch_size or choose a larger split"
             )
         self._order = _Order(len(dataset), batch_size, seed, shuffle, rank, world)
+        self._samples = _Samples(dataset, prepare, max_gap)
         self._loader = torch_data.DataLoader(
-            _Samples(dataset, prepare, max_gap),
+            self._samples,
             batch_sampler=self._order,
             collate_fn=_collate,
             num_workers=workers,
             persistent_workers=workers > 0,
             multiprocessing_context="spawn" if workers > 0 else None,
+            worker_init_fn=partial(_begin_worker, os.getpid()),
             # The loader draws a base seed for its workers; an own generator leaves the global one alone.
             generator=torch.Generator(),
         )
         self.steps = self._order.steps
+
+    def try_frame(self) -> Prepared | None:
+        """Read and prepare the first frame in this process; None where there is none.
+
+        Raises:
+            UserError: a file of it is missing or damaged, or does not hold what samples are made of.
+        """
+        if not len(self._samples):
+            return None
+        _, sample = self._samples[_Key(self._order.seed, 0, 0, self._order.rank, 0, look=True)]
+        assert isinstance(sample, Prepared)
+        return sample
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one epoch.
@@ -124,7 +142,9 @@ class Loader:
         yield from self._read()
 
     def _read(self) -> Iterator[Batch]:
-        for batch in self._loader:
+        with shielded() if self._loader.num_workers else nullcontext():
+            batches = iter(self._loader)
+        for batch in batches:
             if isinstance(batch, _Mistake):
                 raise UserError(batch.message)
             yield batch
@@ -142,8 +162,8 @@ class _Order(torch_data.Sampler[list[_Key]]):
     """The keys of each batch of the current epoch, or `whole`: of every frame once, whatever the training order."""
 
     def __init__(self, frames: int, batch_size: int, seed: int, shuffle: bool, rank: int, world: int) -> None:
-        self._frames, self._batch_size, self._seed = frames, batch_size, seed
-        self._shuffle, self._rank, self._world = shuffle, rank, world
+        self._frames, self._batch_size, self.seed = frames, batch_size, seed
+        self._shuffle, self.rank, self._world = shuffle, rank, world
         self.epoch = 0
         self.start = 0
         self.whole = False
@@ -154,7 +174,7 @@ class _Order(torch_data.Sampler[list[_Key]]):
         indices = self._indices()
         for step in range(self.start, len(self) + self.start):
             chosen = indices[step * self._batch_size : (step + 1) * self._batch_size]
-            yield [_Key(self._seed, self.epoch, step, self._rank, int(sample), self.whole) for sample in chosen]
+            yield [_Key(self.seed, self.epoch, step, self.rank, int(sample), self.whole) for sample in chosen]
 
     def __len__(self) -> int:
         if self.whole:
@@ -164,10 +184,10 @@ class _Order(torch_data.Sampler[list[_Key]]):
     def _indices(self) -> Sequence[int] | NDArray[np.int64]:
         """This process's frames in order; a step of all processes together takes consecutive ones."""
         if self.whole or not self._shuffle:
-            return range(self._rank, self._frames, self._world)
-        order = stream("order of frames", self._seed, self.epoch).permutation(self._frames)
+            return range(self.rank, self._frames, self._world)
+        order = stream("order of frames", self.seed, self.epoch).permutation(self._frames)
         whole = order[: self.steps * self._batch_size * self._world]
-        return np.asarray(whole.reshape(self.steps, self._world, self._batch_size)[:, self._rank].reshape(-1))
+        return np.asarray(whole.reshape(self.steps, self._world, self._batch_size)[:, self.rank].reshape(-1))
 
 
 class _Samples(torch_data.Dataset[tuple[_Key, Prepared | _Mistake]]):
@@ -175,6 +195,9 @@ class _Samples(torch_data.Dataset[tuple[_Key, Prepared | _Mistake]]):
 
     def __init__(self, dataset: Dataset, prepare: PrepareFrame, max_gap: int | None) -> None:
         self._dataset, self._prepare, self._max_gap = dataset, prepare, max_gap
+
+    def __len__(self) -> int:
+        return len(self._dataset)
 
     def __getitem__(self, key: _Key) -> tuple[_Key, Prepared | _Mistake]:
         rng = stream("sample", key.seed, key.epoch, key.sample)
@@ -191,6 +214,10 @@ class _Samples(torch_data.Dataset[tuple[_Key, Prepared | _Mistake]]):
             return None
         place = neighbour(self._dataset, index, self._max_gap, rng)
         return None if place == index else self._dataset[place]
+
+
+def _begin_worker(parent: int, worker: int) -> None:  # noqa: ARG001
+    end_with_parent(parent)
 
 
 def _collate(items: list[tuple[_Key, Prepared | _Mistake]]) -> Batch | _Mistake:

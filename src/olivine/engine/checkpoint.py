@@ -11,7 +11,7 @@ import hashlib
 import io
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Checkpoint:
         scaler: the gradient scaler's `state_dict` (fp16), otherwise None.
         best: best score so far, or None.
         metrics_bytes: length of `metrics.jsonl` at that step.
+        empty: steps in a row that had nothing to learn from, by what (see `olivine.engine.taught`).
     """
 
     step: int
@@ -48,6 +49,7 @@ class Checkpoint:
     scaler: dict[str, Any] | None
     best: float | None
     metrics_bytes: int
+    empty: dict[str, int] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint, at once or not at all.

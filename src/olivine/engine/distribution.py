@@ -81,6 +81,13 @@ class Distribution:
         mean: Tensor = self.accelerator.reduce(stacked, reduction="mean")
         return dict(zip(values, mean.tolist(), strict=True))
 
+    def total(self, counts: list[int]) -> list[int]:
+        """Sum over processes of each number of a list; every process gives as many, and gets the same."""
+        if self.world == 1:
+            return counts
+        total: Tensor = self.accelerator.reduce(torch.tensor(counts, device=self.device), reduction="sum")
+        return [int(number) for number in total.tolist()]
+
     def share_buffers(self, model: nn.Module) -> None:
         """Give every process the first one's buffers, which are those that checkpoints and weights hold.
 

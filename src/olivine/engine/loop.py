@@ -12,8 +12,10 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from signal import Signals
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from olivine.data.batch import Batch
@@ -23,11 +25,10 @@ from olivine.engine.distribution import Distribution
 from olivine.engine.record import Recorder, Stopwatch
 from olivine.engine.run import RunFolder
 from olivine.engine.task import HasEpochs, HasParameterGroups, HasTimings, Task
+from olivine.engine.taught import VOXELS, Taught
 from olivine.errors import TrainingDiverged, UserError
+from olivine.processes import Requests, Stopped
 from olivine.streams import seed_torch
-
-EMPTY_STEPS = 20
-"""A run ends after so many steps in a row in which no point met a pixel, or when all of fewer steps were such."""
 
 
 class BatchSource(Protocol):
@@ -117,6 +118,7 @@ def train(
 
     Raises:
         TrainingDiverged: a loss became NaN or infinite.
+        Stopped: a signal asked the run to end (see `olivine.processes`); its checkpoint is written.
         UserError: the settings do not fit the data or the task, there is nothing to learn from, another program trains
             in the folder, or the disk is full.
     """
@@ -138,6 +140,16 @@ def train(
         elif loop.processes.main:
             run.truncate_metrics(0)
         return loop.run_to_end()
+
+
+def check_training(task: Task, loader: BatchSource, config: TrainConfig, *, optimizer: SGDConfig | AdamWConfig) -> None:
+    """Refuse what `train` would refuse, before anything is written.
+
+    Raises:
+        UserError: an epoch has no whole step, or the optimizer's settings do not fit the task.
+    """
+    _Plan.of(loader.steps, config)
+    _parameter_groups(task, optimizer)
 
 
 def _parameter_groups(task: Task, optimizer: SGDConfig | AdamWConfig) -> list[dict[str, Any]]:
@@ -168,7 +180,8 @@ class _Loop:
     watch: Stopwatch = field(init=False, default_factory=Stopwatch)
     step: int = field(init=False, default=0)
     recorded: int = field(init=False, default=0)
-    untaught: int = field(init=False, default=0)
+    taught: Taught = field(init=False, default_factory=Taught)
+    requests: Requests = field(init=False, default_factory=Requests)
     best: float | None = field(init=False, default=None)
     losses: dict[str, float] = field(init=False, default_factory=dict)
     scores: dict[str, float] = field(init=False, default_factory=dict)
@@ -183,8 +196,9 @@ class _Loop:
         if self.processes.main:
             self.recorder = Recorder(self.run, self.step, self.plan.total_steps, tensorboard=self.config.tensorboard)
         try:
-            while self.step < self.plan.total_steps:
-                self._epoch()
+            with self.requests:
+                while self.step < self.plan.total_steps:
+                    self._epoch()
         finally:
             if self.recorder is not None:
                 self.recorder.close()
@@ -208,8 +222,17 @@ class _Loop:
                 self._record(losses)
             if finished or self.step % plan.steps_per_epoch == 0:
                 self._end_epoch(epoch + 1)
-            if finished or self.step % config.save_every == 0:
-                self._save("last")
+            self._answer(save=finished or self.step % config.save_every == 0)
+
+    def _answer(self, *, save: bool) -> None:
+        """Save where it is time to, or where a signal asked for it; end where one asked for that."""
+        end, asked = self.requests.answer(self.processes.total(self.requests.noted))
+        if save or asked:
+            self._save("last")
+        if asked and self.processes.main:
+            self.run.log(f"checkpoint after step {self.step}, as a signal asked")
+        if end is not None and self.step < self.plan.total_steps:
+            raise Stopped(end, f"stopped by {Signals(end).name} after step {self.step}; go on with --resume")
 
     def _everything(self, epoch: int) -> Callable[[], Iterator[Batch]]:
         return lambda: (batch.to(self.processes.device) for batch in self.loader.everything(epoch))
@@ -227,6 +250,7 @@ class _Loop:
             with self.processes.local_gradients(self.model) if part < parts - 1 else nullcontext():
                 with self.watch.stage("forward"):
                     values = self.model(batch)
+                values[VOXELS] = torch.tensor(float(len(batch.cloud.coordinates)))
                 with self.watch.stage("backward"):
                     self.processes.accelerator.backward(values["loss"] / parts)
             if isinstance(self.task, HasTimings):
@@ -235,7 +259,7 @@ class _Loop:
                 losses[name] = losses.get(name, 0) + value.detach() / parts
         with self.watch.stage("optimizer"):
             self._check_finite(losses)
-            self._check_taught(losses)
+            self.taught.step(self.processes.mean(Taught.take(losses)), self.plan.total_steps)
             if self.config.clip_norm is not None:
                 self.processes.accelerator.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
             self.optimizer.step()
@@ -258,18 +282,6 @@ class _Loop:
             raise TrainingDiverged(
                 f"the loss is not finite in step {self.step + 1} ({shown}); "
                 "lower optimizer.lr, set train.clip_norm or add schedule.warmup"
-            )
-
-    def _check_taught(self, losses: Mapping[str, Tensor]) -> None:
-        """Stop a run that images should teach but in which no point meets a pixel."""
-        if "pairs" not in losses:
-            return
-        pairs = self.processes.mean({"pairs": losses["pairs"]})["pairs"]
-        self.untaught = 0 if pairs else self.untaught + 1
-        if self.untaught >= min(EMPTY_STEPS, self.plan.total_steps):
-            raise UserError(
-                f"no point met a pixel in {self.untaught} steps one after another, so nothing is learned; "
-                "look at data.root with `olivine check --pictures`, and at pairs and images in the recipe"
             )
 
     def _record(self, losses: Mapping[str, Tensor]) -> None:
@@ -312,6 +324,7 @@ class _Loop:
                 scaler=None if scaler is None else scaler.state_dict(),
                 best=self.best,
                 metrics_bytes=self.run.metrics_bytes(),
+                empty=self.taught.empty,
             ).save(self.run.checkpoint_path(name))
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -322,6 +335,7 @@ class _Loop:
             self.processes.accelerator.scaler.load_state_dict(checkpoint.scaler)
         self.step = self.recorded = checkpoint.step
         self.best = checkpoint.best
+        self.taught.empty = dict(checkpoint.empty)
         if self.processes.main:
             self.run.truncate_metrics(checkpoint.metrics_bytes)
             self.run.log(f"resumed after step {checkpoint.step}")

@@ -22,7 +22,7 @@ from olivine.data.voxelize import CylindricalVoxels, VoxelConfig
 from olivine.engine.config import OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
 from olivine.engine.distribution import Distribution
 from olivine.engine.inputs import digest_inputs
-from olivine.engine.loop import train
+from olivine.engine.loop import check_training, train
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
 from olivine.engine.weights import save_weights
 from olivine.errors import UserError
@@ -97,6 +97,8 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
     dataset = config.data.open(config.train_split)
     method = _build(config, dataset)
     loader = _loader(config, dataset, method, processes)
+    check_training(method, loader, config.train, optimizer=config.optimizer)
+    loader.try_frame()
     run = RunFolder.open(
         config.out,
         config.name,

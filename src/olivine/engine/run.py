@@ -31,7 +31,7 @@ from pydantic import ValidationError
 from olivine.components import own_code
 from olivine.config import Config, dump
 from olivine.engine.files import append_line, write_json, write_text, writing
-from olivine.engine.weights import code_version
+from olivine.engine.weights import WEIGHTS_FILE, code_version
 from olivine.errors import UserError, printable
 
 _log = logging.getLogger("olivine")
@@ -70,6 +70,8 @@ class RunFolder:
     ) -> RunFolder:
         """Make the folder of a new run, or go back to that of an interrupted one.
 
+        A folder in which no step was done is begun anew, whatever was to be done in it.
+
         Args:
             out: folder of all runs.
             name: name of this run.
@@ -88,13 +90,17 @@ class RunFolder:
         run = RunFolder(Path(out) / name)
         if not main:
             return run
-        if run.config_path.exists():
+        if run.begun:
             if not resume:
                 raise UserError(
                     f"{run.path}: a run of this name exists; continue it with --resume or choose another name"
                 )
-            run.check_config(config, may_differ)
+            if run.config_path.exists():
+                run.check_config(config, may_differ)
             run.check_inputs(inputs or {})
+        if run.path.is_dir():
+            with run.alone():  # another program may be about to do its first step
+                run._tidy()
         if inputs is not None:
             write_json(run.inputs_path, dict(inputs))
         write_text(run.config_path, dump(config))
@@ -133,12 +139,15 @@ class RunFolder:
             raise UserError(f"{self.path}: cannot resume with another configuration: {changes}")
 
     def check_inputs(self, inputs: Mapping[str, str]) -> None:
-        """Compare what a run reads with what it read when it began; one without a checkpoint starts anew anyway.
+        """Compare what a run reads with what it read when it began.
 
         Raises:
             UserError: something differs.
         """
-        if not (inputs and self.inputs_path.exists() and self.checkpoint_path("last").exists()):
+        if not inputs:
+            return
+        if not self.inputs_path.exists():
+            self.log("this run began with a version that did not note what it reads; whether that changed is not known")
             return
         try:
             before = dict(json.loads(self.inputs_path.read_text(encoding="utf-8")))
@@ -178,6 +187,20 @@ class RunFolder:
             yield
         finally:
             os.close(descriptor)
+
+    @property
+    def begun(self) -> bool:
+        """Whether steps were done here: there is a checkpoint, a line of metrics, or weights."""
+        metrics = self.metrics_path
+        kept = (self.checkpoint_path("last"), self.checkpoint_path("best"), self.path / WEIGHTS_FILE)
+        return any(path.exists() for path in kept) or (metrics.exists() and metrics.stat().st_size > 0)
+
+    def _tidy(self) -> None:
+        """Remove what a program that was killed in the middle of writing left."""
+        for folder in (self.path, self.path / "checkpoints"):
+            for partial in folder.glob(".*.partial"):
+                with contextlib.suppress(OSError):
+                    partial.unlink()
 
     @property
     def config_path(self) -> Path:

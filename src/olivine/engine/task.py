@@ -26,6 +26,9 @@ class Task(Protocol):
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Scalar losses by name; `"loss"` is minimised, the others are logged.
 
+        A name that starts with `olivine.methods.base.LEARNED_FROM` is not logged but counts what the loss is made of
+        (see `olivine.engine.taught`).
+
         With several processes `"loss"` must hang on every trained parameter in every step (a term that has nothing
         to learn from is a zero with a graph), and the names must be the same in all processes.
         """

@@ -11,12 +11,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from olivine.backbones import BackboneConfig
 from olivine.components import OwnConfig
 from olivine.data.batch import Batch
 from olivine.methods.timing import stage
+
+LEARNED_FROM = "learned_from/"
+"""What a count among the losses is called that says how much a step had to learn from, e.g. `learned_from/pairs`."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,21 @@ class Method(nn.Module, ABC):
         """Losses of one batch.
 
         Returns:
-            Scalars by name; `"loss"` is the one that is minimised, the others are logged (detached or not).
+            Scalars by name; `"loss"` is the one that is minimised, the others are logged (detached or not). A name that
+            starts with `LEARNED_FROM` counts what the loss is made of and is not logged: a run in which there is none
+            for a number of steps (`olivine.engine.taught`) is stopped.
         """
+
+    @staticmethod
+    def learned_from(what: str, count: int, least: int = 1) -> dict[str, Tensor]:
+        """What `forward` adds to its losses to say how much it had to learn from.
+
+        Args:
+            what: in the plural, for a message.
+            count: how many.
+            least: how many it takes; a contrast with nothing to tell apart takes 2.
+        """
+        return {LEARNED_FROM + what: torch.tensor(float(count if count >= least else 0))}
 
     def set_progress(self, step: int, total_steps: int) -> None:
         """Told by the loop before each optimizer step: `step` steps are done of `total_steps`."""

@@ -70,15 +70,23 @@ def write_predictions(submission: Submission, token: str, classes: NDArray[np.ui
     Raises:
         UserError: no format is known for the dataset, or the file cannot be written.
     """
+    check_format(submission.dataset)
     if isinstance(submission.dataset, WritesPredictions):
         return submission.dataset.write_predictions(submission.folder, token, classes)
-    name = submission.dataset.name
-    if name not in PREDICTION_WRITERS:
+    return PREDICTION_WRITERS[submission.dataset.name](submission, token, classes)
+
+
+def check_format(dataset: Dataset) -> None:
+    """Refuse a dataset that predictions cannot be written for.
+
+    Raises:
+        UserError: no format is known for it.
+    """
+    if not isinstance(dataset, WritesPredictions) and dataset.name not in PREDICTION_WRITERS:
         raise UserError(
-            f"write_predictions: no prediction format for dataset {name!r}; there is one for "
+            f"write_predictions: no prediction format for dataset {dataset.name!r}; there is one for "
             f"{', '.join(PREDICTION_WRITERS)}"
         )
-    return PREDICTION_WRITERS[name](submission, token, classes)
 
 
 def write_nuscenes(submission: Submission, token: str, classes: NDArray[np.uint8]) -> Path:

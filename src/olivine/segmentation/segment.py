@@ -27,7 +27,7 @@ from olivine.data.splits import SplitConfig
 from olivine.engine.distribution import Distribution
 from olivine.engine.files import write_json, write_text, writing
 from olivine.engine.inputs import digest_inputs
-from olivine.engine.loop import train
+from olivine.engine.loop import check_training, train
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
 from olivine.engine.weights import LoadReport, load_weights, read_weights, save_weights
 from olivine.errors import MissingExtraError, OlivineWarning, UserError
@@ -37,7 +37,7 @@ from olivine.segmentation.evaluate import evaluate
 from olivine.segmentation.inputs import check_data_inputs, check_made_for, check_trained_range
 from olivine.segmentation.iou import ConfusionMatrix
 from olivine.segmentation.lineage import overlap
-from olivine.segmentation.predictions import Submission, write_predictions
+from olivine.segmentation.predictions import Submission, check_format, write_predictions
 from olivine.segmentation.results import describe_split, describe_weights, headline, results_of
 from olivine.segmentation.task import SegmentationTask
 from olivine.streams import seed_torch
@@ -101,6 +101,8 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
     _check_pretrained(pretrained, val_data, config)
     monitor = None if monitored is None else _monitor(task, monitored, config, processes)
     inputs = digest_inputs(train_data, None if pretrained is None else pretrained["sha256"])
+    loader = _training_loader(train_data, config, processes)
+    _check_start(task, loader, val_data, config, processes)
     run = RunFolder.open(
         config.out,
         config.name,
@@ -113,7 +115,7 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
     if loaded is not None and processes.main:
         run.log(f"pretrained weights: {loaded}")
     processes.wait()
-    steps = _train(task, train_data, config, run, processes, monitor=monitor, resume=resume)
+    steps = _train(task, loader, config, run, processes, monitor=monitor, resume=resume)
     about = {
         **learned,
         "backbone": config.backbone.model_dump(mode="json"),
@@ -237,18 +239,22 @@ def _check_pretrained(pretrained: dict[str, Any] | None, val: Dataset, config: S
         )
 
 
-def _train(
-    task: SegmentationTask,
-    dataset: Dataset,
-    config: SegmentConfig,
-    run: RunFolder,
-    processes: Distribution,
-    *,
-    monitor: Callable[[], dict[str, float]] | None,
-    resume: bool,
-) -> int:
-    """Run the loop; returns the number of steps."""
-    loader = Loader(
+def _check_start(
+    task: SegmentationTask, loader: Loader, val: Dataset, config: SegmentConfig, processes: Distribution
+) -> None:
+    """Refuse what would be refused in the first step or after the last one, while nothing is written yet."""
+    check_training(task, loader, config.train, optimizer=config.optimizer)
+    first = loader.try_frame()
+    if first is not None and first.cloud.labels is None:
+        raise UserError(f"{first.token}: no labels; segmentation trains on a labelled split only")
+    _scoring_loader(val, config, processes).try_frame()
+    if config.write_predictions:
+        check_format(val)
+
+
+def _training_loader(dataset: Dataset, config: SegmentConfig, processes: Distribution) -> Loader:
+    """Augmented frames in random order."""
+    return Loader(
         dataset,
         Prepare(config.voxels, cloud=config.augment, labels=True),
         batch_size=config.train.frames_per_part(processes.world),
@@ -258,6 +264,19 @@ def _train(
         rank=processes.rank,
         world=processes.world,
     )
+
+
+def _train(
+    task: SegmentationTask,
+    loader: Loader,
+    config: SegmentConfig,
+    run: RunFolder,
+    processes: Distribution,
+    *,
+    monitor: Callable[[], dict[str, float]] | None,
+    resume: bool,
+) -> int:
+    """Run the loop; returns the number of steps."""
     if config.calibrate and not (resume and run.checkpoint_path("last").exists()):
         calibrate(task, loader, config.calibrate, processes)
         if processes.main:

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from olivine.backbones import MinkUNet
 from olivine.data.batch import Batch
+from olivine.data.labels import IGNORED
 from olivine.engine.config import AdamWConfig, SGDConfig
 from olivine.errors import UserError
+from olivine.methods.base import LEARNED_FROM
 from olivine.segmentation.losses import cross_entropy, lovasz_softmax
 from olivine.sparse import SparseTensor
 
@@ -77,7 +79,8 @@ class SegmentationTask(nn.Module):
         """Losses of one batch.
 
         Returns:
-            `loss`, the weighted sum, and its parts `loss_ce` and `loss_lovasz`, detached.
+            `loss`, the weighted sum, its parts `loss_ce` and `loss_lovasz`, detached, and how many voxels have a label
+            (see `olivine.methods.base.LEARNED_FROM`).
 
         Raises:
             UserError: the batch carries no labels.
@@ -89,7 +92,8 @@ class SegmentationTask(nn.Module):
         loss_ce = cross_entropy(logits, labels)
         loss_lovasz = lovasz_softmax(logits.softmax(1), labels)
         loss = self._weights[0] * loss_ce + self._weights[1] * loss_lovasz
-        return {"loss": loss, "loss_ce": loss_ce.detach(), "loss_lovasz": loss_lovasz.detach()}
+        losses = {"loss": loss, "loss_ce": loss_ce.detach(), "loss_lovasz": loss_lovasz.detach()}
+        return {**losses, LEARNED_FROM + "labelled voxels": (labels != IGNORED).sum().float()}
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:

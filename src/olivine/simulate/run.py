@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import multiprocessing
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ import numpy as np
 
 from olivine.data.labels import load_class_set
 from olivine.errors import UserError
+from olivine.processes import end_with_parent
 from olivine.simulate.config import SimulateConfig
 from olivine.simulate.manifests import write_manifests
 from olivine.simulate.rig import CAMERAS, LIDAR
@@ -85,15 +89,44 @@ def simulate(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: already exists and is not an empty folder; choose another or remove it")
+    _remove_leftovers(out)
     partial_folder = out.parent / f".{out.name}.partial-{os.getpid()}"
     try:
-        results = _write(partial_folder, config, progress, workers)
-        partial_folder.replace(out)
+        partial_folder.mkdir(parents=True)
+        with _claimed(partial_folder):
+            results = _write(partial_folder, config, progress, workers)
+            partial_folder.replace(out)
     except OSError as error:
         raise UserError(f"{out}: cannot write the data set ({error})") from error
     finally:
         shutil.rmtree(partial_folder, ignore_errors=True)
     return _summary(out, config, results)
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Remove what runs for the same folder left that were killed; one that still runs holds a lock on its own."""
+    for leftover in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
+        try:
+            with _claimed(leftover):
+                shutil.rmtree(leftover, ignore_errors=True)
+        except OSError:
+            continue
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Hold a lock on a folder, which the system drops with the process; raises `OSError` where another one holds it."""
+    if sys.platform == "win32":  # has no such locks
+        yield
+        return
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _write(
@@ -122,8 +155,13 @@ def _scenes(root: Path, config: SimulateConfig, workers: int) -> Iterator[SceneR
         yield from map(make, numbers)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, config.scenes), mp_context=context) as pool:
+    pool = ProcessPoolExecutor(
+        min(workers, config.scenes), mp_context=context, initializer=end_with_parent, initargs=(os.getpid(),)
+    )
+    try:
         yield from pool.map(make, numbers)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _summary(out: Path, config: SimulateConfig, results: list[SceneResult]) -> SimulationSummary:

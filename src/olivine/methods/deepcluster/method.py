@@ -118,6 +118,7 @@ class DeepCluster(Method):
                 "nmi": self.nmi.float(),
                 "moved": self.moved.float(),
                 **embedding_diagnostics(hidden, self.classifier.weight[labels]),
+                **self.learned_from("regions with a cluster", len(labels)),
             }
 
     @torch.no_grad()

@@ -169,7 +169,8 @@ class Olivine(CrossModalMethod):
                 sup, vmf = self.supervision(levels[1].features, pairs, weighted, rest)
                 losses["loss"] = losses["loss"] + self.config.weights.sup * sup + self.config.weights.vmf * vmf
                 losses |= {"loss_sup": sup.detach(), "loss_vmf": vmf.detach()}
-            return losses | embedding_diagnostics(k, q) | self._diagnostics(pairs, uniform, weighted)
+            logged = embedding_diagnostics(k, q) | self._diagnostics(pairs, uniform, weighted)
+            return losses | logged | self._taught(pairs, len(uniform))
 
     def _draw(self, pairs: PixelPairs, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Indices of the pairs for L_ppkt and for L_sup, on the batch's device."""
@@ -178,6 +179,15 @@ class Olivine(CrossModalMethod):
         if self.supervision is None:
             return uniform, uniform[:0]
         return uniform, self.supervision.draw(pairs, generator).to(device)
+
+    def _taught(self, pairs: PixelPairs, drawn: int) -> dict[str, Tensor]:
+        """What the terms of the loss that have a weight are made of."""
+        weights, taught = self.config.weights, dict[str, Tensor]()
+        if weights.ppkt > 0 or self.supervision is None:
+            taught |= self.learned_from("point-pixel pairs", drawn, least=2)
+        if self.supervision is not None and (weights.sup > 0 or weights.vmf > 0):
+            taught |= self.learned_from("pairs with a known weak label", int((pairs.label != UNKNOWN).sum()))
+        return taught
 
     def _diagnostics(self, pairs: PixelPairs, uniform: Tensor, weighted: Tensor) -> dict[str, Tensor]:
         """What is worth a look in the log besides the losses."""

@@ -62,7 +62,8 @@ class PointContrast(Method):
             loss = info_nce(k, q, self.config.temperature)
             counts = {"matches": len(second.match), "matches_drawn": len(drawn)}
             logged = {name: torch.tensor(float(count)) for name, count in counts.items()}
-            return {"loss": loss} | logged | embedding_diagnostics(k, q)
+            taught = self.learned_from("matches of two views", len(drawn), least=2)
+            return {"loss": loss} | logged | embedding_diagnostics(k, q) | taught
 
     def _embed(self, cloud: Cloud) -> Tensor:
         """[V, D] unit features of a view's voxels."""

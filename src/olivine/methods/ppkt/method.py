@@ -65,4 +65,5 @@ class Ppkt(CrossModalMethod):
         with self.stage("loss"):
             k, q = level.features[pairs.voxel[drawn]], self.image_head(image_features)
             counts = {"pairs": torch.tensor(float(count)), "pairs_ppkt": torch.tensor(float(len(drawn)))}
+            counts |= self.learned_from("point-pixel pairs", len(drawn), least=2)
             return {"loss": info_nce(k, q, self.config.temperature), **counts, **embedding_diagnostics(k, q)}

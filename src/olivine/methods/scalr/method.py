@@ -61,6 +61,7 @@ class Scalr(CrossModalMethod):
         with self.stage("loss"):
             k = level.features[pairs.voxel[drawn]]
             counts = {"pairs": torch.tensor(float(len(pairs.voxel))), "pairs_scalr": torch.tensor(float(len(drawn)))}
+            counts |= self.learned_from("point-pixel pairs", len(drawn))
             return {"loss": distillation_loss(k, q, self.config.loss), **counts, **embedding_diagnostics(k, q)}
 
     def _draw(self, total: int, generator: torch.Generator) -> Tensor:

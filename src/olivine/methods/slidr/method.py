@@ -84,6 +84,7 @@ class Slidr(CrossModalMethod):
                 "loss": info_nce(k, q, self.config.temperature),
                 **{name: torch.tensor(float(value)) for name, value in counts.items()},
                 **embedding_diagnostics(k, q),
+                **self.learned_from("superpixels with points", found.count, least=2),
             }
 
     def _superpixel_features(
