@@ -16,7 +16,7 @@ from olivine.config import validate
 from olivine.data.nuscenes import NuScenes, NuScenesConfig
 from olivine.data.splits import SplitConfig
 from olivine.engine.pretrain import PretrainConfig, pretrain
-from olivine.engine.weights import save_weights
+from olivine.engine.weights import read_weights, save_weights
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation.segment import SegmentConfig, segment
 from olivine.sparse import SparseTensor
@@ -107,6 +107,29 @@ def test_the_range_of_intensities_is_never_guessed(tmp_path: Path) -> None:
     assert raw.features(points, 100 * intensity).shape == (3, 12)
     with pytest.raises(UserError, match="trained on raw intensities of 0…100, and intensity_max=1 scales none"):
         raw.features(points, intensity, intensity_max=1.0)
+
+
+def test_weights_say_what_their_heads_are_for(segmented: Path, pretrained: Path) -> None:
+    names = list(olivine.load(segmented).classes.names)
+    head = {"for": "classes", "names": names, "channels": len(names), "normalized": False}
+    assert read_weights(segmented).about["heads"] == {"final": head}
+    heads = read_weights(pretrained).about["heads"]
+    assert {name: head["for"] for name, head in heads.items()} == dict.fromkeys(heads, "pretraining")
+    assert heads["final"] == {"for": "pretraining", "channels": 8, "normalized": True}
+    assert olivine.load(pretrained).network.normalize
+
+
+def test_classes_of_ones_own_are_known_by_the_names_in_the_file(tmp_path: Path) -> None:
+    head = {"for": "classes", "names": [f"kind {n}" for n in range(8)], "channels": 8, "normalized": False}
+    own = {"classes": "of my own", "task": "segmentation", "intensity_max": 1.0}
+    model = described(tmp_path / "own", BOUNDED, **own, heads={"final": head})
+    assert model.classes.names == tuple(head["names"])
+    assert (model.classes.learn(np.arange(9)) == np.arange(9)).all()
+    assert set(model.predict(np.ones((3, 3)), np.ones(3)).tolist()) <= set(range(1, 9))
+    with pytest.raises(UserError, match="trained on the classes of my own, whose names it does not say"):
+        described(tmp_path / "old", BOUNDED, **own)
+    with pytest.raises(UserError, match="are not those of nuscenes in this version"):
+        described(tmp_path / "other", BOUNDED, **{**own, "classes": "nuscenes"}, heads={"final": head})
 
 
 def test_features_of_a_pretrained_backbone_are_one_row_a_point(pretrained: Path, data: Path) -> None:

@@ -23,7 +23,7 @@ from olivine.backbones import BackboneConfig, MinkUNet
 from olivine.data.batch import Cloud
 from olivine.data.frame import Frame
 from olivine.data.intensity import warn_if_faint
-from olivine.data.labels import ClassSet, load_class_set
+from olivine.data.labels import ClassSet, load_class_set, shipped_class_sets
 from olivine.data.prepare import Prepare, collate
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
 from olivine.engine.weights import load_weights, read_weights
@@ -39,7 +39,8 @@ class Model:
     Attributes:
         network: the backbone, in evaluation mode.
         voxels: the grid and the input features.
-        classes: what the head predicts, or None for a pretrained backbone.
+        classes: what the head predicts, or None for a pretrained backbone. Of a class set that is not shipped the names
+            are known; its raw labels are then the classes' own numbers.
         about: everything the file says of itself.
         path: the file.
     """
@@ -165,15 +166,33 @@ def load(source: Path | str, *, device: str = "cpu") -> Model:
         first = error.errors()[0]
         what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise UserError(f"{weights.path}: describes a network that this version does not know ({what})") from error
+    heads = about.get("heads") or {}
     network = backbone.build(
         about["in_channels"],
         weights.tensors["final.kernel"].shape[-1],
         class_head=any(key.startswith("final_class_level.") for key in weights.tensors),
-        normalize=about.get("task") == "pretraining",
+        # Files from before heads were recorded say it by their task.
+        normalize=heads["final"]["normalized"] if "final" in heads else about.get("task") == "pretraining",
     )
     load_weights(network, weights)
-    classes = load_class_set(about["classes"]) if about.get("classes") else None
+    classes = _classes(about["classes"], heads, weights.path) if about.get("classes") else None
     return Model(network.to(device).eval(), voxels, classes, about, weights.path)
+
+
+def _classes(name: str, heads: dict[str, Any], path: Path) -> ClassSet:
+    """The classes of the head: those of a shipped set, or of one's own, of which the names are recorded."""
+    names = tuple(heads.get("final", {}).get("names", ()))
+    if name in shipped_class_sets():
+        shipped = load_class_set(name)
+        if names and names != shipped.names:
+            raise UserError(f"{path}: the classes it was trained on are not those of {name} in this version")
+        return shipped
+    if not names:
+        raise UserError(f"{path}: was trained on the classes {name}, whose names it does not say")
+    count = len(names) + 1
+    nowhere = np.zeros(65536, np.uint8)
+    nowhere[:count] = np.arange(count)
+    return ClassSet(name, names, np.zeros((count, 3), np.uint8), nowhere, np.arange(count, dtype=np.uint16))
 
 
 def _per_point(rows: Tensor, point_voxel: Tensor) -> NDArray[Any]:

@@ -14,7 +14,7 @@ import builders.training
 from builders.training import FRAMES, tiny_run
 from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.weights import read_weights
-from olivine.errors import UserError
+from olivine.errors import OlivineWarning, TrainingDiverged, UserError
 
 STEPS = 3 * FRAMES // 4
 
@@ -116,3 +116,32 @@ def test_checkpoint_that_would_run_code_is_refused(tmp_path: Path) -> None:
     torch.save({"format": 1, "model": Path("/")}, path)
     with pytest.raises(UserError, match=r"last\.pt: cannot read this checkpoint"):
         Checkpoint.load(path)
+
+
+def test_every_flipped_bit_of_a_checkpoint_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    Checkpoint(3, {"w": torch.arange(4.0)}, {"state": {0: {"m": torch.ones(4)}}}, None, 0.5, 12).save(path)
+    whole = path.read_bytes()
+    assert Checkpoint.load(path).step == 3
+    for bit in range(0, 8 * len(whole), 13):
+        at = bit // 8
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << bit % 8]) + whole[at + 1 :])
+        with pytest.raises(UserError, match=r"last\.pt: cannot read this checkpoint"):
+            Checkpoint.load(path)
+
+
+def test_a_checkpoint_from_before_digests_is_read_and_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint = Checkpoint(3, {"w": torch.arange(4.0)}, {}, None, None, 0)
+    torch.save({"format": 1, **vars(checkpoint)}, path)
+    with pytest.warns(OlivineWarning, match=r"last\.pt: has no digest, as those of earlier versions"):
+        assert torch.equal(Checkpoint.load(path).model["w"], torch.arange(4.0))
+
+
+def test_a_model_that_is_not_finite_is_not_kept(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    Checkpoint(3, {"w": torch.ones(2)}, {}, None, None, 0).save(path)
+    whole = path.read_bytes()
+    with pytest.raises(TrainingDiverged, match="w is not finite after step 4, and nothing is kept of it"):
+        Checkpoint(4, {"w": torch.tensor([1, torch.inf])}, {}, None, None, 0).save(path)
+    assert path.read_bytes() == whole

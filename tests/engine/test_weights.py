@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from olivine.engine.weights import load_weights, read_weights, save_weights
-from olivine.errors import UserError
+from olivine.engine.weights import Weights, load_weights, read_weights, save_weights
+from olivine.errors import OlivineWarning, UserError
 
 
 def network(width: int = 4, classes: int = 3) -> nn.Module:
@@ -100,20 +100,71 @@ def test_what_holds_no_weights_is_a_clear_mistake(tmp_path: Path, name: str) -> 
         read_weights(tmp_path / name)
 
 
-def test_no_flipped_bit_gives_other_weights(tmp_path):
+def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
     path = save_weights(tmp_path, nn.Linear(3, 2), {"task": "test"})
-    path.with_suffix(".json").unlink()  # a file that was moved alone has only its own digest
     whole = path.read_bytes()
-    truth = read_weights(path)
-    for place in range(0, len(whole), 7):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << place % 8]) + whole[place + 1 :])
-        try:
-            read = read_weights(path)
-        except UserError:
-            continue
-        # What is left is a flip in the name under which the digest or the description stands.
-        assert all(torch.equal(read.tensors[key], value) for key, value in truth.tensors.items())
-        assert read.about in (truth.about, {}) or {**read.about, **truth.about} == read.about
+    path.with_suffix(".json").unlink()  # a file that was moved alone has only its own digest
+    read_weights(path)
+    for bit in range(0, 8 * len(whole), 3):
+        path.write_bytes(flipped(whole, bit))
+        with pytest.raises(UserError, match=r"weights\.safetensors: (damaged|not a readable|.* not finite)"):
+            read_weights(path)
+
+
+def flipped(whole: bytes, bit: int) -> bytes:
+    at = bit // 8
+    return whole[:at] + bytes([whole[at] ^ 1 << bit % 8]) + whole[at + 1 :]
+
+
+def test_a_damaged_description_beside_weights_is_named(tmp_path: Path) -> None:
+    path = save_weights(tmp_path, nn.Linear(3, 2), {"task": "test"})
+    beside = path.with_suffix(".json")
+    whole = beside.read_bytes()
+    for wrong in (whole[:20], b"[]", b"\xff", whole.replace(b'"sha256": "', b'"sha256": "0')):
+        beside.write_bytes(wrong)
+        with pytest.raises(UserError, match=r"weights\.json"):
+            read_weights(path)
+
+
+def test_weights_from_before_digests_load_and_say_so(tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    save_file(network().state_dict(), path, metadata={"about": json.dumps({"backbone": {"name": "tiny"}})})
+    with pytest.warns(OlivineWarning, match=r"old\.safetensors: has no digest, as those of earlier versions"):
+        assert read_weights(path).about == {"backbone": {"name": "tiny"}}
+    save_file(network().state_dict(), path)
+    assert read_weights(path).about == {}  # another project's, which never had one
+
+
+def test_a_kill_between_weights_and_their_description_leaves_a_pair_that_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_weights(tmp_path, network(), {"steps": 1})
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("olivine.engine.weights.write_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save_weights(tmp_path, network(), {"steps": 2})
+    assert read_weights(tmp_path).about["steps"] == 2
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.complex64, torch.bool])
+def test_tensors_of_another_kind_of_number_are_refused(tmp_path: Path, kind: torch.dtype) -> None:
+    tensors = {key: value.to(kind) if key == "weight" else value for key, value in nn.Linear(3, 2).state_dict().items()}
+    target = nn.Linear(3, 2)
+    before = {key: value.clone() for key, value in target.state_dict().items()}
+    with pytest.raises(UserError, match=r"x\.pt: weight is of torch\..*, and the network's of torch\.float32"):
+        load_weights(target, Weights(tmp_path / "x.pt", tensors, {}))
+    assert all(torch.equal(value, before[key]) for key, value in target.state_dict().items())
+
+
+def test_numbers_that_overflow_in_the_networks_type_are_refused(tmp_path: Path) -> None:
+    tensors = {key: value.double() for key, value in nn.Linear(3, 2).state_dict().items()}
+    assert load_weights(nn.Linear(3, 2), Weights(tmp_path / "x.pt", tensors, {})).complete
+    tensors["bias"][0] = 1e300
+    with pytest.raises(UserError, match=r"x\.pt: bias holds numbers that are not finite"):
+        load_weights(nn.Linear(3, 2), Weights(tmp_path / "x.pt", tensors, {}))
 
 
 def test_weights_that_are_not_those_described_beside_them_are_refused(tmp_path):

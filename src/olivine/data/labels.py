@@ -48,6 +48,12 @@ class ClassSet:
         return np.asarray(self.raw_to_train[raw])
 
 
+def shipped_class_sets() -> list[str]:
+    """Names of the class sets that ship with the package, sorted."""
+    folder = resources.files("olivine.data") / "classes"
+    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
 def load_class_set(name: str) -> ClassSet:
     """Load a shipped class set.
 
@@ -60,8 +66,7 @@ def load_class_set(name: str) -> ClassSet:
     folder = resources.files("olivine.data") / "classes"
     file = folder / f"{name}.yaml"
     if not file.is_file():
-        known = sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-        raise UserError(f"no class set named {name!r}; shipped are {', '.join(known)}")
+        raise UserError(f"no class set named {name!r}; shipped are {', '.join(shipped_class_sets())}")
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     classes = content["classes"]
     raw_to_train = np.zeros(65536, np.uint8)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from olivine.engine.files import write_bytes
-from olivine.errors import UserError
+from olivine.errors import OlivineWarning, TrainingDiverged, UserError
 
 _FORMAT = 1
 _MARK = b"olivine checkpoint\n"
@@ -56,8 +57,15 @@ class Checkpoint:
 
         Raises:
             UserError: the disk is full or the folder cannot be written; a previous checkpoint at `path` is untouched.
+            TrainingDiverged: a number of the model is not finite; likewise.
         """
         content = {name: _to_cpu(value) for name, value in vars(self).items()}
+        spoiled = next((name for name, value in content["model"].items() if not _is_finite(value)), None)
+        if spoiled is not None:
+            raise TrainingDiverged(
+                f"{spoiled} is not finite after step {self.step}, and nothing is kept of it; "
+                "lower optimizer.lr, set train.clip_norm or add schedule.warmup"
+            )
         # Serialised in memory: torch's own writer turns a full disk into errors that do not name it.
         buffer = io.BytesIO()
         torch.save({"format": _FORMAT, **content}, buffer)
@@ -72,7 +80,8 @@ class Checkpoint:
             UserError: the file is missing, damaged, or not a checkpoint of this version.
         """
         try:
-            content = torch.load(io.BytesIO(_unwrapped(path)), map_location="cpu", weights_only=True)
+            written, digested = _unwrapped(path)
+            content = torch.load(io.BytesIO(written), map_location="cpu", weights_only=True)
         except FileNotFoundError as error:
             raise UserError(f"{path}: no such checkpoint") from error
         except _DAMAGE as error:
@@ -80,18 +89,28 @@ class Checkpoint:
             raise UserError(f"{path}: cannot read this checkpoint ({reason})") from error
         if not isinstance(content, dict) or content.pop("format", None) != _FORMAT:
             raise UserError(f"{path}: not a checkpoint of this version of olivine")
+        if not digested:
+            warnings.warn(
+                f"{path}: has no digest, as those of earlier versions; damage to it would not be noticed",
+                OlivineWarning,
+                stacklevel=2,
+            )
         return Checkpoint(**content)
 
 
-def _unwrapped(path: Path) -> bytes:
-    """What torch wrote, compared with the digest before it; files from before there was one are taken as they are."""
+def _unwrapped(path: Path) -> tuple[bytes, bool]:
+    """What torch wrote, and whether there was a digest to compare it with; there is none in files of old."""
     raw = path.read_bytes()
     if not raw.startswith(_MARK):
-        return raw
+        return raw, False
     start = len(_MARK) + hashlib.sha256().digest_size
     if raw[len(_MARK) : start] != hashlib.sha256(raw[start:]).digest():
         raise UserError(f"{path}: cannot read this checkpoint (its content is not what its digest says)")
-    return raw[start:]
+    return raw[start:], True
+
+
+def _is_finite(value: Any) -> bool:
+    return not (isinstance(value, Tensor) and value.is_floating_point()) or bool(torch.isfinite(value).all())
 
 
 def _to_cpu(value: Any) -> Any:

@@ -29,12 +29,14 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_bytes(path: Path, data: bytes | memoryview) -> None:
+def write_bytes(path: Path, data: bytes | memoryview, *, stale: Path | None = None) -> None:
     """Replace the file at `path` by `data`, at once or not at all.
 
     Args:
         path: the file; its folder is created where missing.
         data: the whole content.
+        stale: a file that describes what `path` held before; removed when the new content is safely on the disk, so
+            that a kill never leaves it beside content that it does not describe.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; the previous file is untouched and no temporary
@@ -49,6 +51,8 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            if stale is not None:
+                stale.unlink(missing_ok=True)
             partial.replace(path)
         except OSError:
             partial.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from olivine.engine.distribution import Distribution
 from olivine.engine.inputs import digest_inputs
 from olivine.engine.loop import check_training, train
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
-from olivine.engine.weights import save_weights
+from olivine.engine.weights import describe_heads, save_weights
 from olivine.errors import UserError
 from olivine.methods import Method, MethodConfig, Views
 from olivine.streams import seed_torch
@@ -200,6 +200,7 @@ def _about(config: PretrainConfig, dataset: Dataset, method: Method, steps: int)
         "in_channels": config.voxels.channels,
         "voxels": config.voxels.model_dump(mode="json"),
         "intensity_max": dataset[0].intensity_max,
+        "heads": describe_heads(method.backbone),
         "method": config.method.model_dump(mode="json"),
         "sources": method.sources,
         "own_code": own_code(config),

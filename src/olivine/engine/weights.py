@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,10 +24,13 @@ from torch import Tensor, nn
 
 import olivine
 from olivine.engine.files import write_bytes, write_json
-from olivine.errors import UserError
+from olivine.errors import OlivineWarning, UserError
 
 WEIGHTS_FILE = "weights.safetensors"
 """Name of the weights in a run folder."""
+
+LAYOUT = 2
+"""Number of the description's layout; from 2 on it has a digest, so that one whose key was damaged is missed."""
 
 _SHOWN = 3
 
@@ -96,15 +100,35 @@ def save_weights(folder: Path, backbone: nn.Module, about: dict[str, Any]) -> Pa
         UserError: a weight is not finite, the disk is full or the folder cannot be written.
     """
     path = folder / WEIGHTS_FILE
-    about = {**about, "olivine": metadata.version("olivine"), "code": code_version()}
+    about = {**about, "layout": LAYOUT, "olivine": metadata.version("olivine"), "code": code_version()}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in backbone.state_dict().items()}
     _check_finite(tensors, path)
     # One entry, since safetensors writes several in an order that changes from run to run.
     digested = {**about, "digest": digest_of(tensors, about)}
     data = save(tensors, metadata={"about": json.dumps(digested)})
-    write_bytes(path, data)
+    write_bytes(path, data, stale=path.with_suffix(".json"))
     write_json(path.with_suffix(".json"), {**about, "sha256": hashlib.sha256(data).hexdigest()})
     return path
+
+
+def describe_heads(backbone: nn.Module, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """What the heads of a backbone are for, as `about["heads"]` has it.
+
+    Args:
+        backbone: a network whose heads are called `final…`.
+        names: the classes that its one head gives scores of, in order; None for heads that pretraining made.
+
+    Returns:
+        By name of the head: `for` ("classes" or "pretraining"), `channels`, `normalized` (whether its rows have length
+        one), and `names` of the classes.
+    """
+    use: dict[str, Any] = {"for": "pretraining"} if names is None else {"for": "classes", "names": list(names)}
+    normalized = bool(getattr(backbone, "normalize", False))
+    return {
+        name.partition(".")[0]: {**use, "channels": parameter.shape[-1], "normalized": normalized}
+        for name, parameter in backbone.named_parameters()
+        if name.startswith("final") and name.endswith(".kernel")
+    }
 
 
 def read_weights(source: Path | str) -> Weights:
@@ -122,6 +146,8 @@ def read_weights(source: Path | str) -> Weights:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
             noted = file.metadata() or {}
+        if "about" not in noted and any('"digest"' in value for value in noted.values()):
+            raise ValueError("the name of its description is damaged")
         about = dict(json.loads(noted.get("about", "{}")))
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from error
@@ -133,10 +159,16 @@ def read_weights(source: Path | str) -> Weights:
 def _check_whole(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     """Compare a file with the digests that were written with it; takes the one inside it out of its description.
 
-    Files of other projects, and those from before digests were written, have none.
+    Files of other projects have none, nor have those from before digests were written, which is said.
     """
     digest = about.pop("digest", None)
-    if digest is not None and digest != digest_of(tensors, about):
+    if digest is None and about and "layout" not in about:
+        warnings.warn(
+            f"{path}: has no digest, as those of earlier versions; damage to it would not be noticed",
+            OlivineWarning,
+            stacklevel=3,
+        )
+    elif about and digest != digest_of(tensors, about):
         raise UserError(f"{path}: damaged: its content is not what its own digest says; copy or make it anew")
     beside = path.with_suffix(".json")
     if not beside.is_file():

@@ -29,7 +29,7 @@ from olivine.engine.files import write_json, write_text, writing
 from olivine.engine.inputs import digest_inputs
 from olivine.engine.loop import check_training, train
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
-from olivine.engine.weights import LoadReport, load_weights, read_weights, save_weights
+from olivine.engine.weights import LoadReport, describe_heads, load_weights, read_weights, save_weights
 from olivine.errors import MissingExtraError, OlivineWarning, UserError
 from olivine.segmentation.calibration import calibrate
 from olivine.segmentation.config import SegmentConfig
@@ -124,6 +124,7 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
         "classes": train_data.classes.name,
         "voxels": config.voxels.model_dump(mode="json"),
         "intensity_max": intensity_max,
+        "heads": describe_heads(backbone, train_data.classes.names),
         "mode": config.mode,
         "pretrained": pretrained,
         "calibrate": config.calibrate,
