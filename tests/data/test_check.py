@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from builders.nuscenes import build_nuscenes
 from builders.semantickitti import build_semantickitti
 from olivine.data.check import CheckReport, check_dataset, check_folder, open_any
 from olivine.data.frame import Boxes, Frame, find_pairs
+from olivine.data.prepare import Prepare
 from olivine.data.semantickitti import SemanticKitti, SemanticKittiConfig
 from olivine.data.splits import SplitConfig
+from olivine.data.voxelize import CartesianVoxels
 from olivine.errors import UserError
 
 
@@ -184,3 +187,33 @@ def test_real_samples_are_sound(folder, frames, pairs):
     assert report.problems == []
     assert report.frames == frames
     assert {camera: report.pairs[camera] for camera in pairs} == pairs
+
+
+@pytest.mark.parametrize(("what", "value"), [("cameras", ()), ("labels", None)])
+def test_what_one_frame_lacks_and_others_have_is_a_problem(tmp_path, what, value):
+    changed = Tampered(open_one(build_semantickitti(tmp_path)), frame_changed(**{what: lambda _: value}))
+    (problem,) = check_dataset(changed).problems
+    assert problem.startswith(f"1 of 6 frames have no {what}, though others have: 00/000001")
+
+
+def test_ids_of_no_class_are_counted_by_check_and_refused_by_whoever_learns(tmp_path):
+    root = build_semantickitti(tmp_path)
+    labels = root / "dataset" / "sequences" / "00" / "labels" / "000001.label"
+    raw = np.fromfile(labels, np.uint32)
+    raw[:3] = [7, 7, 1 << 16 | 300]  # an instance number above an id
+    raw.tofile(labels)
+    (problem,) = check_folder(root).problems
+    assert problem.startswith(
+        f"{labels}: 3 of {len(raw)} labels are ids that the class set semantickitti does not list: 7"
+    )
+    frame, rng = open_one(root)[1], np.random.default_rng(0)
+    with pytest.raises(UserError, match=r"000001\.label: 3 of"):
+        Prepare(CartesianVoxels(), labels=True)(frame, rng)
+    Prepare(CartesianVoxels())(frame, rng)  # pretraining never looks at them
+
+
+@pytest.mark.parametrize("name", ["trainval", "v1.0-mini", "my tables"])
+def test_nuscenes_tables_are_recognised_whatever_their_folder_is_called(tmp_path, name):
+    root = build_nuscenes(tmp_path)
+    (root / "v1.0-mini").rename(root / name)
+    assert len(open_any(root)) == 1

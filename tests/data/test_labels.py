@@ -7,6 +7,7 @@ import pytest
 
 from olivine.data.labels import load_class_set
 from olivine.errors import UserError
+from olivine.simulate.taxonomy import LIDARSEG_CATEGORIES
 
 # nuScenes lidarseg: category index → challenge class, everything else 0.
 NUSCENES = {
@@ -98,3 +99,23 @@ def test_learning_keeps_the_shape():
 def test_an_unknown_class_set_names_those_that_are_shipped():
     with pytest.raises(UserError, match=r"no class set named 'kitti'.*nuscenes.*semantickitti"):
         load_class_set("kitti")
+
+
+@pytest.mark.parametrize(("name", "published"), [("nuscenes", range(32)), ("semantickitti", SEMANTICKITTI)])
+def test_what_is_listed_as_ignored_is_the_rest_of_the_published_ids(name, published):
+    classes = load_class_set(name)
+    assert classes.ignored.tolist() == sorted(raw for raw in published if classes.raw_to_train[raw] == 0)
+    assert classes.strange(np.array(list(published)), "x") is None
+    assert classes.strange(np.zeros(0, np.uint8), "x") is None
+
+
+def test_ids_outside_the_map_are_counted_the_most_frequent_first():
+    strange = load_class_set("nuscenes").strange(np.repeat(np.arange(30, 40), np.arange(1, 11)), "file")
+    assert strange == (
+        "file: 52 of 55 labels are ids that the class set nuscenes does not list: 39 (10 points), 38 (9 points), "
+        "37 (8 points), 36 (7 points), 35 (6 points) and 3 more; map the labels to its ids"
+    )
+
+
+def test_categories_of_a_class_set_are_those_of_the_simulator():
+    assert tuple(load_class_set("nuscenes").raw_names) == LIDARSEG_CATEGORIES

@@ -377,3 +377,19 @@ def test_the_published_cuboid_drops_a_fifth_of_a_real_cloud_and_at_times_two_thi
         dropped.append(1 - cuboid_keep(turned_m, pairs, 6, rng, ImageAugment()).mean())
     assert np.mean(dropped) == pytest.approx(0.215, abs=0.03)
     assert np.quantile(dropped, 0.9) == pytest.approx(0.65, abs=0.08)
+
+
+def test_tables_that_number_categories_otherwise_are_refused(tmp_path):
+    root = build_nuscenes(tmp_path)
+    path = root / "v1.0-mini" / "category.json"
+    rows = json.loads(path.read_text())
+    config = NuScenesConfig(root=root, version="v1.0-mini")
+    config.open(SplitConfig(split="all"))
+    rows[0]["index"] = 3
+    path.write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=r"category\.json: 'vehicle\.car' has index 3, but .* it is 17"):
+        config.open(SplitConfig(split="all"))
+    for row in rows:
+        del row["index"]  # editions without lidarseg number nothing
+    path.write_text(json.dumps(rows))
+    config.open(SplitConfig(split="all"))

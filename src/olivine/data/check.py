@@ -70,8 +70,8 @@ class CheckReport:
 def open_any(root: Path, own: str | None = None) -> list[Dataset]:
     """Open every dataset that a folder holds, whole (split `all`).
 
-    A folder with `v1.0-*` inside is nuScenes (one dataset per version), one with `sequences/` or `dataset/sequences/`
-    is SemanticKITTI.
+    A folder in which another holds `scene.json` is nuScenes (one dataset per version), one with `sequences/` or
+    `dataset/sequences/` is SemanticKITTI.
 
     Args:
         root: the dataset's folder.
@@ -91,8 +91,8 @@ def open_any(root: Path, own: str | None = None) -> list[Dataset]:
     datasets = [*_open_nuscenes(root), *_open_semantickitti(root)]
     if not datasets:
         raise UserError(
-            f"{root}: no dataset recognised; nuScenes has a folder v1.0-… here, SemanticKITTI sequences/ or "
-            "dataset/sequences/; --data module:Class opens it as a dataset of your own"
+            f"{root}: no dataset recognised; nuScenes has a folder of tables (scene.json, …) here, "
+            "SemanticKITTI sequences/ or dataset/sequences/; --data module:Class opens it as a dataset of your own"
         )
     return datasets
 
@@ -109,6 +109,8 @@ def check_dataset(dataset: Dataset, progress: Callable[[int], None] | None = Non
     """
     report = CheckReport(frames=len(dataset))
     earlier: dict[str, int] = {}
+    lacking: dict[str, list[str]] = {"cameras": [], "labels": []}
+    read = 0
     for index in range(len(dataset)):
         try:
             frame = dataset[index]
@@ -117,9 +119,22 @@ def check_dataset(dataset: Dataset, progress: Callable[[int], None] | None = Non
         else:
             report.problems.extend(_frame_problems(frame, dataset, earlier))
             _count_pairs(frame, report)
+            read += 1
+            for what, has in (("cameras", bool(frame.cameras)), ("labels", frame.labels is not None)):
+                if not has:
+                    lacking[what].append(f"{frame.token} of {frame.scene}")
         if progress is not None:
             progress(index + 1)
+    report.problems.extend(_lacking_problems(lacking, read))
     return report
+
+
+def _lacking_problems(lacking: dict[str, list[str]], read: int) -> Iterator[str]:
+    """What some frames have and others do not: training refuses a mixture, and a score would count only a part."""
+    for what, frames in lacking.items():
+        if 0 < len(frames) < read:
+            few = ", ".join(frames[:3]) + (", …" if len(frames) > 3 else "")
+            yield f"{len(frames)} of {read} frames have no {what}, though others have: {few}"
 
 
 def check_folder(root: Path, progress: Callable[[int], None] | None = None, *, own: str | None = None) -> CheckReport:
@@ -140,9 +155,11 @@ def _open_own(root: Path, path: str) -> Dataset:
 
 
 def _open_nuscenes(root: Path) -> Iterator[Dataset]:
-    for tables in sorted(root.glob("v1.0-*")):
-        if tables.is_dir():
-            yield NuScenesConfig(root=root, version=tables.name).open(SplitConfig(split="all"))
+    folders = {file.parent for file in root.glob("*/scene.json")} | {
+        path for path in root.glob("v1.0-*") if path.is_dir()
+    }
+    for tables in sorted(folders):
+        yield NuScenesConfig(root=root, version=tables.name).open(SplitConfig(split="all"))
 
 
 def _open_semantickitti(root: Path) -> Iterator[Dataset]:
@@ -179,6 +196,8 @@ def _cloud_problems(frame: Frame, classes: int, where: str) -> Iterator[str]:
     strange = faint(frame)
     if strange is not None:
         yield f"{where}: {strange}"
+    if frame.label_fault is not None:
+        yield frame.label_fault
     if frame.labels is not None and len(frame.labels) != points:
         yield f"{where}: {len(frame.labels)} labels for {points} points"
     elif frame.labels is not None and int(frame.labels.max()) > classes:

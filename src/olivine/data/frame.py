@@ -105,6 +105,8 @@ class Frame:
         timestamp_us: LiDAR time, microseconds.
         cameras: the cameras, in the dataset's fixed order; empty where it has none.
         labels: [N] uint8 training class (0 = ignored), or None where unlabelled.
+        label_fault: what is wrong with the file of labels, in one line, where it holds ids that the class set does
+            not list; whoever learns from the labels or scores by them refuses the frame.
         boxes: annotated boxes, or None where there are none.
         global_from_lidar: [4, 4] float64 pose of the LiDAR, or None where unknown.
     """
@@ -119,6 +121,7 @@ class Frame:
     labels: NDArray[np.uint8] | None = None
     boxes: Boxes | None = None
     global_from_lidar: NDArray[np.float64] | None = None
+    label_fault: str | None = None
 
 
 class Dataset(Protocol):

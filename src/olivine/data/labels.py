@@ -29,6 +29,9 @@ class ClassSet:
         raw_to_train: [65536] uint8 training class of every raw label.
         train_to_raw: [C + 1] uint16 the raw label written for each training class in prediction files.
         source: where the map was published.
+        ignored: [I] uint16 raw labels that the map lists as ignored; None where it lists none, so that any other raw
+            label is ignored without a word.
+        raw_names: raw label of each category by its published name, where raw labels number categories.
     """
 
     name: str
@@ -37,6 +40,8 @@ class ClassSet:
     raw_to_train: NDArray[np.uint8] = field(repr=False)
     train_to_raw: NDArray[np.uint16] = field(repr=False)
     source: str = ""
+    ignored: NDArray[np.uint16] | None = field(default=None, repr=False)
+    raw_names: dict[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def count(self) -> int:
@@ -46,6 +51,31 @@ class ClassSet:
     def learn(self, raw: NDArray[np.integer]) -> NDArray[np.uint8]:
         """Training classes of raw labels, any shape; raw labels no map names become 0 (ignored)."""
         return np.asarray(self.raw_to_train[raw])
+
+    def strange(self, raw: NDArray[np.integer], source: str) -> str | None:
+        """What is wrong with raw labels that hold ids which the map does not list, neither as a class nor as ignored.
+
+        Args:
+            raw: raw labels, any shape.
+            source: where they come from, named in the answer.
+
+        Returns:
+            One line with the ids and how many points have them; None where all are listed.
+        """
+        if self.ignored is None:
+            return None
+        unlisted = self.raw_to_train == IGNORED
+        unlisted[self.ignored] = False
+        if not unlisted[raw].any():
+            return None
+        ids, counts = np.unique(raw[unlisted[raw]], return_counts=True)
+        most = np.argsort(-counts, kind="stable")
+        few = ", ".join(f"{ids[place]} ({counts[place]} points)" for place in most[:5])
+        more = f" and {len(ids) - 5} more" if len(ids) > 5 else ""
+        return (
+            f"{source}: {counts.sum()} of {raw.size} labels are ids that the class set {self.name} does not list: "
+            f"{few}{more}; map the labels to its ids"
+        )
 
 
 def shipped_class_sets() -> list[str]:
@@ -75,4 +105,14 @@ def load_class_set(name: str) -> ClassSet:
     colors = np.array([[0, 0, 0], *(entry["color"] for entry in classes)], np.uint8)
     train_to_raw = np.array([0, *(entry["raw"][0] for entry in classes)], np.uint16)
     names = tuple(entry["name"] for entry in classes)
-    return ClassSet(name, names, colors, raw_to_train, train_to_raw, content["source"])
+    ignored = np.array(content["ignored"], np.uint16)
+    return ClassSet(
+        name,
+        names,
+        colors,
+        raw_to_train,
+        train_to_raw,
+        content["source"],
+        ignored,
+        {category: raw for raw, category in enumerate(content.get("categories", ()))},
+    )

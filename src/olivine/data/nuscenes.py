@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 
 from olivine.config import Config
 from olivine.data.frame import Boxes, Camera, Frame
-from olivine.data.labels import load_class_set
+from olivine.data.labels import ClassSet, load_class_set
 from olivine.data.mask_names import check_mask_names, flat_name, mask_name
 from olivine.data.masks import UNKNOWN, MaskManifest, read_manifest
 from olivine.data.nuscenes_index import CAMERAS, CHANNELS, BoxIndex, NuScenesIndex, load_boxes, load_index
+from olivine.data.nuscenes_tables import Category, read_table
 from olivine.data.splits import SplitConfig, every_nth, nuscenes_scenes
 from olivine.errors import UserError
 from olivine.folders import existing
@@ -67,11 +68,14 @@ class NuScenesConfig(Config):
 
         Raises:
             UserError: the folder, a table or the mask manifest is missing or damaged, the split is unknown, a named
-                scene is not in the tables, or nothing is selected.
+                scene is not in the tables, nothing is selected, or labels number the categories otherwise than the
+                class set.
         """
         tables = self._tables()
         index = load_index(tables)
         rows = _select(index, split, tables)
+        if (index.labels != b"").any():
+            _check_categories(tables, load_class_set("nuscenes"))
         boxes = load_boxes(tables, index.sample) if self.boxes else None
         masks = self.masks or existing(self.root / "camseg")
         superpixels = self.superpixels or existing(self.root / "superpixels")
@@ -143,6 +147,7 @@ class NuScenes:
         row = int(self._rows[index])
         points = _read_sweep(self.sweep_path(index))
         label_path = self.label_path(index)
+        raw = None if label_path is None else _read_labels(label_path, len(points))
         return Frame(
             token=self.token(index),
             scene=self.scene(index),
@@ -151,7 +156,8 @@ class NuScenes:
             intensity_max=INTENSITY_MAX,
             timestamp_us=int(self._index.timestamp_us[row, 0]),
             cameras=self.cameras(index),
-            labels=None if label_path is None else self.classes.learn(_read_labels(label_path, len(points))),
+            labels=None if raw is None else self.classes.learn(raw),
+            label_fault=None if raw is None else self.classes.strange(raw, str(label_path)),
             boxes=self.boxes(index),
             global_from_lidar=self._global_from_sensor(row, 0),
         )
@@ -261,6 +267,21 @@ def _select(index: NuScenesIndex, split: SplitConfig, tables: Path) -> NDArray[n
             f"{tables}: split {split.split!r} with every={split.every} selects nothing; the tables have {_few(present)}"
         )
     return rows
+
+
+def _check_categories(tables: Path, classes: ClassSet) -> None:
+    """Compare the numbers that the tables give to categories, where they do, with those the class set maps."""
+    path = tables / "category.json"
+    if not path.exists():
+        return
+    for rows in read_table(path, Category):
+        for row in rows:
+            known = classes.raw_names.get(row.name)
+            if row.index is not None and known not in (None, row.index):
+                raise UserError(
+                    f"{path}: {row.name!r} has index {row.index}, but the class set {classes.name} maps the labels "
+                    f"of an edition in which it is {known}; number the labels as lidarseg does"
+                )
 
 
 def _few(scenes: list[str]) -> str:

@@ -109,9 +109,10 @@ class Instance(Row, frozen=True, gc=False):
 
 
 class Category(Row, frozen=True, gc=False):
-    """What an object is, e.g. `vehicle.car`."""
+    """What an object is, e.g. `vehicle.car`; `index` is its raw label, in editions with lidarseg."""
 
     name: str
+    index: int | None = None
 
 
 R = TypeVar("R", bound=Row)

@@ -157,10 +157,12 @@ class Prepare:
 
         Raises:
             UserError: images are wanted and the frame has no camera; an image, a mask or superpixels are missing,
-                unreadable or of the wrong size; a point is not finite or too far away for the grid; matches are
-                wanted between frames without poses.
+                unreadable or of the wrong size; labels are wanted and hold ids of no class; a point is not finite or
+                too far away for the grid; matches are wanted between frames without poses.
         """
         _check_finite(frame)
+        if self.labels and frame.label_fault is not None:
+            raise UserError(frame.label_fault)
         matrix = self._matrix(rng)
         seen = None if self.images is None else self._look(frame, rng, self.images, matrix)
         row = np.arange(len(frame.points_lidar_m)) if seen is None else seen.row

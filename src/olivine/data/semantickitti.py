@@ -149,6 +149,7 @@ class SemanticKitti:
         sequence, stem = self._scans[index]
         scan = read_scan(sequence.scans[stem])
         label_path = _beside(sequence.folder / "labels" / f"{stem}.label")
+        raw = read_labels(label_path, len(scan)) if sequence.labelled else None
         number, timestamp_us = int(stem), _timestamp_us(sequence, int(stem))
         return Frame(
             token=self.token(index),
@@ -158,7 +159,8 @@ class SemanticKitti:
             intensity_max=1.0,
             timestamp_us=timestamp_us,
             cameras=self.cameras(index),
-            labels=self.classes.learn(read_labels(label_path, len(scan))) if sequence.labelled else None,
+            labels=None if raw is None else self.classes.learn(raw),
+            label_fault=None if raw is None else self.classes.strange(raw, str(label_path)),
             global_from_lidar=None if sequence.poses is None else sequence.poses[number],
         )
 
