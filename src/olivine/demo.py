@@ -115,14 +115,14 @@ def _report(settings: CompareConfig, comparison: Comparison, data: NuScenesConfi
     }
     models = {name: load(run) for name, run in arms.items()}
     models |= {f"{arm}, pretrained": load(run) for arm, run in pretrained.items()}
-    result, *rest = comparison_sections(folder)
+    gained, *rest = comparison_sections(folder)
     sections = [
-        result,
+        gained,
         Section("What this is, and what it is not", HONESTY, note=True),
         *rest,
         Section("Clouds", pictures=cloud_pictures(scored, middle, models), wide=True),
         Section("Images and weak labels", pictures=image_pictures(scored, middle), wide=True),
-        Section("How the scores were made", listing=_protocols(settings)),
+        Section("How the scores were made", listing=_protocols(settings), folded=True),
     ]
     return write_report(folder / "report.html", "Images teach a LiDAR network", sections)
 

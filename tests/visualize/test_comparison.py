@@ -17,7 +17,7 @@ from olivine.config import validate
 from olivine.visualize import comparison as shown
 from olivine.visualize.comparison import comparison_sections, label_plot, read_metrics
 from olivine.visualize.report import write_report
-from olivine.visualize.scores import explanations, mean_and_spread
+from olivine.visualize.scores import explanations, gains_in_words, mean_and_spread
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 def test_the_report_of_a_comparison_is_complete(finished: Comparison, tmp_path: Path) -> None:
     sections = comparison_sections(finished.path)
     assert [section.title for section in sections] == [
+        "What was gained",
         "Result",
+        "Differences to scratch",
         "Pretraining",
         "Diagnostics",
         "Time",
@@ -51,6 +53,9 @@ def test_the_report_of_a_comparison_is_complete(finished: Comparison, tmp_path: 
     for scores in finished.miou.values():
         for values in scores.values():
             assert f"{mean_and_spread(values)}  ({values[0]:.1f}, {values[1]:.1f})" in page.text
+    for gain in gains_in_words(finished.miou, "scratch"):
+        assert gain in page.text
+    assert "spread of downstream seeds only" in page.text
     for explanation in explanations(finished.protocols):
         assert explanation in page.text
     # Three terms; five numbers of all arms and two by class; the time; bars and training of two protocols.

@@ -8,7 +8,9 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.color import rgb2lab
 
+from olivine.data.labels import load_class_set
 from olivine.errors import MissingExtraError
 from olivine.visualize.figures import Band, bands, bars, clouds, curves, legend, new_figure, pca_colors, stacked
 
@@ -136,3 +138,31 @@ def test_directions_without_variation_are_mid_grey(features: np.ndarray, varied:
     assert colors.shape == (len(features), 3)
     assert (colors[:, varied:] == 128).all()
     assert all(len(np.unique(channel)) > 1 for channel in colors[:, :varied].T)
+
+
+@pytest.mark.parametrize("name", ["nuscenes", "semantickitti"])
+def test_every_class_stands_out_from_the_ground_of_the_clouds(name: str) -> None:
+    """Sidewalk is (75, 0, 75), which nobody sees on black; distances are in CIELAB, where 2 is just visible."""
+    colors = load_class_set(name).colors[1:]
+    ground = decoded(clouds(np.zeros((1, 3), np.float32), {"one": RED[:1]}, reach_m=35.0))[200, 200]
+    lab = rgb2lab(np.concatenate([[ground], colors])[None] / 255)[0]
+    assert np.linalg.norm(lab[1:] - lab[0], axis=1).min() > 35
+
+
+def test_legends_lie_beside_the_curves_and_not_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    monkeypatch.setattr("olivine.visualize.figures.png", lambda figure: drawn.append(figure) or b"")
+    flat = ([0.0, 1.0], [1.0, 1.0])
+    curves({"a": flat, "b": flat}, "t", "u")
+    curves({str(i): flat for i in range(30)}, "t", "u")
+    band = Band([1, 9], [2, 3], [1, 1])
+    bands({"p": {"a": band}, "q": {"b": band}}, {1: "1", 9: "9"}, "x", "u", "ab")
+    bars(["car"], {"x": [1.0]}, "t", "u")
+    for figure in drawn:
+        figure.draw_without_rendering()
+        (legend_box,) = [each.get_window_extent() for each in figure.legends]
+        for axes in figure.axes:
+            assert axes.get_legend() is None
+            assert not axes.get_window_extent().overlaps(legend_box)
+            assert axes.get_window_extent().width > 150
+    assert [text.get_text() for text in drawn[2].legends[0].texts] == ["a", "b"]

@@ -27,3 +27,11 @@ def test_what_is_written_is_text_and_not_markup(tmp_path: Path) -> None:
     page = Page(write_report(tmp_path / "report.html", nasty, [section]))
     assert page.text.count(nasty) == 8
     assert "b" not in page.open
+
+
+def test_a_folded_listing_is_there_and_closed(tmp_path: Path) -> None:
+    sections = [Section("Settings", listing="key: <value>", folded=True), Section("Plain", listing="open")]
+    text = write_report(tmp_path / "report.html", "t", sections).read_text(encoding="utf-8")
+    assert "<details><summary>Show</summary><pre>key: &lt;value&gt;</pre></details>" in text
+    assert "<pre>open</pre>" in text
+    assert text.count("<details") == 1

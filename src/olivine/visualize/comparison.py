@@ -18,7 +18,10 @@ import yaml
 from olivine.visualize.figures import Band, bands, bars, curves, stacked
 from olivine.visualize.report import Picture, Section
 from olivine.visualize.scores import (
+    DIFFERENCES,
+    differences_table,
     explanations,
+    gains_in_words,
     mean_and_spread,
     mean_of_known,
     mode_in_words,
@@ -93,7 +96,7 @@ class _Folder:
 
 
 def comparison_sections(path: Path) -> list[Section]:
-    """What a comparison has to show: table, plot, pretraining and its diagnostics, time, classes, training.
+    """What a comparison has to show: what was gained, on what; tables, plot, pretraining, time, classes, training.
 
     Args:
         path: the comparison's folder, with `compare.yaml`, `results.json` and `protocols.json`.
@@ -103,7 +106,7 @@ def comparison_sections(path: Path) -> list[Section]:
     """
     folder = _Folder.read(path)
     arms = list(folder.results)
-    sections = [_result(folder), *_failures(folder)]
+    sections = [_headline(folder), _result(folder), *_differences(folder), *_failures(folder)]
     pretrained = folder.pretrained()
     if pretrained:
         sections += [_losses_section(pretrained), *_diagnostics_section(pretrained, arms), *_time_section(pretrained)]
@@ -165,6 +168,34 @@ def _nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
+def _scores(folder: _Folder) -> dict[str, dict[str, list[float | None]]]:
+    """Percent by arm, protocol and seed."""
+    return {
+        arm: {protocol: content[f"{protocol}_miou"] for protocol in folder.protocols}
+        for arm, content in folder.results.items()
+    }
+
+
+def _baseline(folder: _Folder) -> str:
+    return str(folder.settings.get("baseline") or next(iter(folder.results)))
+
+
+def _seeds_in_words(folder: _Folder) -> str:
+    once = not folder.settings.get("pretrain_seeds") and bool(folder.pretrained())
+    return what_of_seeds(len(folder.settings["seeds"]), pretrained_once=once)
+
+
+def _headline(folder: _Folder) -> Section:
+    """What was gained over the baseline, and what it was scored on."""
+    gains = gains_in_words(_scores(folder), _baseline(folder))
+    return Section("What was gained", [*gains, *explanations(folder.protocols)], note=True)
+
+
+def _differences(folder: _Folder) -> list[Section]:
+    rows = differences_table(_scores(folder), _baseline(folder))
+    return [Section(f"Differences to {_baseline(folder)}", [f"mIoU, points; {DIFFERENCES}."], rows)] if rows else []
+
+
 def _result(folder: _Folder) -> Section:
     rows = [["mIoU, %", *folder.protocols]]
     for arm, content in folder.results.items():
@@ -174,10 +205,9 @@ def _result(folder: _Folder) -> Section:
     caption = "Score against labelled scans: mean over the seeds, and the standard deviation as a band."
     return Section(
         "Result",
-        [f"{what_of_seeds(len(folder.settings['seeds']))}; in brackets each seed's score.".capitalize()],
+        [f"{_seeds_in_words(folder)}; in brackets each seed's score.".capitalize()],
         rows,
         [] if plot is None else [Picture(plot, caption)],
-        "\n".join(explanations(folder.protocols)),
         wide=True,
     )
 
@@ -299,7 +329,7 @@ def _classes(folder: _Folder, protocol: str) -> list[Section]:
     rows += [[name, *(f"{_nan(by[name]):.1f}".replace("nan", "–") for by in iou.values())] for name in names]
     values = {arm: [_nan(by[name]) for name in names] for arm, by in iou.items()}
     picture = bars([name.replace("_", " ") for name in names], values, protocol, "IoU, %", list(folder.results))
-    text = ["IoU per class, mean over the seeds; – for a class in neither labels nor predictions."]
+    text = ["IoU per class, mean over the seeds; – for a class without labelled points, which is not in the mean."]
     return [Section(f"Class by class: {protocol}", text, rows, [Picture(picture, f"Protocol: {protocol}.")], wide=True)]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,9 @@ PALETTE = (
 """Colours of series, in order; after the last the first comes again."""
 
 
-_FEW = 6  # curves whose legend fits into one column
+_GROUND = "#ffffff"  # farthest from every colour of the shipped class sets; on black, sidewalks cannot be seen
+_FEW = 6  # curves whose legend fits below them
+_ROWS = 18  # of a legend beside its curves
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -60,7 +62,8 @@ def curves(
         unit: label of the vertical axis.
         names: all that take a colour in order, for several figures to agree; by default those of `series`.
     """
-    figure = new_figure(5.2, 3.2)
+    many = len(series) > _FEW
+    figure = new_figure(7.4 if many else 5.2, 3.4)
     axes = figure.add_subplot()
     places = {name: place for place, name in enumerate(names or series)}
     for name, (steps, values) in series.items():
@@ -68,8 +71,10 @@ def curves(
         axes.plot(steps, values, style, label=name, color=_color(places[name]), linewidth=1.4)
     axes.set(title=title, xlabel="step", ylabel=unit)
     axes.grid(alpha=0.25)
-    if series:
-        axes.legend(fontsize=8 if len(series) <= _FEW else 6, ncols=1 if len(series) <= _FEW else 2)
+    if many:
+        figure.legend(fontsize=7, loc="outside right center", ncols=-(-len(series) // _ROWS))
+    elif series:
+        figure.legend(fontsize=8, loc="outside lower center", ncols=3)
     return png(figure)
 
 
@@ -108,20 +113,22 @@ def bands(
         unit: label of the vertical axis.
         names: all that take a colour, in order.
     """
-    figure = new_figure(5.6 * len(panels), 4.2)
+    figure = new_figure(5.2 * len(panels) + 1.6, 4.2)
+    shown_names: dict[str, Any] = {}
     for column, (title, series) in enumerate(panels.items(), start=1):
         axes = figure.add_subplot(1, len(panels), column)
         for name, band in series.items():
             color = _color(names.index(name))
             mean, spread = np.asarray(band.mean, float), np.asarray(band.spread, float)
-            axes.plot(band.x, mean, "o-", label=name, color=color, linewidth=1.6, markersize=4)
+            (shown_names[name],) = axes.plot(band.x, mean, "o-", color=color, linewidth=1.6, markersize=4)
             axes.fill_between(band.x, mean - spread, mean + spread, color=color, alpha=0.15, linewidth=0)
         shown = {x: ticks[x] for x in sorted({x for band in series.values() for x in band.x})}
         axes.set(title=title, xlabel=xlabel, ylabel=unit, xscale="log")
         axes.set_xticks(list(shown), list(shown.values()))
         axes.set_xticks([], minor=True)
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=8)
+    ordered = [name for name in names if name in shown_names]
+    figure.legend([shown_names[name] for name in ordered], ordered, fontsize=8, loc="outside right center")
     return png(figure)
 
 
@@ -164,7 +171,7 @@ def bars(
         unit: label of the horizontal axis.
         names: all that take a colour in order, for several figures to agree; by default those of `values`.
     """
-    figure = new_figure(7.0, 0.9 + max(0.32, 0.09 * len(values)) * len(groups))
+    figure = new_figure(8.2, 0.9 + max(0.32, 0.09 * len(values)) * len(groups))
     axes = figure.add_subplot()
     thickness = 0.8 / max(len(values), 1)
     rows = np.arange(len(groups))
@@ -176,7 +183,7 @@ def bars(
     axes.invert_yaxis()
     axes.set(title=title, xlabel=unit)
     axes.grid(axis="x", alpha=0.25)
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right center")
     return png(figure)
 
 
@@ -193,7 +200,7 @@ def clouds(points_m: NDArray[np.floating], colors: Mapping[str, NDArray[np.uint8
     for column, (title, rgb) in enumerate(colors.items(), start=1):
         axes = figure.add_subplot(1, len(colors), column)
         axes.scatter(points_m[order, 0], points_m[order, 1], c=rgb[order] / 255, s=1.2, linewidths=0, rasterized=True)
-        axes.set(title=title, xlim=(-reach_m, reach_m), ylim=(-reach_m, reach_m), aspect="equal", facecolor="#101418")
+        axes.set(title=title, xlim=(-reach_m, reach_m), ylim=(-reach_m, reach_m), aspect="equal", facecolor=_GROUND)
         axes.set_xticks([])
         axes.set_yticks([])
     return png(figure, dpi=100)

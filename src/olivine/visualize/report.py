@@ -24,6 +24,7 @@ th:first-child, td:first-child { text-align: left; } tr + tr { border-top: 1px s
 figure { margin: 1rem 0; } img { max-width: 100%; background: #fff; border-radius: 4px; }
 figcaption { font-size: .88rem; opacity: .8; } .row { display: flex; flex-wrap: wrap; gap: 1rem; }
 .row figure { flex: 1 1 18rem; margin: 0; } .note { border-left: 4px solid #3f7d20; padding: .1rem 1rem; }
+.note p:first-child { font-size: 1.12rem; } summary { cursor: pointer; }
 pre { overflow-x: auto; background: #8881; padding: .8rem; font-size: .85rem; }
 """
 
@@ -53,6 +54,7 @@ class Section:
         listing: preformatted text, e.g. a configuration; empty for none.
         note: whether the text is set off as something the reader must know.
         wide: give every picture the full width, one below the other.
+        folded: show the listing only when it is asked for.
     """
 
     title: str
@@ -62,6 +64,7 @@ class Section:
     listing: str = ""
     note: bool = False
     wide: bool = False
+    folded: bool = False
 
 
 def write_report(path: Path, title: str, sections: Sequence[Section]) -> Path:
@@ -99,7 +102,8 @@ def _section(section: Section) -> str:
         layout = "stack" if section.wide else "row"
         parts.append(f'<div class="{layout}">{"".join(_figure(picture) for picture in section.pictures)}</div>')
     if section.listing:
-        parts.append(f"<pre>{_shown(section.listing)}</pre>")
+        listing = f"<pre>{_shown(section.listing)}</pre>"
+        parts.append(f"<details><summary>Show</summary>{listing}</details>" if section.folded else listing)
     return "\n".join(parts)
 
 
