@@ -267,6 +267,8 @@ def test_a_run_says_which_code_of_ones_own_it_ran_and_is_resumed_with_it(folder)
     run = RunFolder.open(folder / "runs", "own", recipe)
     said = ", ".join(f"{name} {digest}" for name, digest in own_code(recipe).items())
     assert (run.path / "log.txt").read_text().rstrip().endswith(said)
+    run.checkpoint_path("last").parent.mkdir()
+    run.checkpoint_path("last").touch()  # a run in which no step was done would begin anew
     RunFolder.open(folder / "runs", "own", load_recipe(Recipe, run.config_path), resume=True)
     other = load(method={"name": "ppkt", "teacher": {"name": "random"}})
     with pytest.raises(UserError, match=r"method\.name \(was 'own\.parts:Method', now 'ppkt'\)"):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ from olivine.processes import Requests, Stopped, exhausted, stoppable
 
 TRAIN = {"epochs": 3, "batch_size": 4, "save_every": 100, "log_every": 1, "tensorboard": False}
 SETTINGS = {"noisy": True, "train": TRAIN}
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_terminal() -> Iterator[None]:
+    """No signal is ignored, as it would be for what runs under nohup or in the background of a script."""
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Signalled(TinyTask):
