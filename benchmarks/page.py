@@ -51,9 +51,9 @@ SECTIONS = {
         "MinkUNet34C on one and two 32-beam sweeps, VoxelBackBone8x on a KITTI-sized one; medians of rounds in which "
         "all paths take turns. `× dense` is the time over that of the same arithmetic as dense matrix products, "
         "`× square` over what it takes at the rate of one large square product; the lines below the table name the "
-        "ratios. The dense products run on MKL, which uses AVX2 on AMD processors while these kernels use AVX-512: ratios "
-        "below 1 say that the library is limited there, not that the arithmetic is less. spconv's CPU kernels add in "
-        "parallel without order, so its sums race: it is a yardstick of speed, not of numbers.",
+        "ratios. The dense products run on MKL, which uses AVX2 on AMD processors while these kernels use AVX-512: "
+        "ratios below 1 say that the library is limited there, not that the arithmetic is less. spconv's CPU kernels "
+        "add in parallel without order, so its sums race: it is a yardstick of speed, not of numbers.",
         "sparse.py --networks --memory",
     ),
     "layers": Section(
