@@ -393,3 +393,15 @@ def test_tables_that_number_categories_otherwise_are_refused(tmp_path):
         del row["index"]  # editions without lidarseg number nothing
     path.write_text(json.dumps(rows))
     config.open(SplitConfig(split="all"))
+
+
+@pytest.mark.parametrize(("key", "value"), [("rotation", "up"), ("rotation", [1, 0, 0]), ("translation", None)])
+def test_poses_that_are_no_numbers_are_named(tmp_path, key, value):
+    root = build_nuscenes(tmp_path)
+    path = root / "v1.0-mini" / "ego_pose.json"
+    rows = json.loads(path.read_text())
+    for row in rows:
+        row[key] = value
+    path.write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=r"ego_pose\.json: token .*: rotation must be four numbers"):
+        NuScenesConfig(root=root, version="v1.0-mini").open(SplitConfig(split="all"))

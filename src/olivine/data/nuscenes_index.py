@@ -281,6 +281,21 @@ def _scatter(
     return table
 
 
+def _pose(
+    row: EgoPose,
+    quaternion: msgspec.json.Decoder[Quaternion],
+    vector: msgspec.json.Decoder[Vector3],
+    path: Path,
+) -> tuple[float, ...]:
+    """The seven numbers of a pose."""
+    try:
+        return (*quaternion.decode(row.rotation), *vector.decode(row.translation))
+    except msgspec.DecodeError as error:
+        raise UserError(
+            f"{path}: token {row.token!r}: rotation must be four numbers and translation three ({error})"
+        ) from error
+
+
 def _ego_poses(tables: Path, wanted: Sequence[str]) -> NDArray[np.float64]:
     """[len(wanted), 7] the poses that readings name, decoding only those of the millions in the table."""
     slot = {token: index for index, token in enumerate(dict.fromkeys(wanted))}
@@ -290,7 +305,7 @@ def _ego_poses(tables: Path, wanted: Sequence[str]) -> NDArray[np.float64]:
         for row in rows:
             at = slot.get(row.token)
             if at is not None:
-                pose = (*quaternion.decode(row.rotation), *vector.decode(row.translation))
+                pose = _pose(row, quaternion, vector, tables / "ego_pose.json")
                 if not np.isnan(poses[at, 0]) and tuple(poses[at]) != pose:
                     table = tables / "ego_pose.json"
                     raise UserError(
