@@ -37,6 +37,7 @@ ROAD = (
     "demo",
     "catalog",
     "doctor",
+    "examples",
     "cli",
     "__main__",
 )

@@ -16,22 +16,25 @@ import typer
 
 import olivine
 from builders.recipes import tiny_data, tiny_pretraining, tiny_segmentation, write_recipe
+from olivine.catalog import COMMANDS as CATALOG
 from olivine.cli import app, main
+from olivine.config import load_recipe
 from olivine.errors import OlivineWarning
+from olivine.examples import EXAMPLES
 
 COMMANDS = {
-    "demo": ["[KEY=VALUE]..."],
-    "simulate": ["OUT", "[KEY=VALUE]..."],
+    "demo": ["KEY=VALUE"],
+    "simulate": ["OUT", "KEY=VALUE"],
     "check": ["DATA", "--json", "--pictures", "--data"],
-    "label": ["RECIPE", "[KEY=VALUE]...", "--shard", "--ray", "--score", "--json"],
-    "pretrain": ["RECIPE", "[KEY=VALUE]...", "--resume"],
-    "segment": ["RECIPE", "[KEY=VALUE]...", "--resume", "--json"],
-    "evaluate": ["RUN", "[KEY=VALUE]...", "--json"],
-    "compare": ["RECIPE", "[KEY=VALUE]..."],
+    "label": ["RECIPE", "KEY=VALUE", "--shard", "--ray", "--score", "--json"],
+    "pretrain": ["RECIPE", "KEY=VALUE", "--resume"],
+    "segment": ["RECIPE", "KEY=VALUE", "--resume", "--json"],
+    "evaluate": ["RUN", "KEY=VALUE", "--json"],
+    "compare": ["RECIPE", "KEY=VALUE"],
     "export": ["RUN", "OUT", "--to"],
-    "import": ["FILE", "OUT", "--from", "[KEY=VALUE]..."],
+    "import": ["FILE", "OUT", "--from", "KEY=VALUE"],
     "recipes": [],
-    "keys": ["RECIPE", "[PREFIX]"],
+    "keys": ["RECIPE", "PREFIX"],
     "doctor": ["--json"],
 }
 """The whole command line. A change here is a change for every script that calls the program."""
@@ -60,6 +63,29 @@ def test_every_command_explains_itself(command: str, capsys: Any) -> None:
     said = capsys.readouterr()
     assert f"olivine {command}" in said.out
     assert said.err == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_examples_whole(command: str, capsys: Any) -> None:
+    assert main([command, "--help"]) == 0
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert EXAMPLES[command]
+    for example in EXAMPLES[command]:
+        assert example in shown
+
+
+@pytest.mark.parametrize("example", [example for lines in EXAMPLES.values() for example in lines])
+def test_an_example_is_a_command_line_that_works(example: str) -> None:
+    words = example.split(" olivine " if example.startswith("torchrun") else "olivine ", 1)[1].split()
+    group: Any = typer.main.get_command(app)
+    chosen = group.commands[words[0]]
+    with chosen.make_context(words[0], words[1:]) as context:  # a wrong option or a missing argument is raised
+        recipe, overrides = context.params.get("recipe"), context.params.get("overrides") or []
+    kind = words[0] + (" --score" if context.params.get("score") else "")
+    if words[0] in ("demo", "simulate"):
+        recipe = words[0]
+    if recipe is not None and kind in CATALOG:
+        load_recipe(CATALOG[kind], recipe, overrides)
 
 
 def test_without_a_command_all_are_listed(capsys: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field, ValidationError, field_validator
 
-from olivine.config import Config, _split, dump, load_recipe, shipped_recipes, validate
+from olivine.config import Config, _split, dump, from_overrides, load_recipe, shipped_recipes, validate
 from olivine.errors import UserError
 
 
@@ -110,7 +110,7 @@ def test_the_same_name_and_the_name_of_the_run_replace_nothing(recipe):
         ("name=much too long", "name: at most 9 letters (got 'much too long')"),
         ("seed=~", "seed: Input should be a valid integer (got None)"),
         ("seed.deep=1", "seed: Input should be a valid integer (got {'deep': 1})"),
-        ("seed=2024-12-01", "'date' is not a supported"),
+        ("seed=2024-12-01", "seed: Input should be a valid integer"),
         ("name=${nowhere}", "nowhere"),
     ],
 )
@@ -120,9 +120,7 @@ def test_a_wrong_key_or_value_is_named_as_the_user_wrote_it(recipe, override, me
     assert message in error
 
 
-@pytest.mark.parametrize(
-    "override", ["inner.steps", "=3", "", "inner..steps=3", ".seed=1", "inner.=1", "seed=[1", "seed=2024-13-45"]
-)
+@pytest.mark.parametrize("override", ["inner.steps", "=3", "", "inner..steps=3", ".seed=1", "inner.=1", "seed=[1"])
 def test_a_malformed_override_is_refused(recipe, override):
     assert repr(override) in refused(recipe, override)
 
@@ -140,7 +138,6 @@ def test_every_mistake_is_named_at_once(recipe):
         (b"seed: 1\nengine: {rate: 2}", "key engine.name is required"),
         (b"seed: [1", "not valid YAML"),
         (b"seed: !!python/object:os.system x", "not valid YAML"),
-        (b"seed: 2024-99-99", "not valid YAML"),
         (b"- 1", "a recipe is a mapping of keys, this is list"),
         (b"", "a recipe is a mapping of keys"),
         (b"\xff\xfe\x00", "cannot read this recipe"),
@@ -182,14 +179,74 @@ def test_configurations_are_frozen_and_documented():
     assert Slow.model_fields["rate"].description == "How slow."
 
 
-@pytest.mark.parametrize("text", ["/set #2", "#2", "&anchor", "!tag x", "*alias", "a # b # c", "'a' # b"])
+WORDS = ["/set #2", "#2", "&anchor", "!tag x", "*alias", "a # b # c", "'a' # b"]
+WORDS += ["a\nb", " a ", "017", "12:30", "yes", "on", "2026-01-01", "|", ">x", "@a", "%a", "1_000"]
+
+
+@pytest.mark.parametrize("text", WORDS)
 def test_an_override_is_whole_where_yaml_would_drop_a_part(text):
     assert _split(f"key={text}") == ("key", text)
 
 
 YAML = {"'a #b'": "a #b", "[1, 2]": [1, 2], "": None, "1e-3": "1e-3", "a#b": "a#b", "{a: 1}": {"a": 1}}
+YAML |= {
+    "'a\\n'": "a\\n",
+    '"a\\n"': "a\n",
+    "0": 0,
+    "-3": -3,
+    "0x1f": 31,
+    "1.5e+3": 1500.0,
+    ".inf": float("inf"),
+    "~": None,
+}
+YAML |= {"true": True, "False": False, "null": None, "'017'": "017"}
 
 
 @pytest.mark.parametrize(("text", "value"), YAML.items())
 def test_other_overrides_are_read_as_yaml(text, value):
     assert _split(f"key={text}") == ("key", value)
+
+
+class Words(Config):
+    name: str = ""
+    count: int = 0
+    on: bool = False
+
+
+@pytest.mark.parametrize(
+    ("override", "value"), [("name=017", "017"), ("count=017", 17), ("on=yes", True), ("name=12:30", "12:30")]
+)
+def test_a_plain_word_is_read_as_its_field_wants_it(override, value):
+    config = from_overrides(Words, [override], "here")
+    assert getattr(config, override.partition("=")[0]) == value
+
+
+@pytest.mark.parametrize(
+    "name", ["017", "12:30", "yes", "1e-3", "0x1f", "null", " a ", "~", "1_000", "2026-01-01", "a\nb"]
+)
+def test_words_that_look_like_something_else_survive_a_dump(tmp_path, name):
+    path = tmp_path / "dump.yaml"
+    path.write_text(dump(Words(name=name)), encoding="utf-8")
+    assert load_recipe(Words, path).name == name
+
+
+def test_an_override_has_the_limits_of_a_document():
+    with pytest.raises(UserError, match="not valid YAML"):
+        _split("key=" + "[" * 100_000)
+
+
+class Named(Config):
+    name: str
+    engine: Slow | Fast
+
+
+class Outer(Config):
+    run: Named
+    arms: dict[str, Named]
+
+
+def test_a_name_of_free_text_drops_nothing():
+    base = {"run": {"name": "a", "engine": {"name": "slow"}}, "arms": {"x": {"name": "a", "engine": {"name": "slow"}}}}
+    config = from_overrides(Outer, ["run.name=b", "arms.x.name=b"], "here", base=base)
+    assert (config.run.name, config.arms["x"].name) == ("b", "b")
+    assert config.run.engine.name == config.arms["x"].engine.name == "slow"

@@ -22,6 +22,7 @@ import typer
 from olivine import __version__
 from olivine.config import C, load_recipe
 from olivine.errors import OlivineWarning, TrainingDiverged, UserError, printable
+from olivine.examples import epilog
 from olivine.processes import Stopped, exhausted, stoppable
 
 INTERRUPTED = 130
@@ -35,19 +36,20 @@ _log = logging.getLogger("olivine")
 app = typer.Typer(
     help="Teach LiDAR networks from camera images, without labelled LiDAR.",
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its frames rewrap the examples
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Recipe = Annotated[str, typer.Argument(help="Name of a shipped recipe, or path of a YAML file.", metavar="RECIPE")]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Settings over the recipe's, e.g. optimizer.lr=0.1", metavar="[KEY=VALUE]...")
+    list[str] | None, typer.Argument(help="Settings over the recipe's, e.g. optimizer.lr=0.1", metavar="KEY=VALUE")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run; ends in the same weights.")]
 Layout = "Layout: minkowski (a .pt file with a state dict of MinkUNet34C in it)."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for a program to read.")]
 
 
-@app.command()
+@app.command(epilog=epilog("demo"))
 def demo(overrides: Overrides = None) -> None:
     """The whole story on a simulated world, with a report to look at. Continues where it was stopped."""
     from olivine.demo import DemoConfig, run_demo
@@ -55,7 +57,7 @@ def demo(overrides: Overrides = None) -> None:
     _say(run_demo(_configuration(DemoConfig, "demo", overrides)))
 
 
-@app.command()
+@app.command(epilog=epilog("simulate"))
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder to write; must be new or empty.")], overrides: Overrides = None
 ) -> None:
@@ -66,7 +68,7 @@ def simulate(
     _say(write(out, _configuration(SimulateConfig, "simulate", overrides), workers=os.cpu_count() or 1))
 
 
-@app.command()
+@app.command(epilog=epilog("check"))
 def check(
     data: Annotated[Path, typer.Argument(help="A nuScenes or SemanticKITTI folder, or one of your own.")],
     as_json: AsJson = False,
@@ -92,7 +94,7 @@ def check(
         raise typer.Exit(2)
 
 
-@app.command()
+@app.command(epilog=epilog("label"))
 def label(
     recipe: Recipe,
     overrides: Overrides = None,
@@ -114,7 +116,7 @@ def label(
         _label(recipe, overrides, shard or "1/1", ray, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=epilog("pretrain"))
 def pretrain(recipe: Recipe, overrides: Overrides = None, resume: Resume = False) -> None:
     """Pretrain a backbone from images."""
     from olivine.engine.pretrain import PretrainConfig
@@ -123,7 +125,7 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, resume: Resume = False
     _say(run(_configuration(PretrainConfig, recipe, overrides), resume=resume))
 
 
-@app.command()
+@app.command(epilog=epilog("segment"))
 def segment(recipe: Recipe, overrides: Overrides = None, resume: Resume = False, as_json: AsJson = False) -> None:
     """Fine-tune or linear-probe a backbone on semantic segmentation, then score it."""
     from olivine.segmentation.segment import SegmentConfig
@@ -133,7 +135,7 @@ def segment(recipe: Recipe, overrides: Overrides = None, resume: Resume = False,
     _print_results(results, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=epilog("evaluate"))
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run folder of `olivine segment`.")],
     overrides: Overrides = None,
@@ -145,7 +147,7 @@ def evaluate(
     _print_results(evaluate_run(run, overrides or []), as_json=as_json)
 
 
-@app.command()
+@app.command(epilog=epilog("compare"))
 def compare(recipe: Recipe, overrides: Overrides = None) -> None:
     """Arms × protocols × seeds from one recipe into one table. Continues where it stopped. Exit 1 if a run failed."""
     from olivine.compare import CompareConfig
@@ -159,7 +161,7 @@ def compare(recipe: Recipe, overrides: Overrides = None) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(epilog=epilog("export"))
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder, or a weights file of one.")],
     out: Annotated[Path, typer.Argument(help="The file to write.")],
@@ -171,14 +173,14 @@ def export(
     _say(export_weights(run, to, out))
 
 
-@app.command("import")
+@app.command("import", epilog=epilog("import"))
 def import_(
     file: Annotated[Path, typer.Argument(help="The file to read.")],
     out: Annotated[Path, typer.Argument(help="Folder to write weights to, for weights=... in recipes.")],
     layout: Annotated[str, typer.Option("--from", help=Layout)],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="What the file does not say, e.g. intensity_max=255", metavar="[KEY=VALUE]..."),
+        typer.Argument(help="What the file does not say, e.g. intensity_max=255", metavar="KEY=VALUE"),
     ] = None,
 ) -> None:
     """Read a backbone's weights from another project's layout."""
@@ -187,7 +189,7 @@ def import_(
     _say(import_weights(file, layout, out, overrides or []))
 
 
-@app.command()
+@app.command(epilog=epilog("recipes"))
 def recipes() -> None:
     """Every shipped recipe, the command that takes it, and what it is for."""
     from olivine.catalog import list_recipes
@@ -195,10 +197,10 @@ def recipes() -> None:
     _say(list_recipes())
 
 
-@app.command()
+@app.command(epilog=epilog("keys"))
 def keys(
     recipe: Recipe,
-    prefix: Annotated[str, typer.Argument(help="Only this key and those below it.", metavar="[PREFIX]")] = "",
+    prefix: Annotated[str, typer.Argument(help="Only this key and those below it.", metavar="PREFIX")] = "",
 ) -> None:
     """Every key of a recipe, with its type, its value there, and what it says."""
     from olivine.catalog import list_keys
@@ -206,7 +208,7 @@ def keys(
     _say(list_keys(recipe, prefix))
 
 
-@app.command()
+@app.command(epilog=epilog("doctor"))
 def doctor(as_json: AsJson = False) -> None:
     """What this machine has, which kernels are used and why."""
     from olivine.doctor import examine

@@ -12,7 +12,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from omegaconf import OmegaConf
@@ -24,6 +24,10 @@ from olivine.errors import UserError
 
 _MARKS = (yaml.AnchorToken, yaml.AliasToken, yaml.TagToken, yaml.DocumentStartToken, yaml.DocumentEndToken)
 """Parts of a YAML document that are no part of its value."""
+
+_QUOTES = ("'", '"')
+_NEVER_PLAIN = ("|", ">", "%", "@", "`")
+"""No plain word of YAML begins with these: the first two fold the lines below them, of which a word has none."""
 
 
 class Config(BaseModel):
@@ -56,13 +60,13 @@ def load_recipe(model: type[C], recipe: str | Path, overrides: Sequence[str] = (
         UserError: unknown recipe, invalid YAML, malformed override, or a key or value the model refuses; the message
             names the dotted key, the value and what is allowed.
     """
-    tree = _merge(_read(recipe), overrides, str(recipe))
+    tree = _merge(model, _read(recipe), overrides, str(recipe))
     return validate(model, tree, str(recipe))
 
 
 def from_overrides(model: type[C], overrides: Sequence[str], source: str, *, base: dict[str, Any] | None = None) -> C:
     """`load_recipe` without a recipe: `overrides` over the plain tree `base`; `source` is named in errors."""
-    return validate(model, _merge(base or {}, overrides, source), source)
+    return validate(model, _merge(model, base or {}, overrides, source), source)
 
 
 def validate(model: type[C], tree: Any, source: str) -> C:
@@ -123,11 +127,11 @@ def _read(recipe: str | Path) -> dict[str, Any]:
     return tree
 
 
-def _merge(tree: dict[str, Any], overrides: Sequence[str], source: str) -> dict[str, Any]:
+def _merge(model: type[Config], tree: dict[str, Any], overrides: Sequence[str], source: str) -> dict[str, Any]:
     """Apply dotted overrides; the ones that set a `name` first, since they replace their subtree."""
     split = [_split(override) for override in overrides]
     for key, value in split:
-        component, name = _choice(key, value)
+        component, name = _choice(model, key, value)
         subtree = _subtree(tree, component) if component else None
         if subtree is not None and subtree.get("name") != name:
             subtree.clear()
@@ -147,9 +151,16 @@ def _split(override: str) -> tuple[str, Any]:
     if not equals or not all(key.split(".")):
         raise UserError(f"{override!r} is not an override; write key=value, e.g. optimizer.lr=0.1")
     try:
-        return key, text if _loses_a_part(text) else yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
+        value = text if _is_text(text) else parse_yaml(text, repr(override))
+    except (yaml.YAMLError, UserError) as error:
         raise UserError(f"{override!r}: the value is not valid YAML") from error
+    # Folding and trimming are for documents; a word of a command line is whole as it stands.
+    return key, text if isinstance(value, str) and not text.startswith(_QUOTES) else value
+
+
+def _is_text(text: str) -> bool:
+    """Whether a value is text whatever YAML makes of it."""
+    return text.startswith(_NEVER_PLAIN) or _loses_a_part(text)
 
 
 def _loses_a_part(text: str) -> bool:
@@ -163,12 +174,28 @@ def _loses_a_part(text: str) -> bool:
     return bool(text[end:].strip())
 
 
-def _choice(key: str, value: Any) -> tuple[str, Any]:
-    """Where an override chooses a component, and its name (`x.name=a` or `x={name: a}`); an empty place if not."""
+def _choice(model: type[Config], key: str, value: Any) -> tuple[str, Any]:
+    """Where an override chooses a component, and its name (`x.name=a` or `x={name: a}`); an empty place if not.
+
+    A `name` of free text, such as a run's, chooses nothing.
+    """
     if isinstance(value, dict):
-        return (key if "name" in value else ""), value.get("name")
-    place, _, last = key.rpartition(".")
-    return (place if last == "name" else ""), value
+        place, name = (key if "name" in value else ""), value.get("name")
+    else:
+        place, _, last = key.rpartition(".")
+        place, name = (place if last == "name" else ""), value
+    chosen = (part.model_fields.get("name") for part in _parts_at(model, place)) if place else ()
+    return (place if any(field and get_origin(field.annotation) is Literal for field in chosen) else ""), name
+
+
+def _parts_at(model: type[Config], key: str) -> set[type[Config]]:
+    """The configuration classes that may stand at a dotted key."""
+    parts = {model}
+    for word in key.split("."):
+        fields = [part.model_fields[word] for part in parts if word in part.model_fields]
+        # What is no field is a key of a mapping, whose values' classes are known already.
+        parts = {part for field in fields for part in parts_of(field.annotation)} if fields else parts
+    return parts
 
 
 def _subtree(tree: dict[str, Any], key: str) -> dict[str, Any] | None:

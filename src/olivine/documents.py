@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
-from olivine.errors import UserError
+from olivine.errors import OlivineWarning, UserError
 from olivine.reading import read_file
 
 MAX_BYTES = 4 << 20
@@ -15,6 +17,33 @@ MAX_BYTES = 4 << 20
 
 MAX_NODES = 200_000
 """No document has more values, each alias counted as all that it stands for."""
+
+_CUT = re.compile(r"^[^#'\"]*: +[^#'\"\s][^#'\"]* #[^#\s]")
+"""A plain value with ` #` and a letter behind it: perhaps the rest of a path, which YAML drops."""
+
+
+class PlainLoader(yaml.SafeLoader):
+    """YAML whose plain words stay what is written.
+
+    YAML 1.1 takes `017` for 15, `12:30` for 750, `on` for true and `2026-01-01` for a date. Here such words are text,
+    which a configuration then reads as its field wants it: as the number 17, as true, or as the text itself. What is
+    still taken for a number, true, false or nothing is a part of what YAML 1.1 takes for it, so that whatever is
+    written by `yaml.safe_dump` is read back equal.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+", "-+0123456789"),
+    ("float", r"[-+]?[0-9]+\.[0-9]*([eE][-+][0-9]+)?|[-+]?\.[0-9]+([eE][-+][0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+    ("null", r"~|null|Null|NULL|", "~nN\0"),
+    ("merge", r"<<", "<"),
+):
+    _letters = ["" if letter == "\0" else letter for letter in _first]
+    PlainLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _letters)
 
 
 def read_yaml(path: Path, what: str) -> Any:
@@ -27,6 +56,14 @@ def read_yaml(path: Path, what: str) -> Any:
         text = read_file(path, what, limit=MAX_BYTES).decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: cannot read {what} ({error})") from error
+    for number, line in enumerate(text.splitlines(), start=1):
+        if _CUT.search(line):
+            warnings.warn(
+                f"{path}: line {number}: ` #` begins a comment, so the value ends before it; put the value in quotes "
+                "where it should go on, or a blank after the #",
+                OlivineWarning,
+                stacklevel=2,
+            )
     return parse_yaml(text, str(path))
 
 
@@ -42,7 +79,7 @@ def parse_yaml(text: str, source: str) -> Any:
             values with its aliases written out.
     """
     try:
-        loader = yaml.SafeLoader(text)
+        loader = PlainLoader(text)
         try:
             node = loader.get_single_node()
             if node is None:

@@ -19,6 +19,7 @@ from olivine.data.batch import Batch
 from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.config import SGDConfig
 from olivine.engine.distribution import Distribution
+from olivine.engine.record import _Clock
 from olivine.engine.weights import read_weights
 from olivine.errors import TrainingDiverged, UserError
 
@@ -89,11 +90,22 @@ def test_stages_that_a_task_measures_are_recorded(tmp_path: Path) -> None:
     assert [line["seconds"]["teacher"] for line in run.metrics()] == [4.0, 4.0]
 
 
-def test_progress_line_tells_the_time_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_time_left_is_told_from_the_steps_after_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = iter([1000.0, 1002.0, 1004.0, 1006.0, 1106.0])  # the first step took long, whatever it did
+    monkeypatch.setattr("olivine.engine.record.time.monotonic", lambda: next(ends))
+    clock = _Clock(10)
+    said = []
+    for step in (3, 4, 5, 6, 10):
+        clock.done(step)
+        said.append(clock.left())
+    assert said == ["", ", 0:12 left", ", 0:10 left", ", 0:08 left", ""]
+
+
+def test_progress_is_said_on_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="olivine"):
         run, _ = tiny_run(tmp_path, config())
     assert "step 6/6 (epoch 2.00): loss" in caplog.text
-    assert "0:00 left" in (run.path / "log.txt").read_text()
+    assert "step 6/6 (epoch 2.00): loss" in (run.path / "log.txt").read_text()
 
 
 def test_terminal_shows_one_line_that_is_redrawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from olivine.cli import main
 from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.distribution import Distribution
 from olivine.engine.weights import read_weights
-from olivine.processes import Requests, Stopped, exhausted, stoppable
+from olivine.processes import Requests, Stopped, exhausted, single_threaded_children, stoppable
 
 TRAIN = {"epochs": 3, "batch_size": 4, "save_every": 100, "log_every": 1, "tensorboard": False}
 SETTINGS = {"noisy": True, "train": TRAIN}
@@ -218,3 +218,14 @@ def test_a_signal_to_the_whole_job_saves_and_leaves_no_process(tmp_path: Path, n
     if number == signal.SIGTERM:
         assert said.splitlines()[-1].startswith("olivine: stopped by SIGTERM after step ")
         assert Checkpoint.load(tmp_path / "runs" / "pretrained" / "checkpoints" / "last.pt").step > 0
+
+
+def test_children_have_one_thread_unless_the_user_said_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    script = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['OPENBLAS_NUM_THREADS'])"
+    with single_threaded_children():
+        said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.split() == ["1", "3"]
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "3"

@@ -111,8 +111,10 @@ def test_an_entry_is_a_numpy_file_of_half_precision_maps(tmp_path: Path) -> None
     images = pictures(1, (40, 56))
     maps = cached(tmp_path)(images)
     (record,) = np.load(entries(tmp_path)[0])
-    assert [record[name].shape for name in record.dtype.names] == [(20, 28, 8), (10, 14, 16), (5, 7, 32)]
-    for name, level in zip(record.dtype.names, maps, strict=True):
+    *names, check = record.dtype.names
+    assert check == "crc32"
+    assert [record[name].shape for name in names] == [(20, 28, 8), (10, 14, 16), (5, 7, 32)]
+    for name, level in zip(names, maps, strict=True):
         assert np.array_equal(record[name], level[0].permute(1, 2, 0).numpy().astype(np.float16))
 
 
@@ -174,6 +176,20 @@ def test_a_truncated_entry_is_made_anew(keep: float, tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, teacher(images), strict=True))
     assert calls == [1]
     assert entry.read_bytes() == content
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.999])
+def test_an_entry_with_a_flipped_bit_is_made_anew(place: float, tmp_path: Path) -> None:
+    images = pictures(1, (40, 56))
+    before = cached(tmp_path)(images)
+    (entry,) = entries(tmp_path)
+    content = bytearray(entry.read_bytes())
+    content[int(place * len(content))] ^= 1
+    entry.write_bytes(content)
+    teacher = cached(tmp_path)
+    calls = count_images(teacher)
+    assert all(torch.equal(a, b) for a, b in zip(before, teacher(images), strict=True))
+    assert calls == [1]
 
 
 def test_a_foreign_file_in_an_entrys_place_is_made_anew(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from skimage.color import rgb2lab
 
 from olivine.data.labels import load_class_set
 from olivine.errors import MissingExtraError
-from olivine.visualize.figures import Band, bands, bars, clouds, curves, legend, new_figure, pca_colors, stacked
+from olivine.visualize.figures import Band, bands, bars, clouds, curves, new_figure, pca_colors, stacked
 
 RNG = np.random.default_rng(3)
 CLOUD = RNG.uniform(-40, 40, (200, 3)).astype(np.float32)
@@ -41,7 +41,6 @@ def decoded(data: bytes) -> np.ndarray:
         pytest.param(lambda: bars(["car", "road"], {"x": [1.0, math.nan], "y": [2.0, 3.0]}, "t", "u"), id="bars"),
         pytest.param(lambda: clouds(CLOUD, {"one": RED, "two": RED}), id="clouds"),
         pytest.param(lambda: clouds(CLOUD[:0], {"none": RED[:0]}), id="empty cloud"),
-        pytest.param(lambda: legend([str(i) for i in range(5)], RED[:5]), id="legend"),
     ],
 )
 @pytest.mark.filterwarnings("error")

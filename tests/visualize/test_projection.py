@@ -7,6 +7,7 @@ from PIL import Image
 
 from builders.semantickitti import SIZE, build_semantickitti
 from olivine.data.frame import find_pairs
+from olivine.data.labels import load_class_set
 from olivine.data.semantickitti import SemanticKitti, SemanticKittiConfig
 from olivine.data.splits import SplitConfig
 from olivine.visualize.projection import (
@@ -16,8 +17,10 @@ from olivine.visualize.projection import (
     draw_labels,
     draw_points,
     draw_projections,
-    label_colors,
+    mask_palette,
+    tile_title,
 )
+from olivine.visualize.tiles import TITLE_PX
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
@@ -46,12 +49,20 @@ def test_depth_colours_go_from_warm_to_cold_and_saturate():
     assert colors[3, 2] > colors[3, 0]
 
 
-def test_every_class_has_its_own_colour_and_unknown_is_grey():
-    palette = label_colors(19)
+def test_classes_of_masks_take_the_colours_of_the_class_set_and_the_others_differ_from_them():
+    classes = load_class_set("nuscenes")
+    names = ("car", "driveable surface", "sky", "Traffic-Cone", *(f"other {number}" for number in range(15)))
+    palette = mask_palette(names, classes)
     assert palette.shape == (256, 3)
+    for index, name in ((0, "car"), (1, "driveable_surface"), (3, "traffic_cone")):
+        np.testing.assert_array_equal(palette[index], classes.colors[classes.names.index(name) + 1])
     assert len(np.unique(palette[:19], axis=0)) == 19
     assert len(np.unique(palette[19:], axis=0)) == 1
     assert len(np.unique(palette[255])) == 1
+
+
+def test_a_manifest_of_as_many_classes_as_there_can_be_has_colours():
+    assert mask_palette([f"class {number}" for number in range(255)], load_class_set("semantickitti")).shape == (256, 3)
 
 
 def test_points_move_with_the_image_when_it_is_reduced(tmp_path):
@@ -67,7 +78,7 @@ def test_points_move_with_the_image_when_it_is_reduced(tmp_path):
 
 def test_the_mask_tints_known_pixels_only(tmp_path):
     camera = open_one(build_semantickitti(tmp_path))[0].cameras[0]
-    image, mask, palette = camera.image(), camera.mask(), label_colors(3)
+    image, mask, palette = camera.image(), camera.mask(), mask_palette(("a", "b", "c"), load_class_set("semantickitti"))
     nothing = np.zeros((0, 2)), np.zeros(0), np.zeros(0, np.uint8)
     drawn = draw_labels(camera, *nothing, palette, SIZE[0])
     np.testing.assert_array_equal(drawn[mask == 255], image[mask == 255])
@@ -82,17 +93,21 @@ def test_pictures_show_one_row_per_readable_frame(tmp_path):
     depth, labels = draw_projections(dataset, tmp_path / "pictures", frames=3)
     assert depth.name == "projection_depth.png"
     with Image.open(depth) as picture:
-        assert picture.size == (SIZE[0], 3 * SIZE[1])
         drawn = np.asarray(picture)
+    tile = SIZE[1] + TITLE_PX
+    assert drawn.shape[0] > 3 * tile
     frame = dataset[0]
     pairs = find_pairs(frame)
-    assert (drawn[: SIZE[1]] != frame.cameras[0].image()).any(2).sum() >= len(pairs)
+    assert (drawn[TITLE_PX:tile, : SIZE[0]] != frame.cameras[0].image()).any(2).sum() >= len(pairs)
+    assert tile_title(frame, frame.cameras[0]) == "image_2, frame 00/000000"
+    assert (drawn[:TITLE_PX] < 100).any()
     with Image.open(labels) as picture:
-        assert picture.size[1] > 3 * SIZE[1]
+        assert picture.size[1] > 3 * tile
+    before = drawn.shape[0]
     (root / "dataset/sequences/08/image_2/000002.png").write_bytes(b"")
     (depth, _) = draw_folder(root, tmp_path / "fewer")
     with Image.open(depth) as picture:
-        assert picture.size == (SIZE[0], 2 * SIZE[1])
+        assert before - tile - 4 <= picture.size[1] <= before - tile
 
 
 def test_datasets_without_images_or_masks_give_fewer_pictures(tmp_path):

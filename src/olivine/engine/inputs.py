@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
+
 from olivine.data.frame import Dataset
+
+SAMPLED = 64
+"""Frames, spread evenly over the dataset, whose masks and superpixels are read for the digest."""
 
 
 def digest_inputs(dataset: Dataset, weights: str | None = None) -> dict[str, str]:
@@ -19,8 +24,11 @@ def digest_inputs(dataset: Dataset, weights: str | None = None) -> dict[str, str
         weights: digest of the pretrained weights it starts from, where it does.
 
     Returns:
-        `frames` (their tokens, in order), and where there are any `masks` and `superpixels` (their manifests) and
-        `weights`.
+        `frames` (their tokens, in order), and where there are any `masks` and `superpixels` (their manifests, and the
+        files of `SAMPLED` frames: those made anew under the same manifest differ nearly everywhere) and `weights`.
+
+    Raises:
+        UserError: one of the frames cannot be read.
     """
     frames = hashlib.sha256()
     for index in range(len(dataset)):
@@ -30,7 +38,16 @@ def digest_inputs(dataset: Dataset, weights: str | None = None) -> dict[str, str
         "masks": None if dataset.manifest is None else dataset.manifest.path,
         "superpixels": None if dataset.superpixels is None else dataset.superpixels / "manifest.json",
     }
-    for name, path in manifests.items():
-        if path is not None and path.is_file():
-            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    digests = {
+        name: hashlib.sha256(path.read_bytes())
+        for name, path in manifests.items()
+        if path is not None and path.is_file()
+    }
+    if digests:
+        for index in np.unique(np.linspace(0, len(dataset) - 1, min(SAMPLED, len(dataset))).round().astype(int)):
+            for camera in dataset[int(index)].cameras:
+                for name, path in (("masks", camera.mask_path), ("superpixels", camera.segments_path)):
+                    if name in digests and path is not None and path.is_file():
+                        digests[name].update(path.read_bytes())
+    found |= {name: digest.hexdigest() for name, digest in digests.items()}
     return found if weights is None else {**found, "weights": weights}

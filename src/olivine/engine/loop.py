@@ -217,6 +217,8 @@ class _Loop:
         for _ in range(done, min(plan.steps_per_epoch, plan.total_steps - epoch * plan.steps_per_epoch)):
             losses = self._update(batches)
             self.step += 1
+            if self.recorder is not None:
+                self.recorder.done(self.step)
             finished = self.step == plan.total_steps
             if finished or self.step % config.log_every == 0:
                 self._record(losses)

@@ -105,7 +105,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
         config,
         resume=resume,
         may_differ=MAY_DIFFER,
-        inputs=digest_inputs(dataset) if processes.main else None,
+        inputs={**digest_inputs(dataset), **method.digests} if processes.main else None,
         main=processes.main,
     )
     processes.wait()

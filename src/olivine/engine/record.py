@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 _SECONDS_BETWEEN_LINES = 15.0
+_STEPS_TIMED = 500  # the latest, since rates change when other programs come and go
 
 
 class Stopwatch:
@@ -58,11 +59,19 @@ class Recorder:
     """
 
     def __init__(self, run: RunFolder, first_step: int, total_steps: int, *, tensorboard: bool) -> None:
-        self._run, self._first_step, self._total_steps = run, first_step, total_steps
-        self._started = time.monotonic()
+        self._run, self._total_steps = run, total_steps
+        self._clock = _Clock(total_steps)
         self._said = -math.inf
         self._terminal = sys.stderr.isatty()
         self._events = _open_events(run, first_step) if tensorboard else None
+
+    def done(self, step: int) -> None:
+        """Note that a step has ended, for the time that is left.
+
+        Args:
+            step: steps done, this one included.
+        """
+        self._clock.done(step)
 
     def losses(
         self, step: int, epoch: float, losses: Mapping[str, float], lr: float, seconds: Mapping[str, float]
@@ -113,15 +122,36 @@ class Recorder:
     def _progress(self, step: int, epoch: float, losses: Mapping[str, float]) -> None:
         """One line that is redrawn on a terminal; elsewhere a log line now and then."""
         now = time.monotonic()
-        left_s = (now - self._started) / (step - self._first_step) * (self._total_steps - step)
         message = f"step {step}/{self._total_steps} (epoch {epoch:.2f}): loss {losses['loss']:.4g}"
-        message += f", {_duration(left_s)} left"
+        message += self._clock.left()
         if self._terminal:
             sys.stderr.write(f"\r\x1b[K{message}")
             sys.stderr.flush()
         elif now - self._said > _SECONDS_BETWEEN_LINES or step == self._total_steps:
             self._said = now
             self._run.log(message)
+
+
+class _Clock:
+    """How long a run will still take, from the steps that it has seen end.
+
+    The first of them is not counted: it opens files, starts workers and fills caches, and would be extrapolated to
+    hours. Evaluations lie between steps and are counted with them.
+    """
+
+    def __init__(self, total_steps: int) -> None:
+        self._total_steps = total_steps
+        self._ends: deque[tuple[int, float]] = deque(maxlen=_STEPS_TIMED)
+
+    def done(self, step: int) -> None:
+        self._ends.append((step, time.monotonic()))
+
+    def left(self) -> str:
+        """`, M:SS left`, or nothing while there is nothing to tell it from."""
+        (first, begun), (last, ended) = self._ends[0], self._ends[-1]
+        if last == first or last == self._total_steps:
+            return ""
+        return f", {_duration((ended - begun) / (last - first) * (self._total_steps - last))} left"
 
 
 def _open_events(run: RunFolder, first_step: int) -> SummaryWriter:

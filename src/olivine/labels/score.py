@@ -122,7 +122,9 @@ class _Counter:
         self._rows, self._columns = mapping.point_rows(dataset.classes), mapping.mask_columns(manifest)
         self._counts = np.zeros((len(self._rows), UNKNOWN + 1), np.int64)
         self._frames = 0
-        self._pictures = AgreementPictures(config.pictures, manifest.classes) if config.pictures else None
+        self._pictures = (
+            AgreementPictures(config.pictures, manifest.classes, dataset.classes) if config.pictures else None
+        )
         self._drawn = set(np.linspace(0, len(dataset) - 1, config.pictures_count).round().astype(int).tolist())
 
     def add(self, index: int, frame: Frame) -> None:

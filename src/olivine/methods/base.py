@@ -55,6 +55,7 @@ class Method(nn.Module, ABC):
         views: what the loader must prepare.
         sources: what the method learns from besides the dataset (a teacher's weights), one line each by name; logged,
             and recorded with the weights.
+        digests: SHA-256 of the same, by name; a run is resumed only where they are what they were.
         timings: seconds by stage of the latest forward pass.
         synchronize: wait for the GPU at the ends of each stage, so that `timings` are true there too; costs speed.
     """
@@ -65,6 +66,7 @@ class Method(nn.Module, ABC):
     def __init__(self) -> None:
         super().__init__()
         self.sources: dict[str, str] = {}
+        self.digests: dict[str, str] = {}
         self.timings: dict[str, float] = {}
         self.synchronize = False
 

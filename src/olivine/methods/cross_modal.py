@@ -62,6 +62,7 @@ class CrossModalMethod(Method):
             images=True, weak_labels=weak_labels, segments=segments, still_images=config.teacher_cache is not None
         )
         self.sources["teacher"] = teacher.source
+        self.digests["teacher"] = teacher.digest()
         self.backbone = backbone
         # A tuple hides it from the module tree: it is in no state dict and costs DistributedDataParallel nothing.
         self._hidden = (teacher,)

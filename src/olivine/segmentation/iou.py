@@ -97,8 +97,12 @@ class SegmentationScores:
         lines += [f"{name:<{width}}  {_cell(value)}" for name, value in summary]
         over = "all classes, 100 for absent ones" if self.reference_compatible else "the classes with labelled points"
         lines.append(f"mIoU is the mean over {over}: {len(self.mean_over)} of {len(self.names)}")
-        others = (f"{name} {_cell(score.miou).strip()} ({score.classes})" for name, score in self.official.items())
-        lines.append(f"by other rules (classes): {', '.join(others)}")
+        others = [f"{_cell(score.miou).strip()} ({score.classes})" for score in self.official.values()]
+        if set(others) == {f"{_cell(self.miou).strip()} ({len(self.mean_over)})"}:
+            lines.append(f"the same by the rules of {', '.join(self.official)}")
+        else:
+            named = (f"{name} {score}" for name, score in zip(self.official, others, strict=True))
+            lines.append(f"by other rules (classes): {', '.join(named)}")
         return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from olivine.data.labels import load_class_set
 from olivine.errors import UserError
-from olivine.processes import end_with_parent
+from olivine.processes import end_with_parent, single_threaded_children
 from olivine.simulate.config import SimulateConfig
 from olivine.simulate.manifests import write_manifests
 from olivine.simulate.rig import CAMERAS, LIDAR
@@ -155,11 +155,13 @@ def _scenes(root: Path, config: SimulateConfig, workers: int) -> Iterator[SceneR
         yield from map(make, numbers)
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        min(workers, config.scenes), mp_context=context, initializer=end_with_parent, initargs=(os.getpid(),)
-    )
+    with single_threaded_children():
+        pool = ProcessPoolExecutor(
+            min(workers, config.scenes), mp_context=context, initializer=end_with_parent, initargs=(os.getpid(),)
+        )
+        made = pool.map(make, numbers)
     try:
-        yield from pool.map(make, numbers)
+        yield from made
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -7,6 +7,7 @@ freezes it and normalises its input, so that a new encoder cannot forget either.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal
@@ -105,6 +106,15 @@ class Teacher(nn.Module):
         dtype = next((parameter.dtype for parameter in self.encoder.parameters()), images.dtype)
         maps = self.encoder(normalised.to(dtype).contiguous(memory_format=torch.channels_last))
         return [level.to(images.dtype) for level in maps] if dtype == torch.bfloat16 else list(maps)
+
+    @torch.no_grad()
+    def digest(self) -> str:
+        """SHA-256 of the names, types, shapes and values of every parameter and buffer, in hexadecimal."""
+        digest = hashlib.sha256()
+        for name, value in (*self.named_parameters(), *self.named_buffers()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     @torch.no_grad()
     def sample(self, images: Tensor, image: Tensor, uv: Tensor, *, images_at_once: int = 4) -> Tensor:

@@ -16,9 +16,10 @@ import io
 import os
 import re
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -34,10 +35,11 @@ from olivine.teachers.base import Teacher
 Maps = list[NDArray[np.float16]]
 """One [h_l, w_l, C_l] map per level of the teacher."""
 
-LAYOUT = 1
+LAYOUT = 2
 """Number of the entries' layout, raised whenever it changes."""
 
 _LEDGER = "size"
+_CHECK = "crc32"
 _ROOM = 0.9
 
 _OWN_FILE = re.compile(r"\.?[0-9a-f]{64}\.npy(\.\d+)?")
@@ -74,7 +76,10 @@ class FeatureCache:
         path = self.path(key)
         try:
             record = np.load(path, mmap_mode="r", allow_pickle=False)
-            maps = [record[name][0] for name in record.dtype.names or ()]
+            *levels, last = record.dtype.names or ("",)
+            maps = [record[name][0] for name in levels]
+            if last != _CHECK or int(record[_CHECK][0]) != _checksum(maps):
+                return None
         except (OSError, ValueError, EOFError, IndexError):
             return None
         with contextlib.suppress(OSError):  # a folder that may only be read still serves
@@ -149,10 +154,19 @@ class FeatureCache:
             yield ledger
 
 
+def _checksum(maps: Maps) -> int:
+    """Of the maps' bytes: a disk that errs must not teach."""
+    value = 0
+    for entry in maps:
+        value = zlib.crc32(np.ascontiguousarray(entry).data, value)
+    return value
+
+
 def _pack(maps: Maps) -> memoryview:
-    """One `.npy` file: a single record with a field for each map, so that the file says its own shapes."""
-    fields = [(str(level), np.float16, entry.shape) for level, entry in enumerate(maps)]
-    record = np.empty(1, np.dtype(fields))
+    """One `.npy` file: a record with a field for each map, so that the file says its own shapes, and a checksum."""
+    fields: list[tuple[Any, ...]] = [(str(level), np.float16, entry.shape) for level, entry in enumerate(maps)]
+    record = np.empty(1, np.dtype([*fields, (_CHECK, np.uint32)]))
+    record[_CHECK] = _checksum(maps)
     for level, entry in enumerate(maps):
         record[str(level)][0] = entry
     content = io.BytesIO()
@@ -237,11 +251,8 @@ class CachedTeacher(Teacher):
         # Frozen is not immutable: a state dict loaded into it, or a move to another dtype, makes another teacher of it.
         state = [(value.data_ptr(), value._version) for _, value in tensors]
         if state != self._digested:
-            digest = hashlib.sha256(f"{LAYOUT} {__version__} {self._about}".encode())
-            for name, value in tensors:
-                digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-                digest.update(value.detach().cpu().flatten().view(torch.uint8).numpy().data)
-            self._digest, self._digested = digest.digest(), state
+            about = f"{LAYOUT} {__version__} {self._about} {self.digest()}"
+            self._digest, self._digested = hashlib.sha256(about.encode()).digest(), state
         return self._digest
 
 

@@ -17,7 +17,6 @@ from olivine.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from matplotlib.patches import Rectangle
 
 PALETTE = (
     *("#7a8794", "#3f7d20", "#b5651d", "#2a6f97", "#8f2d56", "#c9a227"),
@@ -231,23 +230,3 @@ def pca_colors(features: NDArray[np.floating]) -> NDArray[np.uint8]:
     stretched = (components[:, varied] - low[varied]) / (high - low)[varied]
     result[:, varied] = (np.clip(stretched, 0, 1) * 255).astype(np.uint8)
     return result
-
-
-def legend(names: Sequence[str], colors: NDArray[np.uint8]) -> bytes:
-    """A colour key: [C] names and their [C, 3] uint8 RGB colours, four abreast."""
-    rows = -(-len(names) // 4)
-    figure = new_figure(8.4, 0.26 * rows + 0.1)
-    axes = figure.add_subplot()
-    axes.set(xlim=(0, 4), ylim=(rows, 0))
-    axes.axis("off")
-    for index, (name, color) in enumerate(zip(names, colors, strict=True)):
-        row, column = divmod(index, 4)
-        axes.add_patch(_swatch(column, row, color))
-        axes.text(column + 0.15, row + 0.5, name, va="center", fontsize=9)
-    return png(figure)
-
-
-def _swatch(column: int, row: int, color: NDArray[np.uint8]) -> Rectangle:
-    from matplotlib.patches import Rectangle as MatplotlibRectangle
-
-    return MatplotlibRectangle((column, row + 0.15), 0.11, 0.7, color=tuple(color / 255))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from olivine.data.frame import Dataset, find_pairs
 from olivine.errors import UserError
-from olivine.geometry import transform_points
 from olivine.inference import Model
-from olivine.visualize.figures import clouds, legend, pca_colors
-from olivine.visualize.projection import draw_depth, draw_labels, label_colors
+from olivine.visualize.figures import clouds, pca_colors
+from olivine.visualize.projection import COLUMNS, depth_scale, frame_tiles, mask_legend, mask_palette
 from olivine.visualize.report import Picture
+from olivine.visualize.tiles import abreast, below, legend, png
 
 _TILE_PX = 400
+_LEGEND_PX = 900
 
 
 def cloud_pictures(dataset: Dataset, index: int, models: Mapping[str, Model]) -> list[Picture]:
@@ -49,7 +45,7 @@ def cloud_pictures(dataset: Dataset, index: int, models: Mapping[str, Model]) ->
         text = "The same frame before any fine-tuning: the leading three principal components of its features."
         pictures.append(Picture(clouds(frame.points_lidar_m, features), text))
     names = [name.replace("_", " ") for name in dataset.classes.names]
-    return [*pictures, Picture(legend(names, dataset.classes.colors[1:]), "Classes.")]
+    return [*pictures, Picture(png(legend(names, dataset.classes.colors[1:], _LEGEND_PX)), "Classes.")]
 
 
 def image_pictures(dataset: Dataset, index: int) -> list[Picture]:
@@ -60,30 +56,13 @@ def image_pictures(dataset: Dataset, index: int) -> list[Picture]:
     frame = dataset[index]
     if not frame.cameras:
         return []
-    pairs = find_pairs(frame)
-    depth, labels = [], []
-    palette = label_colors(len(dataset.manifest.classes)) if dataset.manifest else None
-    for number, camera in enumerate(frame.cameras):
-        own = pairs.select(pairs.camera == number)
-        depth_m = transform_points(camera.camera_from_lidar, frame.points_lidar_m[own.point])[:, 2]
-        depth.append(draw_depth(camera, own.uv, depth_m, _TILE_PX))
-        if palette is not None:
-            labels.append(draw_labels(camera, own.uv, depth_m, own.label, palette, _TILE_PX))
-    pictures = [Picture(_mosaic(depth), "LiDAR points on the images, coloured by depth: red near, violet far.")]
-    if labels and dataset.manifest:
+    names = dataset.manifest.classes if dataset.manifest else ()
+    palette = mask_palette(names, dataset.classes) if dataset.manifest else None
+    depth, labels = frame_tiles(frame, find_pairs(frame), palette, _TILE_PX)
+    text = "LiDAR points on the images, coloured by depth: red near, violet far."
+    pictures = [Picture(png(below([abreast(depth, COLUMNS), depth_scale()])), text)]
+    if dataset.manifest and palette is not None:
         text = f"Weak labels ({dataset.manifest.labeller}) and the points that take them."
-        pictures.append(Picture(_mosaic(labels), text))
+        tiles = abreast(labels, COLUMNS)
+        pictures.append(Picture(png(below([tiles, mask_legend(names, palette, tiles.shape[1])])), text))
     return pictures
-
-
-def _mosaic(tiles: list[NDArray[np.uint8]]) -> bytes:
-    """Tiles of one size three abreast, as PNG bytes."""
-    height, width = (max(tile.shape[axis] for tile in tiles) for axis in (0, 1))
-    rows = -(-len(tiles) // 3)
-    canvas = np.zeros((rows * height, min(len(tiles), 3) * width, 3), np.uint8)
-    for number, tile in enumerate(tiles):
-        top, left = number // 3 * height, number % 3 * width
-        canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
-    buffer = io.BytesIO()
-    Image.fromarray(canvas).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()

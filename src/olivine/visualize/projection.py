@@ -1,37 +1,42 @@
 """Pictures of points on images, to judge calibration and weak labels by eye.
 
-Frames lie one below the other, each with its cameras three abreast at reduced size. In the first picture points are
-coloured by depth, warm near and cold far; in the second, where there are masks, by weak label, over the mask itself,
-with a legend below.
+Frames lie one below the other, each with its cameras three abreast at reduced size and under their names. In the first
+picture points are coloured by depth, warm near and cold far, with the scale below; in the second, where there are
+masks, by weak label, over the mask itself, with a legend below. A class of the masks that the dataset's class set has
+too is shown in its colour there.
 """
 
 from __future__ import annotations
 
 import colorsys
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from olivine.data.check import open_any
 from olivine.data.frame import Camera, Dataset, Frame, Pairs, find_pairs
+from olivine.data.labels import ClassSet
 from olivine.data.masks import UNKNOWN
-from olivine.engine.files import writing
+from olivine.engine.files import write_bytes
 from olivine.errors import UserError
 from olivine.geometry import transform_points
-
-RGB = NDArray[np.uint8]
+from olivine.visualize.tiles import RGB, abreast, below, legend, png, scale, titled
 
 NEAR_M, FAR_M = 2.0, 60.0
+COLUMNS = 3
+"""Cameras that stand abreast."""
+
 _DEPTH_STOPS = np.array([[255, 40, 40], [255, 160, 0], [250, 250, 60], [60, 220, 90], [40, 160, 255], [120, 60, 255]])
+_DEPTH_TICKS_M = (2, 5, 10, 20, 40, 60)
 _UNKNOWN_COLOR = (150, 150, 150)
 _GOLDEN_ANGLE = 0.618034
+_ALIKE = 40  # summed differences of channels up to which two colours are taken for one
 _MASK_OPACITY = 0.5
-_COLUMNS = 3
 _MAX_TILE_PX = (1280, 960, 640)  # for one, two and three columns
-_LEGEND_CELL_PX = (190, 24)
 
 
 def depth_colors(depth_m: NDArray[np.floating]) -> RGB:
@@ -48,15 +53,39 @@ def depth_colors(depth_m: NDArray[np.floating]) -> RGB:
     return np.stack([np.interp(position, stops, channel) for channel in _DEPTH_STOPS.T], axis=1).astype(np.uint8)
 
 
-def label_colors(classes: int) -> RGB:
-    """Distinct colours for the classes of a mask manifest, [256, 3] uint8 RGB; grey for every other value."""
+def depth_scale() -> RGB:
+    """The strip that says which colour of `depth_colors` is how many metres."""
+    depths_m = np.geomspace(NEAR_M, FAR_M, 256)
+    ticks = [(float(np.log(depth_m / NEAR_M) / np.log(FAR_M / NEAR_M)), f"{depth_m}") for depth_m in _DEPTH_TICKS_M]
+    return scale(depth_colors(depths_m), ticks, "depth [m]")
+
+
+def mask_palette(names: Sequence[str], classes: ClassSet) -> RGB:
+    """Colours of the classes of a mask manifest.
+
+    Args:
+        names: [M] names of the masks' classes, in index order.
+        classes: the dataset's class set; a class of the same name (blanks, hyphens and underscores alike) has its
+            colour.
+
+    Returns:
+        [256, 3] uint8 RGB: M different colours, then grey for every other value.
+    """
     palette = np.empty((UNKNOWN + 1, 3), np.uint8)
     palette[:] = _UNKNOWN_COLOR
-    for index in range(classes):
-        # Steps of the golden angle keep neighbours in the list far apart in hue, however many there are.
-        hue, value = (index * _GOLDEN_ANGLE) % 1.0, (1.0, 0.75)[index % 2]
-        palette[index] = np.multiply(colorsys.hsv_to_rgb(hue, 0.85, value), 255).astype(np.uint8)
+    published = {_plain(name): color for name, color in zip(classes.names, classes.colors[1:], strict=True)}
+    taken = np.array([_UNKNOWN_COLOR, *(published[_plain(name)] for name in names if _plain(name) in published)], int)
+    # Steps of the golden angle keep neighbours in the list far apart in hue, however many there are.
+    wheel = map(_hue, itertools.count())
+    others = (color for color in wheel if np.abs(color - taken).sum(1).min() > _ALIKE)
+    for index, name in enumerate(names):
+        palette[index] = published[_plain(name)] if _plain(name) in published else next(others)
     return palette
+
+
+def mask_legend(names: Sequence[str], palette: RGB, width: int) -> RGB:
+    """The legend of masks and of points that take their labels; `palette` as of `mask_palette`."""
+    return legend([*names, "unknown"], palette[[*range(len(names)), UNKNOWN]], width)
 
 
 def draw_points(
@@ -92,7 +121,7 @@ def draw_depth(camera: Camera, uv: NDArray[np.floating], depth_m: NDArray[np.flo
     Raises:
         UserError: the image cannot be read.
     """
-    image, scaled = _resized(camera.image(), uv, width)
+    image, scaled = resized(camera.image(), uv, width)
     return draw_points(image, scaled, depth_colors(depth_m), depth_m)
 
 
@@ -125,8 +154,39 @@ def draw_labels(
         known = mask != UNKNOWN
         tint = palette[mask[known]].astype(np.float32)
         pixels[known] = ((1 - _MASK_OPACITY) * pixels[known] + _MASK_OPACITY * tint).astype(np.uint8)
-    image, scaled = _resized(pixels, uv, width)
+    image, scaled = resized(pixels, uv, width)
     return draw_points(image, scaled, palette[label], depth_m)
+
+
+def frame_tiles(frame: Frame, pairs: Pairs, palette: RGB | None, width: int) -> tuple[list[RGB], list[RGB]]:
+    """The images of a frame under their names, with its points.
+
+    Args:
+        frame: the frame.
+        pairs: its pairs, with labels where there is a palette.
+        palette: [256, 3] colours of the masks' classes, None where there are no masks.
+        width: of a tile, pixels; images that are smaller stay as they are.
+
+    Returns:
+        A tile per camera with points by depth; with a palette another with points by weak label over the mask.
+
+    Raises:
+        UserError: an image or a mask cannot be read.
+    """
+    depth, labels = [], []
+    for index, camera in enumerate(frame.cameras):
+        here = pairs.select(pairs.camera == index)
+        depth_m = transform_points(camera.camera_from_lidar, frame.points_lidar_m[here.point])[:, 2]
+        title, own = tile_title(frame, camera), min(camera.size[0], width)
+        depth.append(titled(draw_depth(camera, here.uv, depth_m, own), title))
+        if palette is not None:
+            labels.append(titled(draw_labels(camera, here.uv, depth_m, here.label, palette, own), title))
+    return depth, labels
+
+
+def tile_title(frame: Frame, camera: Camera) -> str:
+    """What stands above the picture of a camera."""
+    return f"{camera.name}, frame {frame.token}"
 
 
 def draw_projections(dataset: Dataset, folder: Path, frames: int = 3) -> list[Path]:
@@ -143,25 +203,24 @@ def draw_projections(dataset: Dataset, folder: Path, frames: int = 3) -> list[Pa
         The pictures written; none where no frame can be drawn.
     """
     chosen = np.unique(np.linspace(0, len(dataset) - 1, frames).round().astype(int))
-    palette = label_colors(len(dataset.manifest.classes)) if dataset.manifest else None
+    names = dataset.manifest.classes if dataset.manifest else ()
+    palette = mask_palette(names, dataset.classes) if dataset.manifest else None
     depth_rows, label_rows = [], []
     for index in chosen.tolist():
         try:
             frame = dataset[index]
-            pairs = find_pairs(frame, labels=palette is not None)
-            depth_row, label_row = _frame_rows(frame, pairs, palette)
+            width = _MAX_TILE_PX[max(1, min(len(frame.cameras), COLUMNS)) - 1]
+            depth, labels = frame_tiles(frame, find_pairs(frame, labels=palette is not None), palette, width)
         except UserError:
             continue
-        if depth_row:
-            depth_rows.append(_tiled(depth_row))
-        if label_row:
-            label_rows.append(_tiled(label_row))
+        depth_rows += [abreast(depth, COLUMNS)] if depth else []
+        label_rows += [abreast(labels, COLUMNS)] if labels else []
     written = []
     if depth_rows:
-        written.append(_save(_stacked(depth_rows), folder / "projection_depth.png"))
-    if label_rows and dataset.manifest and palette is not None:
-        legend = _legend(dataset.manifest.classes, palette, max(row.shape[1] for row in label_rows))
-        written.append(_save(_stacked([*label_rows, legend]), folder / "projection_labels.png"))
+        written.append(_save(below([*depth_rows, depth_scale()]), folder / "projection_depth.png"))
+    if label_rows and palette is not None:
+        strip = mask_legend(names, palette, max(row.shape[1] for row in label_rows))
+        written.append(_save(below([*label_rows, strip]), folder / "projection_labels.png"))
     return written
 
 
@@ -186,20 +245,7 @@ def draw_folder(root: Path, folder: Path, frames: int = 3, *, own: str | None = 
     return [path for paths in written for path in paths]
 
 
-def _frame_rows(frame: Frame, pairs: Pairs, palette: RGB | None) -> tuple[list[RGB], list[RGB]]:
-    """The depth pictures and (with a palette) the label pictures of a frame's cameras."""
-    depth_row, label_row = [], []
-    for index, camera in enumerate(frame.cameras):
-        here = pairs.select(pairs.camera == index)
-        depth_m = transform_points(camera.camera_from_lidar, frame.points_lidar_m[here.point])[:, 2]
-        width = min(camera.size[0], _MAX_TILE_PX[min(len(frame.cameras), _COLUMNS) - 1])
-        depth_row.append(draw_depth(camera, here.uv, depth_m, width))
-        if palette is not None:
-            label_row.append(draw_labels(camera, here.uv, depth_m, here.label, palette, width))
-    return depth_row, label_row
-
-
-def _resized(image: RGB, uv: NDArray[np.floating], width: int) -> tuple[RGB, NDArray[np.float64]]:
+def resized(image: RGB, uv: NDArray[np.floating], width: int) -> tuple[RGB, NDArray[np.float64]]:
     """The image at `width`, and where its points then are (pixel centres at integers, before and after)."""
     height = max(1, round(image.shape[0] * width / image.shape[1]))
     small = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
@@ -207,37 +253,15 @@ def _resized(image: RGB, uv: NDArray[np.floating], width: int) -> tuple[RGB, NDA
     return small, (np.asarray(uv, np.float64) + 0.5) * scale - 0.5
 
 
-def _tiled(tiles: Sequence[RGB]) -> RGB:
-    """The pictures of one frame, `_COLUMNS` abreast."""
-    return _stacked([_side_by_side(tiles[start : start + _COLUMNS]) for start in range(0, len(tiles), _COLUMNS)])
+def _plain(name: str) -> str:
+    return name.lower().replace("_", " ").replace("-", " ")
 
 
-def _side_by_side(tiles: Sequence[RGB]) -> RGB:
-    height = max(tile.shape[0] for tile in tiles)
-    return np.concatenate([np.pad(tile, ((0, height - tile.shape[0]), (0, 0), (0, 0))) for tile in tiles], axis=1)
-
-
-def _stacked(rows: Sequence[RGB]) -> RGB:
-    width = max(row.shape[1] for row in rows)
-    return np.concatenate([np.pad(row, ((0, 0), (0, width - row.shape[1]), (0, 0))) for row in rows], axis=0)
-
-
-def _legend(classes: Sequence[str], palette: RGB, width: int) -> RGB:
-    """A strip [h, width, 3] with the colour and name of every class, and of unknown."""
-    entries = [*enumerate(classes), (UNKNOWN, "unknown")]
-    cell_width, cell_height = _LEGEND_CELL_PX
-    per_row = max(1, width // cell_width)
-    strip = Image.new("RGB", (width, cell_height * -(-len(entries) // per_row)))
-    draw, font = ImageDraw.Draw(strip), ImageFont.load_default()
-    for place, (label, name) in enumerate(entries):
-        x, y = place % per_row * cell_width, place // per_row * cell_height
-        draw.rectangle((x + 4, y + 4, x + 20, y + 20), fill=tuple(palette[label].tolist()))
-        draw.text((x + 26, y + 6), name, fill="white", font=font)
-    return np.asarray(strip)
+def _hue(index: int) -> NDArray[np.int64]:
+    hue, value = (index * _GOLDEN_ANGLE) % 1.0, (1.0, 0.75)[index % 2]
+    return np.multiply(colorsys.hsv_to_rgb(hue, 0.85, value), 255).astype(np.int64)
 
 
 def _save(picture: RGB, path: Path) -> Path:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(path)
+    write_bytes(path, png(picture))
     return path

@@ -1,0 +1,40 @@
+"""Command lines that `olivine COMMAND --help` shows; the tests read each as the command would."""
+
+from __future__ import annotations
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "demo": ("olivine demo", "olivine demo compare.out=elsewhere compare.seeds=[0]"),
+    "simulate": ("olivine simulate datasets/sim scenes=4 keyframes_per_scene=10",),
+    "check": (
+        "olivine check datasets/nuscenes --pictures pictures",
+        "olivine check datasets/mine --data my_package.my_module:MyDatasetConfig",
+    ),
+    "label": (
+        "olivine label label_slic data.root=datasets/nuscenes out=datasets/superpixels",
+        "olivine label label_grounded_sam data.root=datasets/nuscenes out=datasets/masks --shard 1/8",
+        "olivine label --score score_nuscenes data.root=datasets/nuscenes",
+    ),
+    "pretrain": (
+        "olivine pretrain olivine_nuscenes data.root=datasets/nuscenes data.masks=datasets/masks",
+        "olivine pretrain olivine_nuscenes data.root=datasets/nuscenes data.masks=datasets/masks --resume",
+        "torchrun --nproc-per-node 4 -m olivine pretrain slidr_nuscenes data.superpixels=datasets/superpixels",
+    ),
+    "segment": (
+        "olivine segment finetune_nuscenes weights=runs/olivine_nuscenes",
+        "olivine segment probe_nuscenes weights=runs/olivine_nuscenes name=probe train.seed=1",
+    ),
+    "evaluate": ("olivine evaluate runs/finetune_nuscenes val_split.split=test write_predictions=true",),
+    "compare": ("olivine compare mini_kitti_methods seeds=[0,1,2] jobs=2",),
+    "export": ("olivine export runs/olivine_nuscenes olivine.pt --to minkowski",),
+    "import": ("olivine import slidr.pt weights/slidr --from minkowski intensity_max=255",),
+    "recipes": ("olivine recipes",),
+    "keys": ("olivine keys olivine_nuscenes method", "olivine keys ./mine.yaml"),
+    "doctor": ("olivine doctor --json",),
+}
+"""Command lines by command."""
+
+
+def epilog(command: str) -> str:
+    """What stands below a command's options."""
+    lines = EXAMPLES[command]
+    return "\n".join(["\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  {line}" for line in lines)])
