@@ -21,7 +21,7 @@ from olivine.engine import pretrain as pretraining
 from olivine.engine.pretrain import PretrainConfig
 from olivine.engine.weights import read_weights
 from olivine.errors import UserError
-from olivine.segmentation.segment import evaluate_run
+from olivine.segmentation.scoring import evaluate_run
 
 SEEDS = (0, 7)
 RUNS = [f"{arm}-{way}-seed{seed}" for arm in ("scratch", "olivine") for way in ("finetune", "probe") for seed in SEEDS]
@@ -201,6 +201,31 @@ def test_a_mistake_in_any_recipe_shows_before_anything_is_written(data: Path, tm
     settings["protocols"]["probe"]["overrides"] = ["mode=prob"]
     with pytest.raises(UserError, match="mode: "):
         compare(validate(CompareConfig, settings, "test"))
+    assert not (tmp_path / "both").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "override", "message"),
+    [
+        ("arms", "data.root=nowhere", "pretraining of olivine: nowhere"),
+        (
+            "arms",
+            "method.teacher={name: resnet50, weights: nowhere.pt}",
+            "pretraining of olivine: method.teacher.weights=nowhere.pt: no such",
+        ),
+        ("protocols", "val_split.split=[nothing]", "finetune: "),
+    ],
+)
+def test_what_a_run_would_refuse_at_its_start_is_refused_before_anything_is_written(
+    data: Path, tmp_path: Path, where: str, override: str, message: str
+) -> None:
+    tree = recipe(tmp_path, data, overrides=["data.version=v1.0-mini", "data.boxes=false"])
+    for part in (tree["arms"]["olivine"], *tree["protocols"].values()):
+        part["overrides"] = [*part.get("overrides", []), f"data.root={data}"]
+    changed = tree["arms"]["olivine"] if where == "arms" else tree["protocols"]["finetune"]
+    changed["overrides"].append(override)
+    with pytest.raises(UserError, match=message):
+        compare(validate(CompareConfig, tree, "test"))
     assert not (tmp_path / "both").exists()
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,20 +79,19 @@ def test_marked_code_runs_from_top_to_bottom(page, workplace, monkeypatch):
     # A module, in which pydantic finds what the annotations of the examples name.
     module = ModuleType(f"docs_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    names = vars(module)
+    monkeypatch.syspath_prepend(str(workplace))
     for block in blocks(page):
         kind, _, path = (block["mark"] or "").partition(": ")
         if kind == "file":
+            Path(path).parent.mkdir(exist_ok=True)
             Path(path).write_text(block["text"], encoding="utf-8")
+        elif kind == "run" and block["language"] == "sh":
+            for line in block["text"].splitlines():
+                done = subprocess.run([sys.executable, "-m", *shlex.split(line)], capture_output=True, text=True)
+                assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         elif kind == "run":
             line = page.read_text(encoding="utf-8").count("\n", 0, block.start("text"))
-            exec(compile("\n" * line + block["text"], str(page), "exec", dont_inherit=True), names)
-    for contract in [value for name, value in names.items() if name.startswith("Test")]:
-        checks = [name for name in dir(contract) if name.startswith("test_")]
-        assert checks
-        for check in checks:
-            method = getattr(contract(), check)
-            method(**({"tmp_path": workplace} if "tmp_path" in inspect.signature(method).parameters else {}))
+            exec(compile("\n" * line + block["text"], str(page), "exec", dont_inherit=True), vars(module))
 
 
 @pytest.mark.parametrize(("where", "words"), COMMAND_LINES, ids=[where for where, _ in COMMAND_LINES])

@@ -142,7 +142,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score a fine-tuned or probed network again, perhaps on another split."""
-    from olivine.segmentation.segment import evaluate_run
+    from olivine.segmentation.scoring import evaluate_run
 
     _print_results(evaluate_run(run, overrides or []), as_json=as_json)
 

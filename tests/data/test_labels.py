@@ -119,3 +119,41 @@ def test_ids_outside_the_map_are_counted_the_most_frequent_first():
 
 def test_categories_of_a_class_set_are_those_of_the_simulator():
     assert tuple(load_class_set("nuscenes").raw_names) == LIDARSEG_CATEGORIES
+
+
+OWN = """
+source: made up
+classes:
+  - {name: road, raw: [40, 60], color: [255, 0, 255]}
+  - {name: thing, raw: [7], color: [1, 2, 3]}
+ignored: [0, 1]
+"""
+
+
+def test_a_class_set_of_ones_own_is_a_file(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(OWN)
+    classes = load_class_set(file)
+    assert (classes.name, classes.names) == ("mine", ("road", "thing"))
+    assert classes.learn(np.array([0, 7, 40, 60, 99])).tolist() == [0, 2, 1, 1, 0]
+    assert "1 of 3 labels are ids" in classes.strange(np.array([0, 7, 99]), "here")
+    assert classes.colors.tolist() == [[0, 0, 0], [255, 0, 255], [1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("raw: [7]", "raw: [60]", "the raw label 60 stands twice"),
+        ("raw: [7]", "raw: [70000]", "raw labels are 0…65535"),
+        ("name: thing", "name: road", "the name road stands twice"),
+        ("[1, 2, 3]", "[1, 2, 300]", "0…255"),
+        ("ignored: [0, 1]", "", "key ignored is required"),
+        ("source", "sorce", "unknown key sorce"),
+    ],
+)
+def test_a_wrong_class_set_is_refused_in_one_line(tmp_path, before, after, message):
+    file = tmp_path / "mine.yaml"
+    file.write_text(OWN.replace(before, after))
+    with pytest.raises(UserError, match=message) as caught:
+        load_class_set(file)
+    assert str(caught.value).startswith(str(file))

@@ -18,11 +18,13 @@ from builders.semantickitti import build_semantickitti
 from olivine.config import dump, load_recipe, validate
 from olivine.engine.weights import read_weights, save_weights
 from olivine.errors import OlivineWarning, UserError
+from olivine.segmentation import scoring
 from olivine.segmentation import segment as segmentation
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.lineage import overlap
 from olivine.segmentation.results import headline
-from olivine.segmentation.segment import evaluate_run, segment
+from olivine.segmentation.scoring import evaluate_run
+from olivine.segmentation.segment import segment
 
 BACKBONE = {"name": "minkunet14a", "width": 0.125}
 GRID = {"name": "cartesian", "size_m": [4.0, 4.0, 2.0]}
@@ -207,7 +209,7 @@ def test_predictions_of_a_scoring_that_was_cut_off_are_not_taken_for_whole(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     segment(settings(root, tmp_path, write_predictions=True))
-    run, write, left = tmp_path / "run", segmentation.write_predictions, [2]
+    run, write, left = tmp_path / "run", scoring.write_predictions, [2]
 
     def cut_off(*arguments: Any) -> Any:
         left[0] -= 1
@@ -215,7 +217,7 @@ def test_predictions_of_a_scoring_that_was_cut_off_are_not_taken_for_whole(
             raise KeyboardInterrupt
         return write(*arguments)
 
-    monkeypatch.setattr(segmentation, "write_predictions", cut_off)
+    monkeypatch.setattr(scoring, "write_predictions", cut_off)
     (run / "results.json").unlink()
     with pytest.raises(KeyboardInterrupt):
         segment(settings(root, tmp_path, write_predictions=True), resume=True)
@@ -395,7 +397,8 @@ import os
 import sys
 from pathlib import Path
 from olivine.config import load_recipe
-from olivine.segmentation.segment import SegmentConfig, evaluate_run, segment
+from olivine.segmentation.scoring import evaluate_run
+from olivine.segmentation.segment import SegmentConfig, segment
 
 segment(load_recipe(SegmentConfig, sys.argv[1]))
 evaluate_run(Path(sys.argv[2]), ["write_predictions=true"])

@@ -5,18 +5,18 @@ All recipes are read before the first run starts, so that a mistake in the last 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from olivine.compare.config import CompareConfig
 from olivine.config import load_recipe
 from olivine.engine.pretrain import MAY_DIFFER as PRETRAINING_MAY_DIFFER
-from olivine.engine.pretrain import PretrainConfig, pretrain
+from olivine.engine.pretrain import PretrainConfig, check_pretraining, pretrain
 from olivine.engine.run import RunFolder
 from olivine.errors import UserError
 from olivine.segmentation.segment import MAY_DIFFER as SEGMENTATION_MAY_DIFFER
-from olivine.segmentation.segment import SegmentConfig, segment
+from olivine.segmentation.segment import SegmentConfig, check_segmentation, segment
 
 MAY_DIFFER = {PretrainConfig: PRETRAINING_MAY_DIFFER, SegmentConfig: SEGMENTATION_MAY_DIFFER}
 """Settings that may change when a run is continued, by the kind of its recipe."""
@@ -60,6 +60,31 @@ class Run:
         run = RunFolder(self.path)
         if run.begun and run.config_path.exists():
             run.check_config(self.settings, MAY_DIFFER[type(self.settings)])
+
+
+def check_starts(runs: Sequence[Run]) -> None:
+    """Refuse what the first run of each kind would refuse before its folder exists; writes nothing.
+
+    Args:
+        runs: all runs; of those of one arm or of one protocol the first stands for the others, which differ in their
+            seed and in weights that are not there yet.
+
+    Raises:
+        UserError: data, teachers or settings of a run do not fit.
+    """
+    seen = set()
+    for run in runs:
+        kind = run.protocol or f"pretraining of {run.arm}"
+        if kind in seen:
+            continue
+        seen.add(kind)
+        try:
+            if isinstance(run.settings, PretrainConfig):
+                check_pretraining(run.settings)
+            else:
+                check_segmentation(run.settings.model_copy(update={"weights": None}))
+        except UserError as error:
+            raise UserError(f"{kind}: {error}") from error
 
 
 def perform(settings: PretrainConfig | SegmentConfig) -> None:

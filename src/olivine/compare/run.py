@@ -9,7 +9,7 @@ import torch
 
 from olivine.compare.config import CompareConfig
 from olivine.compare.jobs import run_in_turn, run_side_by_side
-from olivine.compare.plan import plan
+from olivine.compare.plan import check_starts, plan
 from olivine.compare.results import Comparison, gather
 from olivine.config import dump, load_recipe
 from olivine.engine.distribution import Distribution
@@ -34,14 +34,16 @@ def compare(config: CompareConfig) -> Comparison:
         `plot.png` where protocols differ in their share of labels, and `report.html`.
 
     Raises:
-        UserError: a recipe is wrong, the folder or a run in it was made with other settings, or jobs are asked for of
-            one of several processes; in one of several processes also what makes a run fail.
+        UserError: a recipe is wrong or does not fit its data, the folder or a run in it was made with other settings,
+            or jobs are asked for of one of several processes; in one of several processes also what makes a run fail.
         TrainingDiverged: in one of several processes, a loss became NaN or infinite.
     """
     processes = Distribution.start()
     runs = plan(config)
     if config.jobs > 1 and processes.world > 1:
         raise UserError(f"jobs={config.jobs} are processes of their own; leave torchrun away, or set jobs=1")
+    if not _settings_path(config).exists():
+        check_starts(runs)
     threads = _claim(config, write=processes.main)
     for run in runs:
         run.check()
@@ -79,13 +81,17 @@ def _write(comparison: Comparison) -> None:
         _log.info("no report.html: %s", error)
 
 
+def _settings_path(config: CompareConfig) -> Path:
+    return config.out / config.name / "compare.yaml"
+
+
 def _claim(config: CompareConfig, *, write: bool) -> int:
     """Write the comparison's configuration, or refuse a folder that belongs to another; returns the threads of a run.
 
     Raises:
         UserError: the folder holds a comparison with other settings.
     """
-    path = config.out / config.name / "compare.yaml"
+    path = _settings_path(config)
     threads = config.threads or max(1, torch.get_num_threads() // config.jobs)
     if path.exists():
         before = load_recipe(CompareConfig, path)

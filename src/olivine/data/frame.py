@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,6 +153,31 @@ class Dataset(Protocol):
 
     def scene(self, index: int) -> str:
         """`Frame.scene` of the frame at `index`, without reading the frame."""
+        ...
+
+
+@runtime_checkable
+class ListsCameras(Protocol):
+    """A dataset that lists a frame's cameras without reading its scan, for `olivine label`.
+
+    Without it, labelling reads every scan.
+    """
+
+    def cameras(self, index: int) -> tuple[Camera, ...]:
+        """`Frame.cameras` of the frame at `index`."""
+        ...
+
+
+@runtime_checkable
+class NamesMasks(Protocol):
+    """A dataset that names the masks of a frame's images without reading anything, for `olivine label`.
+
+    By the names an image that two frames have is labelled once; without them a mask is named by its camera's
+    `mask_path`.
+    """
+
+    def mask_names(self, index: int) -> tuple[str, ...]:
+        """Path of each camera's mask below the folder of masks, of the frame at `index`."""
         ...
 
 

@@ -6,16 +6,22 @@ is always "ignored": it is neither learned, predicted nor counted.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
+from pydantic import Field, field_validator, model_validator
 
+from olivine.config import Config, validate
+from olivine.documents import parse_yaml, read_yaml
 from olivine.errors import UserError
 
 IGNORED = 0
+
+_MAX_RAW = 65535
 
 
 @dataclass(frozen=True)
@@ -84,35 +90,69 @@ def shipped_class_sets() -> list[str]:
     return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_class_set(name: str) -> ClassSet:
-    """Load a shipped class set.
+class _Class(Config):
+    name: str = Field(min_length=1)
+    raw: list[int] = Field(min_length=1)
+    color: tuple[int, int, int]
+
+    @field_validator("color", mode="after")
+    @classmethod
+    def _eight_bits(cls, color: tuple[int, int, int]) -> tuple[int, int, int]:
+        if not all(0 <= part <= 255 for part in color):
+            raise ValueError("red, green and blue are 0…255")
+        return color
+
+
+class _ClassSetFile(Config):
+    source: str
+    classes: list[_Class] = Field(min_length=1, max_length=254)
+    ignored: list[int]
+    categories: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> _ClassSetFile:
+        raw = [*self.ignored, *(label for entry in self.classes for label in entry.raw)]
+        for what, listed in (("raw label", raw), ("name", [entry.name for entry in self.classes])):
+            twice = [value for value, times in Counter(listed).items() if times > 1]
+            if twice:
+                raise ValueError(f"the {what} {twice[0]} stands twice")
+        if min(raw) < 0 or max(raw) > _MAX_RAW:
+            raise ValueError(f"raw labels are 0…{_MAX_RAW}")
+        return self
+
+
+def load_class_set(name: str | Path) -> ClassSet:
+    """Load a class set.
 
     Args:
-        name: file stem, e.g. `"nuscenes"` or `"semantickitti"`.
+        name: one that is shipped, e.g. `"nuscenes"` or `"semantickitti"`, or the path of a YAML file of your own, which
+            ends in `.yaml`: `source`, `classes` (each with `name`, `raw` labels and `color`) and the `ignored` raw
+            labels, as in `olivine/data/classes`.
 
     Raises:
-        UserError: no such class set is shipped.
+        UserError: no such class set is shipped, or the file is missing or not one.
     """
-    folder = resources.files("olivine.data") / "classes"
-    file = folder / f"{name}.yaml"
-    if not file.is_file():
-        raise UserError(f"no class set named {name!r}; shipped are {', '.join(shipped_class_sets())}")
-    content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    classes = content["classes"]
-    raw_to_train = np.zeros(65536, np.uint8)
-    for train, entry in enumerate(classes, start=1):
-        raw_to_train[entry["raw"]] = train
-    colors = np.array([[0, 0, 0], *(entry["color"] for entry in classes)], np.uint8)
-    train_to_raw = np.array([0, *(entry["raw"][0] for entry in classes)], np.uint16)
-    names = tuple(entry["name"] for entry in classes)
-    ignored = np.array(content["ignored"], np.uint16)
+    if str(name).endswith((".yaml", ".yml")):
+        content, stem = read_yaml(Path(name), "this class set"), Path(name).stem
+    else:
+        file = resources.files("olivine.data") / "classes" / f"{name}.yaml"
+        if not file.is_file():
+            raise UserError(
+                f"no class set named {name!r}; shipped are {', '.join(shipped_class_sets())}; one of your own is given "
+                "by its path, ending in .yaml"
+            )
+        content, stem = parse_yaml(file.read_text(encoding="utf-8"), str(name)), str(name)
+    stated = validate(_ClassSetFile, content, str(name))
+    raw_to_train = np.zeros(_MAX_RAW + 1, np.uint8)
+    for train, entry in enumerate(stated.classes, start=1):
+        raw_to_train[entry.raw] = train
     return ClassSet(
-        name,
-        names,
-        colors,
+        stem,
+        tuple(entry.name for entry in stated.classes),
+        np.array([[0, 0, 0], *(entry.color for entry in stated.classes)], np.uint8),
         raw_to_train,
-        train_to_raw,
-        content["source"],
-        ignored,
-        {category: raw for raw, category in enumerate(content.get("categories", ()))},
+        np.array([0, *(entry.raw[0] for entry in stated.classes)], np.uint16),
+        stated.source,
+        np.array(stated.ignored, np.uint16),
+        {category: raw for raw, category in enumerate(stated.categories)},
     )

@@ -93,12 +93,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
         UserError: the data or the settings do not fit, or the disk is full.
         TrainingDiverged: a loss became NaN or infinite.
     """
-    processes = Distribution.start(config.train.precision)
-    dataset = config.data.open(config.train_split)
-    method = _build(config, dataset)
-    loader = _loader(config, dataset, method, processes)
-    check_training(method, loader, config.train, optimizer=config.optimizer)
-    loader.try_frame()
+    processes, dataset, method, loader = _ready(config)
     run = RunFolder.open(
         config.out,
         config.name,
@@ -126,6 +121,26 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
     # Whatever comes next may read them, on every process.
     processes.wait()
     return run.path
+
+
+def check_pretraining(config: PretrainConfig) -> None:
+    """Refuse what `pretrain` would refuse before its folder exists; writes nothing.
+
+    Raises:
+        UserError: the data or the settings do not fit.
+    """
+    _ready(config)
+
+
+def _ready(config: PretrainConfig) -> tuple[Distribution, Dataset, Method, Loader]:
+    """All that a pretraining takes, checked."""
+    processes = Distribution.start(config.train.precision)
+    dataset = config.data.open(config.train_split)
+    method = _build(config, dataset)
+    loader = _loader(config, dataset, method, processes)
+    check_training(method, loader, config.train, optimizer=config.optimizer)
+    loader.try_frame()
+    return processes, dataset, method, loader
 
 
 def _build(config: PretrainConfig, dataset: Dataset) -> Method:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from olivine.data.datasets import DatasetConfig, SplitConfig
-from olivine.data.frame import Camera, Dataset
+from olivine.data.frame import Camera, Dataset, ListsCameras, NamesMasks
 from olivine.data.images import decode_image, png_text, read_index_png
 from olivine.data.mask_names import folded
 from olivine.data.masks import UNKNOWN
@@ -109,12 +109,12 @@ class ShardImages:
         index = self._frames[place]
         try:
             source = self._dataset
-            cameras = source.cameras(index) if isinstance(source, _ListsCameras) else source[index].cameras
+            cameras = source.cameras(index) if isinstance(source, ListsCameras) else source[index].cameras
         except UserError as error:
             name = self._dataset.token(index)
             return [_Item(place, name, tally=Tally(failed=[name]), problem=str(error))]
         items = [_Item(place, self._name(camera), camera) for camera in cameras]
-        for item, camera in zip(items, cameras, strict=True) if not isinstance(source, _NamesMasks) else ():
+        for item, camera in zip(items, cameras, strict=True) if not isinstance(source, NamesMasks) else ():
             other = self._image_of.setdefault(folded(item.name), camera.image_path)
             if other != camera.image_path:
                 raise UserError(f"data: {other} and {camera.image_path} would share the mask {item.name}; rename one")
@@ -136,7 +136,7 @@ def _repeated(dataset: Dataset) -> set[tuple[int, str]]:
     """Images that an earlier frame has, too, as (frame, mask's name): a mask is made and counted once."""
     seen: set[str] = set()
     found: set[tuple[int, str]] = set()
-    if not isinstance(dataset, _NamesMasks):
+    if not isinstance(dataset, NamesMasks):
         return found
     for index in range(len(dataset)):
         for name in dataset.mask_names(index):
@@ -184,20 +184,6 @@ class _Item:
     tally: Tally = field(default_factory=Tally)
     problem: str | None = None
     kept: bool = False
-
-
-@runtime_checkable
-class _ListsCameras(Protocol):
-    """A dataset that names a frame's cameras without reading its scan."""
-
-    def cameras(self, index: int) -> tuple[Camera, ...]: ...
-
-
-@runtime_checkable
-class _NamesMasks(Protocol):
-    """A dataset that names the masks of a frame's images without reading anything."""
-
-    def mask_names(self, index: int) -> tuple[str, ...]: ...
 
 
 class _Pipeline:

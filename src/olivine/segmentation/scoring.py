@@ -1,0 +1,190 @@
+"""Scoring a trained network: at the end of its training, and again whenever it is asked for.
+
+Every later evaluation has a folder of its own in the run's, `evaluations/<n>/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from olivine.backbones import MinkUNet
+from olivine.config import dump, load_recipe
+from olivine.data.frame import Dataset
+from olivine.data.loader import Loader
+from olivine.data.prepare import Prepare
+from olivine.engine.distribution import Distribution
+from olivine.engine.files import write_json, write_text, writing
+from olivine.engine.run import RunFolder
+from olivine.engine.weights import load_weights, read_weights
+from olivine.errors import MissingExtraError, OlivineWarning, UserError
+from olivine.segmentation.config import SegmentConfig
+from olivine.segmentation.evaluate import evaluate
+from olivine.segmentation.inputs import check_trained_range
+from olivine.segmentation.iou import ConfusionMatrix
+from olivine.segmentation.lineage import overlap
+from olivine.segmentation.predictions import Submission, write_predictions
+from olivine.segmentation.results import headline, results_of
+from olivine.segmentation.task import SegmentationTask
+from olivine.streams import seed_torch
+from olivine.visualize.confusion import draw_confusion
+
+SCORING = (
+    "data",
+    "val_data",
+    "val_split",
+    "allow_shared_scenes",
+    "eval_batch_size",
+    "reference_compatible",
+    "write_predictions",
+    "train.workers",
+)
+"""Settings that may change when a finished run is scored again."""
+
+
+def fresh_network(config: SegmentConfig, classes: int) -> MinkUNet:
+    """A fresh network, initialised from the run's seed and nothing else."""
+    with torch.random.fork_rng(devices=[]):
+        seed_torch("initial weights", config.train.seed)
+        return config.backbone.build(config.voxels.channels, classes)
+
+
+def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Score the weights of a finished segmentation run again, perhaps on another split.
+
+    Args:
+        folder: the run's folder.
+        overrides: `key=value` settings over those of the run, e.g. `val_split.split=test` or `write_predictions=true`;
+            only those in `SCORING`, since the others made the weights.
+
+    Returns:
+        What `segment` returns, with the `folder` it is written to: `evaluations/<n>` in the run's folder, a new one
+        for every evaluation, with `evaluation.json` (written last), `confusion.png`, `config.yaml` and, where asked
+        for, `predictions`.
+
+    Raises:
+        UserError: this is no finished segmentation run, a setting is none of scoring, the data do not fit, or the
+            weights were trained on scenes that are scored and `allow_shared_scenes` is not set.
+    """
+    for override in overrides:
+        key = override.partition("=")[0]
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in SCORING):
+            raise UserError(f"{key}: not a setting of scoring, which are {', '.join(SCORING)}; the run is what it is")
+    weights = read_weights(folder)
+    if not Path(folder).is_dir() or weights.about.get("task") != "segmentation":
+        raise UserError(f"{folder}: not the folder of a finished `olivine segment` run")
+    config = load_recipe(SegmentConfig, Path(folder) / "config.yaml", overrides)
+    processes = Distribution.start(config.train.precision)
+    dataset = (config.val_data or config.data).open(config.val_split)
+    if dataset.classes.name != weights.about["classes"]:
+        raise UserError(f"{folder}: trained on the classes {weights.about['classes']}, not {dataset.classes.name}")
+    found = overlap(weights.about, dataset)
+    found.refuse(f"{folder}: its training and the scored split share", allowed=config.allow_shared_scenes)
+    check_trained_range(weights.about, Path(folder), dataset, config)
+    backbone = fresh_network(config, dataset.classes.count)
+    load_weights(backbone, weights)
+    task = SegmentationTask(backbone.to(processes.device), mode=config.mode, source=str(weights.path))
+    run = RunFolder(Path(folder))
+    place = _new_evaluation(run, config, processes)
+    return score(task, dataset, config, run, processes, about=weights.about, file=place / "evaluation.json")
+
+
+def _new_evaluation(run: RunFolder, config: SegmentConfig, processes: Distribution) -> Path:
+    """Make the folder of this evaluation, the next number; never one that another evaluation has begun."""
+    parent, number = run.path / "evaluations", 0
+    if processes.main:
+        taken = [int(entry.name) for entry in parent.glob("*") if entry.name.isdecimal()]
+        for number in count(max(taken, default=0) + 1):
+            with writing(parent / str(number)), contextlib.suppress(FileExistsError):
+                (parent / str(number)).mkdir(parents=True)
+                break
+        write_text(parent / str(number) / "config.yaml", dump(config))
+        if (run.path / "predictions").exists() and config.write_predictions:
+            warnings.warn(
+                f"{run.path / 'predictions'} keeps the predictions of results.json; those of this evaluation go to "
+                f"{parent / str(number) / 'predictions'}",
+                OlivineWarning,
+                stacklevel=3,
+            )
+    # The others give 0, so the sum is the first one's number.
+    total = processes.accelerator.reduce(torch.tensor(number, device=processes.device), reduction="sum")
+    return parent / str(int(total))
+
+
+def scoring_loader(dataset: Dataset, config: SegmentConfig, processes: Distribution) -> Loader:
+    """All frames in order, without augmentation."""
+    return Loader(
+        dataset,
+        Prepare(config.voxels, labels=True),
+        batch_size=config.eval_batch_size,
+        seed=config.train.seed,
+        shuffle=False,
+        workers=config.train.workers,
+        rank=processes.rank,
+        world=processes.world,
+    )
+
+
+def score(
+    task: SegmentationTask,
+    dataset: Dataset,
+    config: SegmentConfig,
+    run: RunFolder,
+    processes: Distribution,
+    *,
+    about: dict[str, Any],
+    file: Path,
+) -> dict[str, Any]:
+    """Predict the validation split; write the results to `file`, their picture and the predictions beside it.
+
+    The predictions take their name when all are there, and those of an earlier scoring go first.
+    """
+    split = config.val_split.split
+    whole = file.parent / "predictions"
+    begun = whole.with_name(".predictions.partial")
+    if processes.main:
+        for stale in (whole, begun):
+            with writing(stale):
+                shutil.rmtree(stale, ignore_errors=not stale.exists())
+    processes.wait()
+    submission = Submission(begun, dataset, split if isinstance(split, str) else "custom", config.weights is not None)
+    matrix = evaluate(
+        task,
+        scoring_loader(dataset, config, processes),
+        dataset.classes.count,
+        device=processes.device,
+        sink=partial(write_predictions, submission) if config.write_predictions else None,
+    )
+    results = results_of(matrix, config, about=about, dataset=dataset)
+    if file.parent != run.path:
+        results["folder"] = str(file.parent)
+    processes.wait()
+    if processes.main:
+        if begun.exists():
+            with writing(whole):
+                begun.replace(whole)
+        _show(matrix, dataset, config, run, headline(results), picture=file.with_name("confusion.png"))
+        # Last, since a comparison takes a run with results for a finished one.
+        write_json(file, results)
+    return results
+
+
+def _show(
+    matrix: ConfusionMatrix, dataset: Dataset, config: SegmentConfig, run: RunFolder, line: str, *, picture: Path
+) -> None:
+    """The table in the log and the picture in the folder."""
+    names = dataset.classes.names
+    scores = matrix.scores(names, reference_compatible=config.reference_compatible)
+    run.log(f"{config.mode}, scored on {len(dataset)} frames: {line}\n{scores.table()}")
+    try:
+        draw_confusion(matrix.counts.numpy(), names, picture)
+    except MissingExtraError as error:
+        run.log(f"no {picture.name}: {error}")
