@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from builders.semantickitti import build_semantickitti
@@ -18,6 +19,7 @@ from olivine.engine.run import RunFolder
 from olivine.engine.weights import load_weights, read_weights
 from olivine.errors import UserError
 from olivine.methods.olivine import Olivine
+from olivine.teachers import Teacher
 
 STEPS = 4
 
@@ -127,3 +129,21 @@ def test_clouds_without_images_are_refused(tmp_path: Path) -> None:
 def test_recipe_without_a_method_is_refused_by_key() -> None:
     with pytest.raises(UserError, match="key method is required"):
         validate(PretrainConfig, {"name": "x", "data": {"name": "semantickitti", "root": "/data"}}, "recipe")
+
+
+@pytest.mark.parametrize("changed", ["teacher", "masks"])
+def test_a_run_whose_teacher_or_masks_were_replaced_is_not_resumed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    own = tmp_path / "data"
+    shutil.copytree(data, own)
+    run = pretrain(config(own, tmp_path / "runs"))
+    if changed == "teacher":
+        monkeypatch.setattr(Teacher, "digest", lambda self: "of another file under the same name")
+    else:
+        mask = sorted((own / "camseg").rglob("*.png"))[0]
+        with Image.open(mask) as file:
+            turned = file.transpose(Image.Transpose.ROTATE_180)
+        turned.save(mask)  # the manifest stays as it is
+    with pytest.raises(UserError, match=rf"{run}: cannot resume: {changed} changed since the run began"):
+        pretrain(config(own, tmp_path / "runs"), resume=True)

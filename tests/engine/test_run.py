@@ -150,3 +150,13 @@ def test_a_run_whose_inputs_changed_is_not_resumed(tmp_path):
     run.inputs_path.write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"inputs\.json: cannot read"):
         RunFolder.open(tmp_path, "run", config, resume=True, inputs={"frames": "a"})
+
+
+def test_a_damaged_line_of_metrics_is_named_and_an_unfinished_one_left_out(tmp_path):
+    run = RunFolder(tmp_path)
+    run.metrics_path.write_bytes(b'{"step": 1}\n{"step": 2')
+    assert run.metrics() == [{"step": 1}]
+    for damage in (b'{"step": \xff}\n', b"[1]\n", b"\n"):
+        run.metrics_path.write_bytes(b'{"step": 1}\n' + damage)
+        with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 is damaged"):
+            run.metrics()

@@ -234,10 +234,21 @@ class RunFolder:
         append_line(self.metrics_path, json.dumps(line))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The objects of `metrics.jsonl`, in order; empty where there is none."""
+        """The objects of `metrics.jsonl`, in order; empty where there is none.
+
+        Raises:
+            UserError: a line is damaged; a last one without its end is left out, since a run may be writing it.
+        """
         if not self.metrics_path.exists():
             return []
-        return [json.loads(line) for line in self.metrics_path.read_text(encoding="utf-8").splitlines()]
+        *lines, _ = self.metrics_path.read_bytes().split(b"\n")
+        found = []
+        for number, line in enumerate(lines, start=1):
+            try:
+                found.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise UserError(f"{self.metrics_path}: line {number} is damaged ({error}); remove it") from error
+        return found
 
     def metrics_bytes(self) -> int:
         """Length of `metrics.jsonl`, made safe on the disk."""

@@ -9,7 +9,6 @@ too is shown in its colour there.
 from __future__ import annotations
 
 import colorsys
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,8 +32,12 @@ COLUMNS = 3
 _DEPTH_STOPS = np.array([[255, 40, 40], [255, 160, 0], [250, 250, 60], [60, 220, 90], [40, 160, 255], [120, 60, 255]])
 _DEPTH_TICKS_M = (2, 5, 10, 20, 40, 60)
 _UNKNOWN_COLOR = (150, 150, 150)
-_GOLDEN_ANGLE = 0.618034
-_ALIKE = 40  # summed differences of channels up to which two colours are taken for one
+_WHEEL = np.array(
+    [np.multiply(colorsys.hsv_to_rgb(hue / 170, 0.85, value), 255) for value in (1.0, 0.75, 0.5) for hue in range(170)],
+    int,
+)
+"""[510, 3] colours for classes that no class set has one for."""
+
 _MASK_OPACITY = 0.5
 _MAX_TILE_PX = (1280, 960, 640)  # for one, two and three columns
 
@@ -74,12 +77,15 @@ def mask_palette(names: Sequence[str], classes: ClassSet) -> RGB:
     palette = np.empty((UNKNOWN + 1, 3), np.uint8)
     palette[:] = _UNKNOWN_COLOR
     published = {_plain(name): color for name, color in zip(classes.names, classes.colors[1:], strict=True)}
-    taken = np.array([_UNKNOWN_COLOR, *(published[_plain(name)] for name in names if _plain(name) in published)], int)
-    # Steps of the golden angle keep neighbours in the list far apart in hue, however many there are.
-    wheel = map(_hue, itertools.count())
-    others = (color for color in wheel if np.abs(color - taken).sum(1).min() > _ALIKE)
-    for index, name in enumerate(names):
-        palette[index] = published[_plain(name)] if _plain(name) in published else next(others)
+    known = {index: published[_plain(name)] for index, name in enumerate(names) if _plain(name) in published}
+    taken = [_UNKNOWN_COLOR, *known.values()]
+    distance = np.min([np.abs(_WHEEL - np.array(color, int)).sum(1) for color in taken], axis=0)
+    for index in range(len(names)):
+        if index in known:
+            palette[index] = known[index]
+        else:  # the colour that is least like any other so far
+            palette[index] = color = _WHEEL[distance.argmax()]
+            distance = np.minimum(distance, np.abs(_WHEEL - color).sum(1))
     return palette
 
 
@@ -255,11 +261,6 @@ def resized(image: RGB, uv: NDArray[np.floating], width: int) -> tuple[RGB, NDAr
 
 def _plain(name: str) -> str:
     return name.lower().replace("_", " ").replace("-", " ")
-
-
-def _hue(index: int) -> NDArray[np.int64]:
-    hue, value = (index * _GOLDEN_ANGLE) % 1.0, (1.0, 0.75)[index % 2]
-    return np.multiply(colorsys.hsv_to_rgb(hue, 0.85, value), 255).astype(np.int64)
 
 
 def _save(picture: RGB, path: Path) -> Path:
