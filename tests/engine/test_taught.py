@@ -186,3 +186,11 @@ def test_a_part_with_something_to_learn_from_feeds_its_step() -> None:
     taught.step({"a": 0.5, "b": 0.0}, 3)
     with pytest.raises(UserError, match="3 steps in a row had no b to"):
         taught.step({"a": 0.0, "b": 0.0}, 3)
+
+
+def test_only_steps_in_a_row_are_counted() -> None:
+    taught = Taught()
+    for count in [0.0] * (EMPTY_STEPS - 1) + [1.0] + [0.0] * (EMPTY_STEPS - 1):
+        taught.step({"pairs": count}, 1000)
+    with pytest.raises(UserError, match=f"{EMPTY_STEPS} steps in a row had no pairs"):
+        taught.step({"pairs": 0.0}, 1000)

@@ -299,6 +299,8 @@ def test_pictures_show_each_pair_in_the_colour_of_its_agreement(root):
         (24.0, 10.0, 5.0, "road"),
         (56.0, 10.0, 5.0, "road"),
         (40.0, 10.0, 5.0, "person"),
+        (15.0, 24.0, 3.0, "road"),  # right, and nearer than
+        (17.0, 24.0, 9.0, "road"),  # wrong
     ]
     write_frame(root, pixels, stripes())
     folder = root / "pictures"
@@ -311,7 +313,7 @@ def test_pictures_show_each_pair_in_the_colour_of_its_agreement(root):
     assert min(unknown[:2]) > 200 > unknown[2]
     image = np.asarray(Image.open(root / "dataset/sequences/00/image_2/000000.png")).astype(int)
     assert np.ptp(drawn[10, 40]) == 0  # a point that is not scored is not drawn, and the image there is grey
-    assert wrong_pixels(drawn) == 25 > 9  # larger than a right one, so that it shows
+    assert wrong_pixels(drawn) == 2 * 25  # larger than right ones, and over them, so that they show
     mask = drawn[:height, width + 2 : 2 * width + 2]
     np.testing.assert_array_equal(mask[:, 48:], image[:, 48:])  # unknown pixels keep their colour
     assert np.abs(mask[:, :48] - image[:, :48]).mean() > 20
