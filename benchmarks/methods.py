@@ -25,6 +25,7 @@ from olivine.config import load_recipe
 from olivine.data.batch import Batch
 from olivine.data.datasets import SplitConfig
 from olivine.data.loader import Loader
+from olivine.data.needs import Inputs
 from olivine.engine.pretrain import PretrainConfig, prepare_for
 from olivine.engine.task import HasEpochs
 from olivine.labels.config import LabelConfig
@@ -81,10 +82,10 @@ def _measure(name: str, world: Path, steps: int) -> dict[str, float]:
     dataset = config.data.open(SplitConfig(split="all"))
     torch.manual_seed(0)
     classes = 0 if dataset.manifest is None else len(dataset.manifest.classes)
-    method = config.method.build(config.backbone, config.voxels.channels, classes)
+    method = config.method.build(config.backbone, Inputs(config.voxels, classes))
     alone = config.backbone.build(config.voxels.channels, 64)
-    gap = config.views.max_gap if method.views.second == "frame" else None
-    loader = Loader(dataset, prepare_for(config, method.views), batch_size=config.train.batch_size, max_gap=gap)
+    gap = config.views.max_gap if method.needs.second == "frame" else None
+    loader = Loader(dataset, prepare_for(config, method.needs), batch_size=config.train.batch_size, max_gap=gap)
     batches = [batch for epoch in range(-(-(WARM_UP + steps) // loader.steps)) for batch in loader.batches(epoch)]
     epoch_s = _epoch(method, loader)
     before = _peak_mb()

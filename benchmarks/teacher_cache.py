@@ -19,9 +19,10 @@ import torch
 from olivine.config import load_recipe
 from olivine.data.batch import Batch
 from olivine.data.loader import Loader
+from olivine.data.needs import Inputs
 from olivine.engine.pretrain import PretrainConfig, prepare_for
 from olivine.methods import Method
-from olivine.methods.cross_modal import CrossModalConfig
+from olivine.methods.parts.cross_modal import CrossModalConfig
 from olivine.simulate import SimulateConfig, simulate
 from olivine.teachers import TeacherCacheConfig
 
@@ -34,7 +35,7 @@ class Trained:
     def __init__(self, config: PretrainConfig, classes: int, cache: TeacherCacheConfig | None) -> None:
         torch.manual_seed(config.train.seed)
         settings = config.method.model_copy(update={"teacher_cache": cache})
-        self.method: Method = settings.build(config.backbone, config.voxels.channels, classes)
+        self.method: Method = settings.build(config.backbone, Inputs(config.voxels, classes))
         self.optimizer = config.optimizer.build([{"params": list(self.method.parameters())}])
         self.losses: list[float] = []
         self.step_s: list[float] = []
@@ -75,7 +76,7 @@ def _compare(config: PretrainConfig, folder: Path, epochs: int) -> None:
     dataset = config.data.open(config.train_split)
     classes = 0 if dataset.manifest is None else len(dataset.manifest.classes)
     plain, kept = (Trained(config, classes, cache) for cache in (None, TeacherCacheConfig(folder=folder)))
-    prepare = prepare_for(config, plain.method.views)
+    prepare = prepare_for(config, plain.method.needs)
     loader = Loader(dataset, prepare, batch_size=config.train.batch_size, seed=config.train.seed, shuffle=True)
     for epoch in range(epochs):
         for batch in loader.batches(epoch):

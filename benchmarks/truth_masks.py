@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from olivine.config import load_recipe
-from olivine.data.frame import Dataset, Frame, find_pairs
+from olivine.data.frame import Dataset, Frame
 from olivine.data.labels import IGNORED
 from olivine.data.masks import UNKNOWN
+from olivine.data.pairs import find_pairs
 from olivine.data.splits import SplitConfig
 from olivine.engine.pretrain import PretrainConfig
 from olivine.geometry import transform_points

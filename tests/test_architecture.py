@@ -78,6 +78,23 @@ def test_modules_import_only_from_parts_above_them_on_the_road(path):
             assert imported <= own, f"{name_of(path)} imports {module}, which lies below it"
 
 
+def test_no_module_imports_itself_by_way_of_others():
+    """Nor under `TYPE_CHECKING`: two files that need each other are one, or lack a third."""
+    paths = {name_of(path).removesuffix(".__init__"): path for path in MODULES}
+    reach = {}
+    for name, path in paths.items():
+        named = (module if module in paths else module.rpartition(".")[0] for module in imports(path))
+        reach[name] = {module for module in named if module in paths and module != name}
+    for name in paths:
+        seen, waiting = set(), list(reach[name])
+        while waiting:
+            module = waiting.pop()
+            assert module != name, f"{name} imports itself by way of others"
+            if module not in seen:
+                seen.add(module)
+                waiting += reach[module]
+
+
 def test_the_sparse_engine_stands_alone():
     allowed = ("sparse", "errors", "folders")
     for path in (SOURCE / "sparse").rglob("*.py"):

@@ -13,10 +13,11 @@ import pytest
 
 from builders.nuscenes import build_nuscenes
 from builders.recipes import tiny_pretraining, write_recipe
-from olivine.data.frame import Frame, Pairs, find_pairs
+from olivine.data.frame import Frame
 from olivine.data.labels import IGNORED
 from olivine.data.masks import UNKNOWN
 from olivine.data.nuscenes import NuScenesConfig
+from olivine.data.pairs import Pairs, find_pairs
 from olivine.data.splits import SplitConfig
 from olivine.geometry import transform_points
 

@@ -21,10 +21,11 @@ from torch import Tensor
 
 from olivine.backbones import BackboneConfig, MinkUNet
 from olivine.data.batch import Cloud
+from olivine.data.collate import collate
 from olivine.data.frame import Frame
 from olivine.data.intensity import warn_if_faint
 from olivine.data.labels import ClassSet, load_class_set, shipped_class_sets
-from olivine.data.prepare import Prepare, collate
+from olivine.data.prepare import Prepare
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
 from olivine.engine.weights import load_weights, read_weights
 from olivine.errors import UserError

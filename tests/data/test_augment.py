@@ -16,7 +16,7 @@ from olivine.data.augment import (
     draw_cuts,
     drop_points,
 )
-from olivine.data.frame import Pairs, find_pairs
+from olivine.data.pairs import Pairs, find_pairs
 
 
 def augment_images(images, pairs, rng, config):

@@ -12,7 +12,9 @@ from PIL import Image
 from builders.nuscenes import build_nuscenes
 from builders.semantickitti import build_semantickitti
 from olivine.data.check import CheckReport, check_dataset, check_folder, open_any
-from olivine.data.frame import Boxes, Frame, find_pairs
+from olivine.data.frame import Boxes, Frame
+from olivine.data.needs import Needs
+from olivine.data.pairs import find_pairs
 from olivine.data.prepare import Prepare
 from olivine.data.semantickitti import SemanticKitti, SemanticKittiConfig
 from olivine.data.splits import SplitConfig
@@ -208,7 +210,7 @@ def test_ids_of_no_class_are_counted_by_check_and_refused_by_whoever_learns(tmp_
     )
     frame, rng = open_one(root)[1], np.random.default_rng(0)
     with pytest.raises(UserError, match=r"000001\.label: 3 of"):
-        Prepare(CartesianVoxels(), labels=True)(frame, rng)
+        Prepare(CartesianVoxels(), needs=Needs(labels=True))(frame, rng)
     Prepare(CartesianVoxels())(frame, rng)  # pretraining never looks at them
 
 

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from builders.frames import make_camera, make_frame
-from olivine.data.frame import Camera, Frame, Pairs, find_pairs
+from olivine.data.frame import Camera, Frame
+from olivine.data.pairs import Pairs, find_pairs
 from olivine.errors import UserError
 from olivine.geometry import rigid_transform, rotation_from_quaternion
 from oracles.projection import slow_pairs

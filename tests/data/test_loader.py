@@ -7,13 +7,13 @@ import torch
 from builders.frames import Frames, make_frame
 from olivine.data.augment import CloudAugment
 from olivine.data.loader import Loader
-from olivine.data.prepare import Prepare
-from olivine.data.second_view import ViewConfig
+from olivine.data.needs import Needs
+from olivine.data.prepare import Augmentation, Prepare
 from olivine.data.voxelize import CartesianVoxels
 from olivine.errors import UserError
 from olivine.streams import number, stream
 
-PREPARE = Prepare(CartesianVoxels(size_m=(1, 1, 1)), CloudAugment(), labels=True)
+PREPARE = Prepare(CartesianVoxels(size_m=(1, 1, 1)), Augmentation(CloudAugment()), Needs(labels=True))
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_a_batch_says_which_frames_of_the_dataset_it_holds(frames):
 
 
 def test_second_views_show_neighbouring_frames_and_do_not_depend_on_workers(frames):
-    prepare = Prepare(CartesianVoxels(size_m=(1, 1, 1)), views=ViewConfig())
+    prepare = Prepare(CartesianVoxels(size_m=(1, 1, 1)), needs=Needs(second="frame"))
     own = next(iter(Loader(frames, prepare, batch_size=10, seed=2).batches(0)))
     assert torch.equal(own.second.cloud.points_m, own.cloud.points_m)
     loaders = [Loader(frames, prepare, batch_size=10, seed=2, max_gap=2, workers=workers) for workers in (0, 1)]

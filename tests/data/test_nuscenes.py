@@ -27,8 +27,8 @@ from builders.nuscenes import (
     token,
 )
 from olivine.data.augment import CloudAugment, ImageAugment, cloud_transform, cuboid_keep
-from olivine.data.frame import find_pairs
 from olivine.data.nuscenes import NuScenes, NuScenesConfig
+from olivine.data.pairs import find_pairs
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError
 from olivine.geometry import transform_points

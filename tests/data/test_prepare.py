@@ -6,23 +6,22 @@ import torch
 
 from builders.frames import make_frame
 from olivine.data.augment import CloudAugment, ImageAugment
-from olivine.data.frame import find_pairs
-from olivine.data.prepare import PairConfig, Prepare, collate
+from olivine.data.collate import collate
+from olivine.data.needs import Needs
+from olivine.data.pairs import PairConfig, find_pairs
+from olivine.data.prepare import Augmentation, Prepare
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels
 from olivine.errors import UserError
 
 IMAGES = ImageAugment(size=(48, 32), min_pairs=5)
 
 
-def prepare_all(tmp_path, seeds=(0, 1, 2), **changes):
-    settings = {
-        "voxels": CylindricalVoxels(),
-        "cloud": CloudAugment(),
-        "images": IMAGES,
-        "weak_labels": True,
-        **changes,
-    }
-    prepare = Prepare(**settings)
+SEEN, LABELLED = Needs(images=True), Needs(images=True, weak_labels=True)
+
+
+def prepare_all(tmp_path, seeds=(0, 1, 2), *, voxels=None, needs=LABELLED, **augment):
+    augmentation = Augmentation(**{"cloud": CloudAugment(), "images": IMAGES, **augment})
+    prepare = Prepare(voxels or CylindricalVoxels(), augmentation, needs)
     return [prepare(make_frame(tmp_path, seed=seed), np.random.default_rng(seed)) for seed in seeds]
 
 
@@ -39,7 +38,7 @@ def test_pairs_of_a_batch_point_at_the_voxel_of_their_point(tmp_path):
 
 
 def test_coordinates_of_a_batch_are_those_of_its_points(tmp_path):
-    batch = collate(prepare_all(tmp_path, images=None, voxels=CartesianVoxels(size_m=(0.5, 0.5, 0.5))), seed=0)
+    batch = collate(prepare_all(tmp_path, needs=Needs(), voxels=CartesianVoxels(size_m=(0.5, 0.5, 0.5))), seed=0)
     expected = torch.floor(batch.cloud.points_m / 0.5).int()
     assert torch.equal(batch.cloud.coordinates[batch.cloud.point_voxel, 1:], expected)
     assert len(torch.unique(batch.cloud.coordinates, dim=0)) == len(batch.cloud.coordinates)
@@ -48,7 +47,9 @@ def test_coordinates_of_a_batch_are_those_of_its_points(tmp_path):
 def test_weak_labels_are_the_mask_pixel_under_the_original_point(tmp_path):
     frame = make_frame(tmp_path)
     config = ImageAugment(size=(48, 32), min_pairs=5, drop_cuboid=0)
-    sample = Prepare(CylindricalVoxels(), None, config, weak_labels=True)(frame, np.random.default_rng(0))
+    sample = Prepare(CylindricalVoxels(), Augmentation(images=config), Needs(images=True, weak_labels=True))(
+        frame, np.random.default_rng(0)
+    )
     original = find_pairs(frame)
     by_pair = dict(zip(zip(original.point, original.camera, strict=True), original.label, strict=True))
     assert all(
@@ -70,7 +71,7 @@ def test_three_d_labels_are_carried_only_when_asked_for(tmp_path):
     hidden = collate(prepare_all(tmp_path), seed=0)
     assert hidden.cloud.voxel_labels is None
     assert hidden.cloud.point_labels is None
-    shown = collate(prepare_all(tmp_path, images=None, labels=True), seed=0)
+    shown = collate(prepare_all(tmp_path, needs=Needs(labels=True)), seed=0)
     frames = [make_frame(tmp_path, seed=seed) for seed in range(3)]
     assert torch.equal(shown.cloud.point_labels, torch.from_numpy(np.concatenate([f.labels for f in frames])).long())
     first = torch.full((len(shown.cloud.coordinates),), -1)
@@ -91,7 +92,9 @@ def test_the_same_key_gives_the_same_sample_and_another_key_another(tmp_path):
     one, again = prepare_all(tmp_path, (3,))[0], prepare_all(tmp_path, (3,))[0]
     np.testing.assert_array_equal(one.cloud.points_m, again.cloud.points_m)
     np.testing.assert_array_equal(one.images, again.images)
-    other = Prepare(CylindricalVoxels(), CloudAugment(), IMAGES)(make_frame(tmp_path, seed=3), np.random.default_rng(4))
+    other = Prepare(CylindricalVoxels(), Augmentation(CloudAugment(), IMAGES), SEEN)(
+        make_frame(tmp_path, seed=3), np.random.default_rng(4)
+    )
     assert not np.array_equal(one.images, other.images)
 
 
@@ -130,7 +133,9 @@ def test_the_occlusion_filter_drops_pairs_behind_a_wall(tmp_path):
 
 def test_what_belongs_to_a_point_stays_with_it_when_others_are_dropped(tmp_path):
     frame = make_frame(tmp_path)
-    prepare = Prepare(CartesianVoxels(size_m=(0.01, 0.01, 0.01)), None, IMAGES, labels=True)
+    prepare = Prepare(
+        CartesianVoxels(size_m=(0.01, 0.01, 0.01)), Augmentation(images=IMAGES), Needs(images=True, labels=True)
+    )
     sample = prepare(frame, np.random.default_rng(0))
     of_point = {tuple(point): row for row, point in enumerate(frame.points_lidar_m.tolist())}
     rows = [of_point[tuple(point)] for point in sample.cloud.points_m.tolist()]
@@ -143,7 +148,9 @@ def test_what_belongs_to_a_point_stays_with_it_when_others_are_dropped(tmp_path)
 def test_points_no_camera_sees_can_be_dropped(tmp_path):
     frame = make_frame(tmp_path)
     config = ImageAugment(size=(48, 32), crop=False, drop_cuboid=0)
-    prepare = Prepare(CylindricalVoxels(), None, config, PairConfig(drop_unseen=True))
+    prepare = Prepare(
+        CylindricalVoxels(), Augmentation(images=config, pairs=PairConfig(drop_unseen=True)), Needs(images=True)
+    )
     sample = prepare(frame, np.random.default_rng(0))
     seen = np.unique(find_pairs(frame).point)
     np.testing.assert_array_equal(sample.cloud.points_m, frame.points_lidar_m[seen])
@@ -153,7 +160,7 @@ def test_points_no_camera_sees_can_be_dropped(tmp_path):
 def test_a_frame_without_cameras_is_refused_where_images_are_wanted(tmp_path):
     frame = make_frame(tmp_path, sizes=())
     with pytest.raises(UserError, match="frame frame-0 of scene has no camera images"):
-        Prepare(CylindricalVoxels(), None, IMAGES)(frame, np.random.default_rng(0))
+        Prepare(CylindricalVoxels(), Augmentation(images=IMAGES), SEEN)(frame, np.random.default_rng(0))
 
 
 def test_the_published_cuboid_follows_the_axes_of_the_augmented_cloud(tmp_path):
@@ -161,7 +168,9 @@ def test_the_published_cuboid_follows_the_axes_of_the_augmented_cloud(tmp_path):
     rotated = 0
     for seed in range(12):
         config = ImageAugment(size=(48, 32), min_pairs=5, drop_cuboid=0.9)
-        sample = Prepare(CylindricalVoxels(), CloudAugment(), config)(frame, np.random.default_rng(seed))
+        sample = Prepare(CylindricalVoxels(), Augmentation(CloudAugment(), config), SEEN)(
+            frame, np.random.default_rng(seed)
+        )
         all_m = frame.points_lidar_m @ sample.cloud.augmented_from_lidar.T
         gone = np.ones(len(all_m), np.bool_)
         gone[sample.cloud.row] = False

@@ -6,7 +6,9 @@ from pydantic import ValidationError
 
 from builders.frames import Frames, make_frame
 from olivine.data.augment import CloudAugment
-from olivine.data.prepare import Prepare, collate
+from olivine.data.collate import collate
+from olivine.data.needs import Needs
+from olivine.data.prepare import Augmentation, Prepare
 from olivine.data.second_view import ViewConfig, cut_view, neighbour, same_places, same_rows, voxel_matches
 from olivine.data.voxelize import CartesianVoxels
 from olivine.errors import UserError
@@ -92,8 +94,8 @@ def test_voxels_match_once_and_points_outside_the_grid_do_not():
 
 
 def prepared(tmp_path, other=None, **settings):
-    views = settings.pop("views", ViewConfig(keep=(0.5, 0.8), drop_cuboid=0.2))
-    prepare = Prepare(VOXELS, CloudAugment(scale=0.1), views=views, match=True, **settings)
+    augment = Augmentation(CloudAugment(scale=0.1), views=ViewConfig(keep=(0.5, 0.8), drop_cuboid=0.2))
+    prepare = Prepare(VOXELS, replace(augment, **settings), Needs(second="scan", match=True))
     frames = [make_frame(tmp_path, seed=seed) for seed in (0, 1)]
     return [prepare(frame, np.random.default_rng(7), other and other(frame)) for frame in frames], frames
 
@@ -133,7 +135,9 @@ def test_points_of_two_frames_match_through_their_poses(tmp_path):
     second_from_first = invert(pose_second) @ pose_first
     moved = transform_points(second_from_first, frame.points_lidar_m).astype(np.float32)
     other = replace(frame, token="next", points_lidar_m=moved, global_from_lidar=pose_second)
-    prepare = Prepare(VOXELS, CloudAugment(), views=ViewConfig(match_m=0.05), match=True)
+    prepare = Prepare(
+        VOXELS, Augmentation(CloudAugment(), views=ViewConfig(match_m=0.05)), Needs(second="frame", match=True)
+    )
     sample = prepare(frame, np.random.default_rng(0), other)
     np.testing.assert_allclose(sample.second.second_from_first, second_from_first)
     pairs = set(zip(sample.cloud.voxels.point_voxel, sample.second.cloud.voxels.point_voxel, strict=True))
@@ -145,12 +149,12 @@ def test_points_of_two_frames_match_through_their_poses(tmp_path):
 
 def test_frames_without_poses_give_views_but_no_matches(tmp_path):
     frame, other = make_frame(tmp_path), make_frame(tmp_path, seed=1)
-    sample = Prepare(VOXELS, views=ViewConfig())(frame, np.random.default_rng(0), other)
+    sample = Prepare(VOXELS, needs=Needs(second="frame"))(frame, np.random.default_rng(0), other)
     assert np.isnan(sample.second.second_from_first).all()
     assert sample.second.match is None
     np.testing.assert_array_equal(sample.second.cloud.points_m, other.points_lidar_m)
     with pytest.raises(UserError, match=r"frame 'frame-1' or its neighbour has no pose"):
-        Prepare(VOXELS, views=ViewConfig(), match=True)(frame, np.random.default_rng(0), other)
+        Prepare(VOXELS, needs=Needs(second="frame", match=True))(frame, np.random.default_rng(0), other)
 
 
 def test_points_and_poses_far_beyond_any_grid_match_nothing():

@@ -17,7 +17,7 @@ from builders.semantickitti import (
     scan_points,
 )
 from olivine.data import semantickitti as kitti
-from olivine.data.frame import find_pairs
+from olivine.data.pairs import find_pairs
 from olivine.data.semantickitti import SPLITS, SemanticKitti, SemanticKittiConfig, read_labels
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError

@@ -7,10 +7,14 @@ from PIL import Image
 
 from builders.frames import make_frame
 from olivine.data.augment import ImageAugment
-from olivine.data.prepare import Prepare, collate
+from olivine.data.collate import collate
+from olivine.data.needs import Needs
+from olivine.data.prepare import Augmentation, Prepare
 from olivine.data.superpixels import read_segments, read_superpixel_manifest
 from olivine.data.voxelize import CylindricalVoxels
 from olivine.errors import UserError
+
+SEEN, SEGMENTED = Needs(images=True), Needs(images=True, segments=True)
 
 
 def write_segments(frame, folder):
@@ -28,7 +32,7 @@ def write_segments(frame, folder):
 def test_superpixels_follow_the_images_through_cut_resize_and_mirror(tmp_path, seed):
     frame = write_segments(make_frame(tmp_path), tmp_path)
     config = ImageAugment(size=(48, 32), min_pairs=5, drop_cuboid=0)
-    prepare = Prepare(CylindricalVoxels(), None, config, segments=True)
+    prepare = Prepare(CylindricalVoxels(), Augmentation(images=config), SEGMENTED)
     sample = prepare(frame, np.random.default_rng(seed))
     batch = collate([sample, sample], seed=0)
     assert batch.segments.shape == (4, 32, 48)
@@ -49,9 +53,12 @@ def test_superpixels_follow_the_images_through_cut_resize_and_mirror(tmp_path, s
 def test_superpixels_are_read_only_when_asked_for(tmp_path):
     frame = make_frame(tmp_path)
     config = ImageAugment(size=(48, 32), min_pairs=5)
-    assert Prepare(CylindricalVoxels(), None, config)(frame, np.random.default_rng(0)).segments is None
+    assert (
+        Prepare(CylindricalVoxels(), Augmentation(images=config), SEEN)(frame, np.random.default_rng(0)).segments
+        is None
+    )
     with pytest.raises(UserError, match=r"CAM_0_0\.png: has no superpixels; make them with olivine label label_slic"):
-        Prepare(CylindricalVoxels(), None, config, segments=True)(frame, np.random.default_rng(0))
+        Prepare(CylindricalVoxels(), Augmentation(images=config), SEGMENTED)(frame, np.random.default_rng(0))
 
 
 def test_segment_numbers_beyond_a_byte_survive(tmp_path):

@@ -12,8 +12,8 @@ from PIL import Image
 
 from builders.semantickitti import SIZE, build_semantickitti
 from olivine.config import validate
-from olivine.data.frame import find_pairs
 from olivine.data.labels import load_class_set
+from olivine.data.pairs import find_pairs
 from olivine.data.semantickitti import SemanticKittiConfig
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError

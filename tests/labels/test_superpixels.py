@@ -13,13 +13,17 @@ from PIL import Image
 from skimage.segmentation import slic
 
 from olivine.data.augment import ImageAugment
+from olivine.data.collate import collate
 from olivine.data.datasets import NuScenesConfig, SplitConfig
-from olivine.data.prepare import Prepare, collate
+from olivine.data.needs import Needs
+from olivine.data.prepare import Augmentation, Prepare
 from olivine.data.voxelize import CylindricalVoxels
 from olivine.errors import MissingExtraError
 from olivine.labels.config import LabelConfig
 from olivine.labels.run import label
 from olivine.labels.superpixels import SlicConfig, SlicLabeller, _without_gaps
+
+SEGMENTED = Needs(images=True, segments=True)
 
 
 def street(width: int, height: int, seed: int = 0) -> np.ndarray:
@@ -104,7 +108,7 @@ def test_superpixels_of_real_images_and_the_points_in_them_are_read_as_training_
     label(LabelConfig(data=data, out=tmp_path, labeller=SlicConfig(), batch_size=2, workers=1), progress=False)
     (frame,) = data.model_copy(update={"superpixels": tmp_path}).open(split)
     whole = ImageAugment(size=(800, 450), crop=False, flip=0, drop_cuboid=0)
-    sample = Prepare(CylindricalVoxels(), None, whole, segments=True)(frame, np.random.default_rng(0))
+    sample = Prepare(CylindricalVoxels(), Augmentation(images=whole), SEGMENTED)(frame, np.random.default_rng(0))
     batch = collate([sample], seed=0)
     pairs = batch.pairs
     column, row = pairs.uv.round().long().T

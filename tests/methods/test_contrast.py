@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from olivine.methods.contrast import draw_uniform, info_nce
+from olivine.methods.parts.contrast import draw_uniform, info_nce
 from oracles import losses as oracle
 
 TAU = 0.07

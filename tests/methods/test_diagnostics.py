@@ -6,7 +6,7 @@ from time import perf_counter
 import pytest
 import torch
 
-from olivine.methods.diagnostics import embedding_diagnostics
+from olivine.methods.parts.diagnostics import embedding_diagnostics
 from oracles.diagnostics import alignment, effective_rank, uniformity
 
 

@@ -4,7 +4,7 @@ from torch import multiprocessing
 
 from methods import two_gathering
 from methods.two_gathering import rows_of
-from olivine.methods.gather import gather_rows, world_size
+from olivine.methods.parts.gather import gather_rows, world_size
 
 
 def test_one_process_gathers_its_own_rows():

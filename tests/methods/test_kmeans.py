@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy.cluster.vq import kmeans2
 
-from olivine.methods import kmeans as module
-from olivine.methods.kmeans import kmeans, nearest, seeds, split_into_empty
+from olivine.methods.parts import kmeans as module
+from olivine.methods.parts.kmeans import kmeans, nearest, seeds, split_into_empty
 from oracles import kmeans as oracle
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from olivine.methods.momentum import MomentumCopy, cosine_momentum
+from olivine.methods.parts.momentum import MomentumCopy, cosine_momentum
 from oracles import momentum as oracle
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from olivine.methods.pooling import pool_frames
+from olivine.methods.parts.pooling import pool_frames
 
 
 def _slow(features, frame, frames, how):

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from olivine.methods.queue import FeatureQueue
+from olivine.methods.parts.queue import FeatureQueue
 from oracles import momentum as oracle
 
 

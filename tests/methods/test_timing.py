@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from olivine.methods.timing import stage
+from olivine.methods.parts.timing import stage
 
 
 def test_stage_records_its_wall_time_under_its_name():

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import distributed
 
-from olivine.methods.gather import gather_rows, world_size
-from olivine.methods.queue import FeatureQueue
+from olivine.methods.parts.gather import gather_rows, world_size
+from olivine.methods.parts.queue import FeatureQueue
 
 STEPS = 3
 COUNTS = ((4, 2), (0, 3), (5, 0))  # rows of each rank by step

@@ -10,7 +10,9 @@ from torch import nn
 from builders.frames import make_frame
 from olivine.backbones import MinkUNetConfig
 from olivine.data.batch import Batch, Cloud
-from olivine.data.prepare import Prepare, collate
+from olivine.data.collate import collate
+from olivine.data.needs import Needs
+from olivine.data.prepare import Prepare
 from olivine.data.voxelize import CartesianVoxels
 from olivine.engine.config import SGDConfig
 from olivine.errors import UserError
@@ -30,7 +32,7 @@ def make_task(mode: Mode = "finetune", **options: float) -> SegmentationTask:
 
 
 def make_batch(tmp_path, seeds: Sequence[int] = (0, 1), *, grid: CartesianVoxels = GRID, labels: bool = True) -> Batch:
-    prepare = Prepare(grid, labels=labels)
+    prepare = Prepare(grid, needs=Needs(labels=labels))
     frames = [make_frame(tmp_path, points=400 + seed, seed=seed, sizes=()) for seed in seeds]
     return collate([prepare(frame, np.random.default_rng(0)) for frame in frames], 0)
 

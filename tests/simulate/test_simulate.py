@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from builders.labelling import Brightness
-from olivine.data.frame import Frame, find_pairs
+from olivine.data.frame import Frame
 from olivine.data.labels import load_class_set
 from olivine.data.masks import UNKNOWN, read_manifest, read_mask
 from olivine.data.nuscenes import NuScenesConfig
+from olivine.data.pairs import find_pairs
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError
 from olivine.labels.manifest import LabelFolder, Shard, Tally, settings_of

@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 
 from builders.semantickitti import SIZE, build_semantickitti
-from olivine.data.frame import find_pairs
 from olivine.data.labels import load_class_set
+from olivine.data.pairs import find_pairs
 from olivine.data.semantickitti import SemanticKitti, SemanticKittiConfig
 from olivine.data.splits import SplitConfig
 from olivine.visualize.projection import (

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 from torch.nn import functional as F
 
 from olivine.config import Config
-from olivine.data.frame import Pairs
+from olivine.data.pairs import Pairs
 
 
 class CloudAugment(Config):

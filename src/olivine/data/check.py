@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from olivine.components import import_class, import_path
 from olivine.config import validate
 from olivine.data.datasets import OwnDatasetConfig
-from olivine.data.frame import Boxes, Camera, Dataset, Frame, find_pairs
+from olivine.data.frame import Boxes, Camera, Dataset, Frame
 from olivine.data.intensity import faint
 from olivine.data.masks import UNKNOWN, MaskManifest
 from olivine.data.nuscenes import NuScenesConfig
+from olivine.data.pairs import find_pairs
 from olivine.data.semantickitti import SemanticKittiConfig
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError, printable

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from torch.utils import data as torch_data
 
 from olivine.data.batch import Batch
+from olivine.data.collate import collate
 from olivine.data.frame import Dataset, Frame
-from olivine.data.prepare import Prepared, collate
+from olivine.data.prepare import Prepared
 from olivine.data.second_view import neighbour
 from olivine.errors import UserError
 from olivine.processes import end_with_parent, shielded

@@ -15,7 +15,9 @@ from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.data.frame import Dataset
 from olivine.data.intensity import check_intensity, warn_if_faint
 from olivine.data.loader import Loader
-from olivine.data.prepare import PairConfig, Prepare
+from olivine.data.needs import Inputs, Needs
+from olivine.data.pairs import PairConfig
+from olivine.data.prepare import Augmentation, Prepare
 from olivine.data.second_view import ViewConfig
 from olivine.data.superpixels import read_superpixel_manifest
 from olivine.data.voxelize import CylindricalVoxels, VoxelConfig
@@ -26,7 +28,7 @@ from olivine.engine.loop import check_training, train
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
 from olivine.engine.weights import describe_heads, save_weights
 from olivine.errors import UserError
-from olivine.methods import Method, MethodConfig, Views
+from olivine.methods import Method, MethodConfig
 from olivine.streams import seed_torch
 
 MAY_DIFFER = (*LOOP_MAY_DIFFER, "method.teacher_cache.folder", "method.teacher_cache.max_gb")
@@ -145,56 +147,46 @@ def _ready(config: PretrainConfig) -> tuple[Distribution, Dataset, Method, Loade
 
 def _build(config: PretrainConfig, dataset: Dataset) -> Method:
     """A fresh method, initialised from the run's seed and nothing else."""
-    weak_classes = 0 if dataset.manifest is None else len(dataset.manifest.classes)
+    inputs = Inputs(config.voxels, 0 if dataset.manifest is None else len(dataset.manifest.classes))
     with torch.random.fork_rng(devices=[]):
         seed_torch("initial weights", config.train.seed)
-        return config.method.build(config.backbone, config.voxels.channels, weak_classes)
+        return config.method.build(config.backbone, inputs)
 
 
 def _loader(config: PretrainConfig, dataset: Dataset, method: Method, processes: Distribution) -> Loader:
-    """This process's share of the samples, with just the views the method asks for."""
-    views = method.views
-    _check_views(config, dataset, views)
+    """This process's share of the samples, with just what the method needs."""
+    _check_needs(config, dataset, method.needs)
     return Loader(
         dataset,
-        prepare_for(config, views),
+        prepare_for(config, method.needs),
         batch_size=config.train.frames_per_part(processes.world),
         seed=config.train.seed,
         shuffle=True,
         workers=config.train.workers,
         rank=processes.rank,
         world=processes.world,
-        max_gap=config.views.max_gap if views.second == "frame" else None,
+        max_gap=config.views.max_gap if method.needs.second == "frame" else None,
     )
 
 
-def prepare_for(config: PretrainConfig, views: Views) -> Prepare:
-    """What makes samples of frames, with just the views that a method asks for."""
-    return Prepare(
-        config.voxels,
-        cloud=config.augment,
-        images=config.images if views.images else None,
-        pairs=config.pairs,
-        weak_labels=views.weak_labels,
-        segments=views.segments,
-        views=None if views.second is None else config.views,
-        match=views.match,
-    )
+def prepare_for(config: PretrainConfig, needs: Needs) -> Prepare:
+    """What makes samples of frames, with just what a method needs."""
+    return Prepare(config.voxels, Augmentation(config.augment, config.images, config.pairs, config.views), needs)
 
 
-def _check_views(config: PretrainConfig, dataset: Dataset, views: Views) -> None:
+def _check_needs(config: PretrainConfig, dataset: Dataset, needs: Needs) -> None:
     """Refuse a dataset or settings that cannot give a method what it asks for, before the first step."""
     if len(dataset) and "intensity" in config.voxels.features:
         check_intensity(dataset[0])
         warn_if_faint(dataset[0])
-    if views.images and len(dataset) and not dataset[0].cameras:
+    if needs.images and len(dataset) and not dataset[0].cameras:
         raise UserError(f"data: {dataset.name} has no camera images here, and method {config.method.name} needs them")
-    if views.still_images and (config.images.crop or 0 < config.images.flip < 1):
+    if needs.still_images and (config.images.crop or 0 < config.images.flip < 1):
         raise UserError(
             "method.teacher_cache keeps features of images that stay the same, and these are cut or mirrored at "
             "random; set images.crop=false images.flip=0, or method.teacher_cache=null"
         )
-    if not views.segments:
+    if not needs.segments:
         return
     if dataset.superpixels is None:
         raise UserError(
@@ -206,8 +198,8 @@ def _check_views(config: PretrainConfig, dataset: Dataset, views: Views) -> None
 
 def _about(config: PretrainConfig, dataset: Dataset, method: Method, steps: int) -> dict[str, Any]:
     """What the weights say about themselves."""
-    manifest = dataset.manifest if method.views.weak_labels else None
-    segments = dataset.superpixels if method.views.segments else None
+    manifest = dataset.manifest if method.needs.weak_labels else None
+    segments = dataset.superpixels if method.needs.segments else None
     weak_labels = None if manifest is None else {"classes": list(manifest.classes), "labeller": manifest.labeller}
     return {
         "task": "pretraining",

@@ -21,8 +21,9 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from olivine.config import Config
 from olivine.data.datasets import DatasetConfig, SplitConfig
-from olivine.data.frame import Dataset, Frame, find_pairs
+from olivine.data.frame import Dataset, Frame
 from olivine.data.masks import UNKNOWN, MaskManifest
+from olivine.data.pairs import find_pairs
 from olivine.engine.files import write_json
 from olivine.errors import UserError
 from olivine.labels.agreement import Score, format_score

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from olivine.data.frame import Camera, Frame, Pairs
+from olivine.data.frame import Camera, Frame
 from olivine.data.labels import ClassSet
+from olivine.data.pairs import Pairs
 from olivine.engine.files import write_bytes
 from olivine.geometry import transform_points
 from olivine.visualize.projection import draw_labels, draw_points, mask_legend, mask_palette, resized, tile_title

@@ -3,15 +3,15 @@
 from typing import Annotated, TypeAlias
 
 from olivine.components import Open
-from olivine.methods.base import Method, OwnMethodConfig, Views
-from olivine.methods.deepcluster.config import DeepClusterConfig
-from olivine.methods.depthcontrast.config import DepthContrastConfig
-from olivine.methods.olivine.config import OlivineConfig
-from olivine.methods.pointcontrast.config import PointContrastConfig
-from olivine.methods.ppkt.config import PpktConfig
-from olivine.methods.scalr.config import ScalrConfig
-from olivine.methods.slidr.config import SlidrConfig
-from olivine.methods.strl.config import StrlConfig
+from olivine.methods.base import Method, OwnMethodConfig
+from olivine.methods.deepcluster.method import DeepClusterConfig
+from olivine.methods.depthcontrast.method import DepthContrastConfig
+from olivine.methods.olivine.method import OlivineConfig
+from olivine.methods.pointcontrast.method import PointContrastConfig
+from olivine.methods.ppkt.method import PpktConfig
+from olivine.methods.scalr.method import ScalrConfig
+from olivine.methods.slidr.method import SlidrConfig
+from olivine.methods.strl.method import StrlConfig
 
 MethodConfig: TypeAlias = Annotated[
     DeepClusterConfig
@@ -25,7 +25,7 @@ MethodConfig: TypeAlias = Annotated[
     | OwnMethodConfig,
     Open(),
 ]
-"""The choice of method in a recipe, told apart by `name`; each has `build(backbone, in_channels, weak_classes)`."""
+"""The choice of method in a recipe, told apart by `name`; each has `build(backbone, inputs)`."""
 
 __all__ = [
     "DeepClusterConfig",
@@ -39,5 +39,4 @@ __all__ = [
     "ScalrConfig",
     "SlidrConfig",
     "StrlConfig",
-    "Views",
 ]

@@ -1,15 +1,13 @@
 """The seam between a pretraining method and everything else.
 
 A method is a module that owns its backbone, heads and state, takes a `Batch` and returns losses. The loop knows
-nothing more of it; the loader prepares just what `views` asks for.
+nothing more of it; the loader prepares just what it `needs`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,31 +15,11 @@ from torch import Tensor, nn
 from olivine.backbones import BackboneConfig
 from olivine.components import OwnConfig
 from olivine.data.batch import Batch
-from olivine.methods.timing import stage
+from olivine.data.needs import Inputs, Needs
+from olivine.methods.parts.timing import stage
 
 LEARNED_FROM = "learned_from/"
 """What a count among the losses is called that says how much a step had to learn from, e.g. `learned_from/pairs`."""
-
-
-@dataclass(frozen=True)
-class Views:
-    """What the loader must prepare for a method.
-
-    Attributes:
-        images: camera images and point-pixel pairs.
-        weak_labels: the weak label of every pair (reads the masks); otherwise all are 255.
-        segments: the superpixel of every pixel (reads the folder of superpixels).
-        still_images: a frame's images must be the same whenever it is seen, since what is made of them is kept.
-        second: a second view of each frame: its own `scan` augmented anew, or a neighbouring `frame` of its scene.
-        match: which voxels of the two views hold the same point.
-    """
-
-    images: bool = False
-    weak_labels: bool = False
-    segments: bool = False
-    still_images: bool = False
-    second: Literal["scan", "frame"] | None = None
-    match: bool = False
 
 
 class Method(nn.Module, ABC):
@@ -52,7 +30,7 @@ class Method(nn.Module, ABC):
 
     Attributes:
         backbone: what is exported after pretraining.
-        views: what the loader must prepare.
+        needs: what samples must hold.
         sources: what the method learns from besides the dataset (a teacher's weights), one line each by name; logged,
             and recorded with the weights.
         digests: SHA-256 of the same, by name; a run is resumed only where they are what they were.
@@ -61,7 +39,7 @@ class Method(nn.Module, ABC):
     """
 
     backbone: nn.Module
-    views: Views
+    needs: Needs
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,13 +81,12 @@ class OwnMethodConfig(OwnConfig):
     """Base of a method of your own, `name: module:Class`; the class adds the method's settings."""
 
     @abstractmethod
-    def build(self, backbone: BackboneConfig, in_channels: int, weak_classes: int) -> Method:
+    def build(self, backbone: BackboneConfig, inputs: Inputs) -> Method:
         """The method around a fresh backbone, initialised from torch's generator.
 
         Args:
             backbone: which backbone to build.
-            in_channels: channels of the input voxels.
-            weak_classes: number of classes that the masks' manifest names, 0 without masks.
+            inputs: what its input is.
 
         Raises:
             UserError: what it needs is not there.

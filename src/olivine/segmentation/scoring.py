@@ -20,6 +20,7 @@ from olivine.backbones import MinkUNet
 from olivine.config import dump, load_recipe
 from olivine.data.frame import Dataset
 from olivine.data.loader import Loader
+from olivine.data.needs import Needs
 from olivine.data.prepare import Prepare
 from olivine.engine.distribution import Distribution
 from olivine.engine.files import write_json, write_text, writing
@@ -123,7 +124,7 @@ def scoring_loader(dataset: Dataset, config: SegmentConfig, processes: Distribut
     """All frames in order, without augmentation."""
     return Loader(
         dataset,
-        Prepare(config.voxels, labels=True),
+        Prepare(config.voxels, needs=Needs(labels=True)),
         batch_size=config.eval_batch_size,
         seed=config.train.seed,
         shuffle=False,

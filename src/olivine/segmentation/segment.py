@@ -14,7 +14,8 @@ from olivine.backbones import MinkUNet
 from olivine.components import own_code
 from olivine.data.frame import Dataset
 from olivine.data.loader import Loader
-from olivine.data.prepare import Prepare
+from olivine.data.needs import Needs
+from olivine.data.prepare import Augmentation, Prepare
 from olivine.data.splits import SplitConfig
 from olivine.engine.distribution import Distribution
 from olivine.engine.inputs import digest_inputs
@@ -194,7 +195,7 @@ def _training_loader(dataset: Dataset, config: SegmentConfig, processes: Distrib
     """Augmented frames in random order."""
     return Loader(
         dataset,
-        Prepare(config.voxels, cloud=config.augment, labels=True),
+        Prepare(config.voxels, Augmentation(config.augment), Needs(labels=True)),
         batch_size=config.train.frames_per_part(processes.world),
         seed=config.train.seed,
         shuffle=True,

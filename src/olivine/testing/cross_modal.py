@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from olivine.methods.cross_modal import CrossModalMethod
+from olivine.methods.parts.cross_modal import CrossModalMethod
 from olivine.testing.methods import MethodContract
 
 

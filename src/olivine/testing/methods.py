@@ -147,22 +147,22 @@ class MethodContract(ABC):
         without, with_labels = self.make()(batch), self.make()(replace(batch, cloud=marked))
         assert _numbers(without) == _numbers(with_labels)
 
-    def test_only_what_its_views_ask_for_is_read(self) -> None:
-        """Only what its views ask for is read."""
-        views, batch = self.make(trained=0).views, self.batch()
+    def test_only_what_it_needs_is_read(self) -> None:
+        """Only what it needs is read."""
+        needs, batch = self.make(trained=0).needs, self.batch()
         second, pairs = batch.second, batch.pairs
         assert second is not None
         assert pairs is not None
-        if not views.match:
+        if not needs.match:
             second = replace(second, match=None)
-        if not views.weak_labels:
+        if not needs.weak_labels:
             pairs = replace(pairs, label=torch.full_like(pairs.label, UNKNOWN))
         asked = replace(
             batch,
-            images=batch.images if views.images else None,
-            pairs=pairs if views.images else None,
-            segments=batch.segments if views.segments else None,
-            second=second if views.second else None,
+            images=batch.images if needs.images else None,
+            pairs=pairs if needs.images else None,
+            segments=batch.segments if needs.segments else None,
+            second=second if needs.second else None,
         )
         assert _numbers(self.make()(asked)) == _numbers(self.make()(batch))
 

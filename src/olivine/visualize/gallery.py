@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from olivine.data.frame import Dataset, find_pairs
+from olivine.data.frame import Dataset
+from olivine.data.pairs import find_pairs
 from olivine.errors import UserError
 from olivine.inference import Model
 from olivine.visualize.figures import clouds, pca_colors

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from olivine.data.check import open_any
-from olivine.data.frame import Camera, Dataset, Frame, Pairs, find_pairs
+from olivine.data.frame import Camera, Dataset, Frame
 from olivine.data.labels import ClassSet
 from olivine.data.masks import UNKNOWN
+from olivine.data.pairs import Pairs, find_pairs
 from olivine.engine.files import write_bytes
 from olivine.errors import UserError
 from olivine.geometry import transform_points

@@ -7,13 +7,17 @@ from torch.nn.functional import relu
 
 from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
+from olivine.data.needs import Inputs
+from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.deepcluster import DeepCluster, DeepClusterConfig, RegionConfig, regions
-from olivine.methods.kmeans import kmeans, nearest
+from olivine.methods.parts.kmeans import kmeans, nearest
 from olivine.streams import torch_stream
 from olivine.testing.methods import MethodContract
 from olivine.testing.toy_runs import ToyLoader, resumes_to_the_bit, toy_frames
 from olivine.testing.toys import ToyBackbone, toy_batch
 from oracles import deepcluster as oracle
+
+SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)
 
 REGIONS = RegionConfig(cell_m=0.3, radius_m=3.0, min_voxels=2)
 
@@ -60,7 +64,7 @@ class TestDeepClusterOnWholeFrames(TestDeepCluster):
 
 def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
     config = DeepClusterConfig(regions=REGIONS, feature_dim=8, clusters=5)
-    method = config.build(MinkUNetConfig(name="minkunet14a", width=0.125), 1, 0)
+    method = config.build(SMALL, Inputs(CartesianVoxels()))
     method.start_epoch(0, lambda: iter([toy_batch()]))
     method(toy_batch())["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())

@@ -7,7 +7,8 @@ import torch
 from methods.depthcontrast.small import small, without_batch_statistics
 from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
-from olivine.methods import Views
+from olivine.data.needs import Inputs, Needs
+from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.depthcontrast import DepthContrast, DepthContrastConfig, FormatWeights
 from olivine.testing.methods import MethodContract
 from olivine.testing.toys import toy_batch
@@ -195,7 +196,7 @@ def test_the_points_follow_the_seed_of_the_batch_and_the_voxels_do_not():
 
 
 def test_a_second_view_of_the_scan_is_asked_for_and_nothing_else():
-    assert _method().views == Views(second="scan")
+    assert _method().needs == Needs(second="scan")
     with pytest.raises(ValueError, match="two views"):
         _method()(replace(toy_batch(), second=None))
 
@@ -212,7 +213,9 @@ def test_half_precision_autocast_gives_a_finite_loss_and_gradients():
 
 def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
     settings = {"queue": 8, "point_encoder": small().config.point_encoder}
-    method = DepthContrastConfig(**settings).build(MinkUNetConfig(name="minkunet14a", width=0.125), 1, 0)
+    method = DepthContrastConfig(**settings).build(
+        MinkUNetConfig(name="minkunet14a", width=0.125), Inputs(CartesianVoxels())
+    )
     for seed in range(2):
         method(toy_batch(seed=seed))["loss"].backward()
     assert isinstance(method, DepthContrast)

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from olivine.methods.contrast import info_nce
 from olivine.methods.olivine.losses import weakly_supervised_contrastive
+from olivine.methods.parts.contrast import info_nce
 from oracles import losses as oracle
 
 TAU = 0.07

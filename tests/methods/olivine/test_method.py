@@ -6,6 +6,8 @@ import torch
 
 from olivine.backbones import MinkUNetConfig
 from olivine.config import dump, validate
+from olivine.data.needs import Inputs
+from olivine.data.voxelize import CartesianVoxels
 from olivine.errors import OlivineWarning, UserError
 from olivine.methods.olivine import LossWeights, Olivine, OlivineConfig, VmfConfig
 from olivine.teachers import RandomTeacherConfig, sample_features
@@ -55,7 +57,9 @@ class TestOlivineDebiasedAndContinuing(CrossModalContract):
 @pytest.mark.parametrize("supervised", [True, False])
 def test_the_recipe_builds_a_minkunet_and_all_of_it_learns(supervised):
     config = _config(supervised=supervised)
-    method = config.build(MinkUNetConfig(name="minkunet14a", width=0.125), 1, 4 if supervised else 0)
+    method = config.build(
+        MinkUNetConfig(name="minkunet14a", width=0.125), Inputs(CartesianVoxels(), 4 if supervised else 0)
+    )
     method(toy_batch())["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
     assert method.backbone.normalize
@@ -151,8 +155,8 @@ def test_statistics_see_all_labelled_pairs_not_only_the_drawn_ones():
 
 
 def test_views_ask_for_weak_labels_only_where_they_are_used():
-    assert _method().views.weak_labels
-    assert not _method(0, supervised=False).views.weak_labels
+    assert _method().needs.weak_labels
+    assert not _method(0, supervised=False).needs.weak_labels
 
 
 def test_supervision_without_weak_classes_is_the_users_mistake():

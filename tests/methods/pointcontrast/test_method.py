@@ -6,11 +6,14 @@ import torch
 
 from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
-from olivine.methods import Views
+from olivine.data.needs import Inputs, Needs
+from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.pointcontrast import PointContrast, PointContrastConfig
 from olivine.testing.methods import MethodContract
 from olivine.testing.toys import ToyBackbone, toy_batch
 from oracles import pointcontrast as oracle
+
+SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)
 
 
 def _method(**settings):
@@ -75,7 +78,7 @@ def test_the_embedding_is_diagnosed():
 
 @pytest.mark.parametrize("second", ["scan", "frame"])
 def test_only_the_second_view_and_its_matches_are_asked_for(second):
-    assert _method(second=second).views == Views(second=second, match=True)
+    assert _method(second=second).needs == Needs(second=second, match=True)
 
 
 def test_a_batch_without_matches_of_a_second_view_is_refused():
@@ -108,7 +111,7 @@ def test_half_precision_autocast_gives_a_finite_loss_and_gradients():
 
 
 def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
-    method = PointContrastConfig().build(MinkUNetConfig(name="minkunet14a", width=0.125), 1, 0)
+    method = PointContrastConfig().build(SMALL, Inputs(CartesianVoxels()))
     method(toy_batch())["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
     assert method.backbone.normalize

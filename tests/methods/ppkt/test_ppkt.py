@@ -4,12 +4,16 @@ import pytest
 import torch
 
 from olivine.backbones import MinkUNetConfig
+from olivine.data.needs import Inputs
+from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.ppkt import Ppkt, PpktConfig
 from olivine.teachers import RandomTeacherConfig, sample_features
 from olivine.testing.cross_modal import CrossModalContract
 from olivine.testing.toys import ToyBackbone, toy_batch
 from oracles import losses
 from oracles.olivine import image_features
+
+SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)
 
 TEACHER = RandomTeacherConfig(channels=(4, 6))
 
@@ -55,7 +59,7 @@ def test_so_many_pairs_are_drawn_by_the_batch_seed():
 
 def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
     config = PpktConfig(teacher=TEACHER, feature_dim=8)
-    method = config.build(MinkUNetConfig(name="minkunet14a", width=0.125), 1, 0)
+    method = config.build(SMALL, Inputs(CartesianVoxels()))
     method(toy_batch())["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
     assert method.backbone.normalize

@@ -5,6 +5,8 @@ import torch
 from torch.nn.functional import normalize
 
 from olivine.backbones import MinkUNetConfig
+from olivine.data.needs import Inputs
+from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.scalr import Scalr, ScalrConfig, distillation_loss
 from olivine.teachers import RandomTeacherConfig, sample_features
 from olivine.testing.cross_modal import CrossModalContract
@@ -102,7 +104,9 @@ def test_a_number_of_pairs_is_drawn_by_the_batch_seed():
 
 
 def test_the_recipe_builds_a_minkunet_as_wide_as_the_teacher_and_all_of_it_learns():
-    method = ScalrConfig(teacher=TEACHER).build(MinkUNetConfig(name="minkunet14a", width=0.125), 1, 0)
+    method = ScalrConfig(teacher=TEACHER).build(
+        MinkUNetConfig(name="minkunet14a", width=0.125), Inputs(CartesianVoxels())
+    )
     method(toy_batch())["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
     assert method.backbone.normalize

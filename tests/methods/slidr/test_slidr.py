@@ -4,11 +4,15 @@ import pytest
 import torch
 
 from olivine.backbones import MinkUNetConfig
+from olivine.data.needs import Inputs
+from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.slidr import Slidr, SlidrConfig
 from olivine.teachers import RandomTeacherConfig
 from olivine.testing.cross_modal import CrossModalContract
 from olivine.testing.toys import ToyBackbone, toy_batch
 from oracles import slidr as oracle
+
+SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)
 
 TEACHER = RandomTeacherConfig(channels=(4, 6))
 
@@ -88,7 +92,7 @@ def test_a_batch_without_superpixels_is_refused():
 
 def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
     config = SlidrConfig(teacher=TEACHER, feature_dim=8)
-    method = config.build(MinkUNetConfig(name="minkunet14a", width=0.125), 1, 0)
+    method = config.build(SMALL, Inputs(CartesianVoxels()))
     method(toy_batch())["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
     assert method.backbone.normalize

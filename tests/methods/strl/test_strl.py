@@ -6,12 +6,16 @@ import torch
 
 from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
+from olivine.data.needs import Inputs
+from olivine.data.voxelize import CartesianVoxels
 from olivine.errors import OlivineWarning
 from olivine.methods.strl import Strl, StrlConfig, regression_loss
 from olivine.testing.methods import MethodContract
 from olivine.testing.toy_runs import resumes_to_the_bit, toy_frames
 from olivine.testing.toys import ToyBackbone, toy_batch
 from oracles import strl as oracle
+
+SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)
 
 
 def _build(**settings):
@@ -64,7 +68,7 @@ class TestStrl(TestStrlWithoutBatchNorm):
 
 def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
     config = StrlConfig(feature_dim=8, hidden_dim=12, projection_dim=6)
-    method = config.build(MinkUNetConfig(name="minkunet14a", width=0.125), 1, 0)
+    method = config.build(SMALL, Inputs(CartesianVoxels()))
     method(toy_batch())["loss"].backward()
     trained = [p for p in method.parameters() if p.requires_grad]
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in trained)

@@ -10,30 +10,60 @@ learns to tell each region's cluster, under augmentation, through a linear class
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from olivine.backbones import BackboneConfig
+from olivine.config import Config
 from olivine.data.batch import Batch
-from olivine.methods.base import Method, Views
+from olivine.data.needs import Inputs, Needs
+from olivine.methods.base import Method
 from olivine.methods.deepcluster.assignments import Assignments, agreement
 from olivine.methods.deepcluster.losses import balanced_cross_entropy
-from olivine.methods.deepcluster.regions import regions
+from olivine.methods.deepcluster.regions import RegionConfig, regions
 from olivine.methods.deepcluster.whitening import Whitening
-from olivine.methods.diagnostics import embedding_diagnostics
-from olivine.methods.gather import gather_rows
-from olivine.methods.kmeans import kmeans, nearest
+from olivine.methods.parts.diagnostics import embedding_diagnostics
+from olivine.methods.parts.gather import gather_rows
+from olivine.methods.parts.kmeans import kmeans, nearest
 from olivine.sparse import SparseTensor
 from olivine.streams import torch_stream
-
-if TYPE_CHECKING:
-    from olivine.methods.deepcluster.config import DeepClusterConfig
 
 _CLASSIFIER_SPREAD = 0.01
 """Standard deviation of the weights of a fresh classifier, as published."""
 _ROWS = 65536
 """Regions that are whitened at a time."""
+
+
+class DeepClusterConfig(Config):
+    """Deep clustering: group features, learn to predict the groups, group again."""
+
+    name: Literal["deepcluster"] = "deepcluster"
+    """Chooses this method."""
+    regions: RegionConfig = Field(default_factory=RegionConfig)
+    """What is clustered."""
+    feature_dim: int = Field(default=64, ge=2)
+    """Size of the features that are pooled and clustered."""
+    clusters: int = Field(default=512, ge=2)
+    """Number of clusters K; published are 10 000 for ImageNet's 1.3 million images, ten for each class."""
+    components: PositiveInt | None = 32
+    """Principal components of the features that k-means sees, whitened; null keeps all (published: 256 of 4096)."""
+    iterations: PositiveInt = 20
+    """Iterations of k-means."""
+    fit_regions: PositiveInt = 131_072
+    """At most so many regions, drawn at random, settle the centroids; all regions are then assigned to them. The
+    default is 256 per cluster; more changes centroids little and takes longer."""
+
+    def build(self, backbone: BackboneConfig, inputs: Inputs) -> DeepCluster:
+        """The method around a fresh backbone.
+
+        Args:
+            backbone: which 3-D network to train.
+            inputs: what its input is.
+        """
+        return DeepCluster(self, backbone.build(inputs.channels, self.feature_dim))
 
 
 class DeepCluster(Method):
@@ -56,7 +86,7 @@ class DeepCluster(Method):
     def __init__(self, config: DeepClusterConfig, backbone: nn.Module) -> None:
         super().__init__()
         self.config = config
-        self.views = Views()
+        self.needs = Needs()
         self.backbone = backbone
         self.classifier = nn.Linear(config.feature_dim, config.clusters)
         self.assignments = Assignments()

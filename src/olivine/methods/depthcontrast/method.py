@@ -11,27 +11,69 @@ The backbone and the point encoder learn together; only the backbone is exported
 from __future__ import annotations
 
 from itertools import product
-from typing import TYPE_CHECKING, cast
+from typing import Literal, cast
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from olivine.backbones import BackboneConfig
+from olivine.config import Config
 from olivine.data.batch import Batch, Cloud
-from olivine.methods.base import Method, Views
+from olivine.data.needs import Inputs, Needs
+from olivine.methods.base import Method
 from olivine.methods.depthcontrast.losses import scene_contrast
-from olivine.methods.depthcontrast.point_encoder import PointEncoder, draw_points
-from olivine.methods.diagnostics import embedding_diagnostics
-from olivine.methods.heads import mlp
-from olivine.methods.momentum import MomentumCopy
-from olivine.methods.pooling import pool_frames
-from olivine.methods.queue import FeatureQueue
+from olivine.methods.depthcontrast.point_encoder import PointEncoder, PointEncoderConfig, draw_points
+from olivine.methods.parts.diagnostics import embedding_diagnostics
+from olivine.methods.parts.heads import mlp
+from olivine.methods.parts.momentum import MomentumCopy
+from olivine.methods.parts.pooling import pool_frames
+from olivine.methods.parts.queue import FeatureQueue
 from olivine.sparse import SparseTensor
 
-if TYPE_CHECKING:
-    from olivine.methods.depthcontrast.config import DepthContrastConfig
-
 _STAGES = {"voxel": "backbone", "point": "points"}
+
+
+class FormatWeights(Config):
+    """Weights of the terms of the loss, used as given whichever formats are on."""
+
+    within: NonNegativeFloat = 0.5
+    """Of each term whose query and key have the same format."""
+    across: NonNegativeFloat = 0.5
+    """Of each term whose query and key have different formats."""
+
+
+class DepthContrastConfig(Config):
+    """Contrast between scenes, with a queue and a momentum encoder, within and across two formats."""
+
+    name: Literal["depthcontrast"] = "depthcontrast"
+    """Chooses this method."""
+    formats: Literal["both", "voxel"] = "both"
+    """Voxels and points, or voxels alone. Only the network of the voxels is exported."""
+    feature_dim: PositiveInt = 256
+    """Channels of the backbone's last layer, of which the largest value in a scene is taken."""
+    embedding_dim: int = Field(default=128, ge=2)
+    """Size of a scene's embedding."""
+    temperature: PositiveFloat = 0.1
+    """Temperature τ."""
+    momentum: float = Field(default=0.999, ge=0, le=1)
+    """Momentum m of the encoders that give the keys."""
+    queue: PositiveInt = 131072
+    """Keys of earlier scenes that are kept as negatives, of each format."""
+    weights: FormatWeights = Field(default_factory=FormatWeights)
+    """Weights of the terms."""
+    point_encoder: PointEncoderConfig = Field(default_factory=PointEncoderConfig)
+    """The network of the point format."""
+
+    def build(self, backbone: BackboneConfig, inputs: Inputs) -> DepthContrast:
+        """The method around a fresh backbone.
+
+        Args:
+            backbone: which 3-D network to train.
+            inputs: what its input is.
+        """
+        return DepthContrast(self, backbone.build(inputs.channels, self.feature_dim), inputs.channels)
 
 
 class VoxelFormat(nn.Module):
@@ -94,7 +136,7 @@ class DepthContrast(Method):
     def __init__(self, config: DepthContrastConfig, backbone: nn.Module, in_channels: int) -> None:
         super().__init__()
         self.config = config
-        self.views = Views(second="scan")
+        self.needs = Needs(second="scan")
         self.backbone = backbone
         self.voxel_head = mlp([config.feature_dim, config.feature_dim, config.embedding_dim], batch_norm=False)
         self.point: PointFormat | None = None
@@ -124,7 +166,7 @@ class DepthContrast(Method):
             ValueError: the batch holds no second view.
         """
         if batch.second is None:
-            raise ValueError("DepthContrast learns from two views of each frame (see DepthContrast.views)")
+            raise ValueError("DepthContrast learns from two views of each frame (see DepthContrast.needs)")
         generator, networks = batch.generator(), self.networks()
         first, second = (self._inputs(cloud, generator) for cloud in (batch.cloud, batch.second.cloud))
         with self.stage("target"), torch.no_grad():

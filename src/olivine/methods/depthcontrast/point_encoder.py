@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from olivine.config import Config
 from olivine.data.batch import Cloud
-from olivine.methods.heads import mlp
+from olivine.methods.parts.heads import mlp
 
 _DISTANCES_AT_ONCE = 2**24  # 64 MiB in float32
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from olivine.data.masks import UNKNOWN
-from olivine.methods.contrast import similarities, zero_with_graph
+from olivine.methods.parts.contrast import similarities, zero_with_graph
 
 SupervisedForm = Literal["published_code", "paper"]
 

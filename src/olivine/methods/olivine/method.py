@@ -13,24 +13,74 @@ class, and the consistency of each class with its von Mises–Fisher density.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from olivine.backbones import BackboneConfig
+from olivine.config import Config
 from olivine.data.batch import Batch, PixelPairs
 from olivine.data.masks import UNKNOWN
+from olivine.data.needs import Inputs
 from olivine.errors import OlivineWarning, UserError
-from olivine.methods.contrast import draw_uniform, info_nce
-from olivine.methods.cross_modal import CrossModalMethod
-from olivine.methods.diagnostics import embedding_diagnostics
-from olivine.methods.olivine.losses import weakly_supervised_contrastive
-from olivine.methods.olivine.sampling import draw_weighted, pair_weights
-from olivine.methods.olivine.vmf import ClassStatistics
+from olivine.methods.olivine.losses import SupervisedForm, weakly_supervised_contrastive
+from olivine.methods.olivine.sampling import Sampling, draw_weighted, pair_weights
+from olivine.methods.olivine.vmf import ClassStatistics, VmfConfig
+from olivine.methods.parts.contrast import draw_uniform, info_nce
+from olivine.methods.parts.cross_modal import CrossModalConfig, CrossModalMethod
+from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.teachers import ImageHead, Teacher
 
-if TYPE_CHECKING:
-    from olivine.methods.olivine.config import OlivineConfig
+
+class LossWeights(Config):
+    """Weight of each term of the loss, used as given whichever terms are on."""
+
+    ppkt: NonNegativeFloat = 0.5
+    """Point-pixel InfoNCE."""
+    sup: NonNegativeFloat = 0.5
+    """Weakly-supervised contrastive loss."""
+    vmf: NonNegativeFloat = 1.0
+    """Consistency with the class densities."""
+
+
+class OlivineConfig(CrossModalConfig):
+    """Fine-grained image-to-LiDAR contrastive distillation."""
+
+    name: Literal["olivine"] = "olivine"
+    """Chooses this method."""
+    feature_dim: int = Field(default=64, ge=2)
+    """Size of the embedding that points and pixels share."""
+    temperature: PositiveFloat = 0.07
+    """Temperature τ of both contrastive losses."""
+    pairs: PositiveInt = 4096
+    """Pairs drawn per step and process for each contrastive loss; all pairs where there are fewer."""
+    supervised: bool = True
+    """Learn from weak labels; without, only the point-pixel InfoNCE is left, and no masks are read."""
+    supervised_form: SupervisedForm = "published_code"
+    """Sum over positives inside the logarithm (`published_code`) or their mean (`paper`); the gradients are equal."""
+    sampling: Sampling = "density_category"
+    """What the draw for the weakly-supervised loss evens out: range and class, one of them, or nothing."""
+    range_bin_m: PositiveFloat = 0.1
+    """Width of the range bins of the density, metres: 0.1 for MinkUNet, 1 for VoxelNet."""
+    vmf: VmfConfig = Field(default_factory=VmfConfig)
+    """Class statistics."""
+    weights: LossWeights = Field(default_factory=LossWeights)
+    """Weight of each term."""
+
+    def build(self, backbone: BackboneConfig, inputs: Inputs) -> Olivine:
+        """The method around a fresh backbone.
+
+        Args:
+            backbone: which 3-D network to train.
+            inputs: what its input is.
+
+        Raises:
+            UserError: `supervised` without weak classes, or the teacher's weights cannot be read.
+        """
+        network = backbone.build(inputs.channels, self.feature_dim, class_head=self.supervised, normalize=True)
+        return Olivine(self, network, self.build_teacher(), inputs.weak_classes)
 
 
 class Supervision(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from olivine.methods.contrast import draw_uniform
+from olivine.methods.parts.contrast import draw_uniform
 
 
 def draw_matches(match: Tensor, count: int, generator: torch.Generator) -> Tensor:

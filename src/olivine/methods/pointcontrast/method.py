@@ -6,20 +6,46 @@ second view ─ backbone ─ features at the matches ─┘
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from olivine.backbones import BackboneConfig
+from olivine.config import Config
 from olivine.data.batch import Batch, Cloud
-from olivine.methods.base import Method, Views
-from olivine.methods.contrast import info_nce
-from olivine.methods.diagnostics import embedding_diagnostics
+from olivine.data.needs import Inputs, Needs
+from olivine.methods.base import Method
+from olivine.methods.parts.contrast import info_nce
+from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.methods.pointcontrast.matches import draw_matches
 from olivine.sparse import SparseTensor
 
-if TYPE_CHECKING:
-    from olivine.methods.pointcontrast.config import PointContrastConfig
+
+class PointContrastConfig(Config):
+    """Contrast between matching voxels of two views."""
+
+    name: Literal["pointcontrast"] = "pointcontrast"
+    """Chooses this method."""
+    second: Literal["scan", "frame"] = "scan"
+    """The second view: the same `scan` cut and augmented anew, or a neighbouring `frame` matched by the poses, which
+    comes nearer to the partial views of the paper but takes what moves for something else."""
+    feature_dim: int = Field(default=32, ge=2)
+    """Size of the embedding."""
+    temperature: PositiveFloat = 0.4
+    """Temperature τ."""
+    matches: PositiveInt = 4096
+    """Matches drawn per step and process; all where there are fewer."""
+
+    def build(self, backbone: BackboneConfig, inputs: Inputs) -> PointContrast:
+        """The method around a fresh backbone.
+
+        Args:
+            backbone: which 3-D network to train.
+            inputs: what its input is.
+        """
+        return PointContrast(self, backbone.build(inputs.channels, self.feature_dim, normalize=True))
 
 
 class PointContrast(Method):
@@ -36,7 +62,7 @@ class PointContrast(Method):
     def __init__(self, config: PointContrastConfig, backbone: nn.Module) -> None:
         super().__init__()
         self.config = config
-        self.views = Views(second=config.second, match=True)
+        self.needs = Needs(second=config.second, match=True)
         self.backbone = backbone
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -54,7 +80,7 @@ class PointContrast(Method):
         """
         second = batch.second
         if second is None or second.match is None:
-            raise ValueError("PointContrast learns from two views and their matches (see PointContrast.views)")
+            raise ValueError("PointContrast learns from two views and their matches (see PointContrast.needs)")
         drawn = draw_matches(second.match, self.config.matches, batch.generator()).to(second.match.device)
         with self.stage("backbone"):
             k, q = self._embed(batch.cloud)[drawn[:, 0]], self._embed(second.cloud)[drawn[:, 1]]

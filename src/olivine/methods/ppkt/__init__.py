@@ -1,6 +1,5 @@
 """PPKT: the method and its settings."""
 
-from olivine.methods.ppkt.config import PpktConfig
-from olivine.methods.ppkt.method import Ppkt
+from olivine.methods.ppkt.method import Ppkt, PpktConfig
 
 __all__ = ["Ppkt", "PpktConfig"]

@@ -9,19 +9,45 @@ own pixel among those drawn with it. The image side is a 1×1 convolution of the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from olivine.backbones import BackboneConfig
 from olivine.data.batch import Batch
-from olivine.methods.contrast import draw_uniform, info_nce
-from olivine.methods.cross_modal import CrossModalMethod
-from olivine.methods.diagnostics import embedding_diagnostics
+from olivine.data.needs import Inputs
+from olivine.methods.parts.contrast import draw_uniform, info_nce
+from olivine.methods.parts.cross_modal import CrossModalConfig, CrossModalMethod
+from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.teachers import ImageHead, Teacher
 
-if TYPE_CHECKING:
-    from olivine.methods.ppkt.config import PpktConfig
+
+class PpktConfig(CrossModalConfig):
+    """Pixel-to-point knowledge transfer."""
+
+    name: Literal["ppkt"] = "ppkt"
+    """Chooses this method."""
+    feature_dim: int = Field(default=64, ge=2)
+    """Size of the embedding that points and pixels share."""
+    temperature: PositiveFloat = 0.07
+    """Temperature τ."""
+    pairs: PositiveInt = 4096
+    """Pairs drawn per step and process; all pairs where there are fewer."""
+
+    def build(self, backbone: BackboneConfig, inputs: Inputs) -> Ppkt:
+        """The method around a fresh backbone.
+
+        Args:
+            backbone: which 3-D network to train.
+            inputs: what its input is.
+
+        Raises:
+            UserError: the teacher's weights cannot be read.
+        """
+        network = backbone.build(inputs.channels, self.feature_dim, normalize=True)
+        return Ppkt(self, network, self.build_teacher())
 
 
 class Ppkt(CrossModalMethod):

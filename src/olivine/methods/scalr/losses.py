@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from olivine.methods.contrast import zero_with_graph
+from olivine.methods.parts.contrast import zero_with_graph
 
 Distance = Literal["l2", "cosine"]
 

@@ -9,21 +9,46 @@ its pixel. There are no negatives, nothing is trained on the image side, and no 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
+from olivine.backbones import BackboneConfig
 from olivine.data.batch import Batch
-from olivine.methods.contrast import draw_uniform
-from olivine.methods.cross_modal import CrossModalMethod
-from olivine.methods.diagnostics import embedding_diagnostics
-from olivine.methods.scalr.losses import distillation_loss
+from olivine.data.needs import Inputs
+from olivine.methods.parts.contrast import draw_uniform
+from olivine.methods.parts.cross_modal import CrossModalConfig, CrossModalMethod
+from olivine.methods.parts.diagnostics import embedding_diagnostics
+from olivine.methods.scalr.losses import Distance, distillation_loss
 from olivine.teachers import Teacher
 
-if TYPE_CHECKING:
-    from olivine.methods.scalr.config import ScalrConfig
+
+class ScalrConfig(CrossModalConfig):
+    """Distillation of a vision foundation model without negatives."""
+
+    name: Literal["scalr"] = "scalr"
+    """Chooses this method."""
+    loss: Distance = "l2"
+    """Distance of unit vectors (`l2`) or one minus their cosine (`cosine`)."""
+    pairs: PositiveInt | None = None
+    """Pairs drawn per step and process, to save memory; null takes all."""
+
+    def build(self, backbone: BackboneConfig, inputs: Inputs) -> Scalr:
+        """The method around a fresh backbone, whose head is as wide as the teacher's features.
+
+        Args:
+            backbone: which 3-D network to train.
+            inputs: what its input is.
+
+        Raises:
+            UserError: the teacher's weights cannot be read.
+        """
+        teacher = self.build_teacher()
+        network = backbone.build(inputs.channels, teacher.channels, normalize=True)
+        return Scalr(self, network, teacher)
 
 
 class Scalr(CrossModalMethod):

@@ -11,23 +11,50 @@ are no negatives.
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import Literal
 
 import torch
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from olivine.backbones import BackboneConfig
+from olivine.config import Config
 from olivine.data.batch import Batch, Cloud
+from olivine.data.needs import Inputs, Needs
 from olivine.errors import OlivineWarning
-from olivine.methods.base import Method, Views
-from olivine.methods.diagnostics import embedding_diagnostics
-from olivine.methods.heads import mlp
-from olivine.methods.momentum import MomentumCopy, cosine_momentum
-from olivine.methods.pooling import pool_frames
+from olivine.methods.base import Method
+from olivine.methods.parts.diagnostics import embedding_diagnostics
+from olivine.methods.parts.heads import mlp
+from olivine.methods.parts.momentum import MomentumCopy, cosine_momentum
+from olivine.methods.parts.pooling import pool_frames
 from olivine.methods.strl.losses import regression_loss
 from olivine.sparse import SparseTensor
 
-if TYPE_CHECKING:
-    from olivine.methods.strl.config import StrlConfig
+
+class StrlConfig(Config):
+    """Spatio-temporal representation learning: BYOL between neighbouring frames."""
+
+    name: Literal["strl"] = "strl"
+    """Chooses this method."""
+    feature_dim: int = Field(default=256, ge=2)
+    """Size of the features that are pooled over a frame."""
+    hidden_dim: PositiveInt = 4096
+    """Hidden layer of projector and predictor."""
+    projection_dim: int = Field(default=256, ge=2)
+    """Size of the projections that are compared."""
+    momentum: float = Field(default=0.996, ge=0, le=1)
+    """How much of itself the target network keeps per step, at the start; it rises to 1 along a cosine."""
+    batch_norm: bool = True
+    """Normalise hidden layers over the frames of a process's batch, which needs more than one frame there."""
+
+    def build(self, backbone: BackboneConfig, inputs: Inputs) -> Strl:
+        """The method around a fresh backbone.
+
+        Args:
+            backbone: which 3-D network to train.
+            inputs: what its input is.
+        """
+        return Strl(self, backbone.build(inputs.channels, self.feature_dim))
 
 
 class Strl(Method):
@@ -53,7 +80,7 @@ class Strl(Method):
     def __init__(self, config: StrlConfig, backbone: nn.Module) -> None:
         super().__init__()
         self.config = config
-        self.views = Views(second="frame")
+        self.needs = Needs(second="frame")
         self.backbone = backbone
         hidden, size, norm = config.hidden_dim, config.projection_dim, config.batch_norm
         self.projector = mlp([config.feature_dim, hidden, size], batch_norm=norm)
@@ -89,7 +116,7 @@ class Strl(Method):
         Warns (`OlivineWarning`): with batch norm and a single frame, which has nothing to be normalised over.
         """
         if batch.second is None:
-            raise ValueError("STRL learns from two frames, and the batch holds no second view (see Strl.views)")
+            raise ValueError("STRL learns from two frames, and the batch holds no second view (see Strl.needs)")
         if self.config.batch_norm and self.training and len(batch) < 2:
             warnings.warn(
                 "method.batch_norm normalises over the frames that a process has at a time, and this is one frame; "

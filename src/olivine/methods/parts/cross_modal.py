@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from olivine.config import Config
 from olivine.data.batch import Batch, PixelPairs
-from olivine.methods.base import Method, Views
+from olivine.data.needs import Needs
+from olivine.methods.base import Method
 from olivine.sparse import SparseTensor
 from olivine.teachers import Teacher, TeacherCacheConfig, TeacherConfig, prepare_teacher, with_cache
 
@@ -58,7 +59,7 @@ class CrossModalMethod(Method):
         segments: bool = False,
     ) -> None:
         super().__init__()
-        self.views = Views(
+        self.needs = Needs(
             images=True, weak_labels=weak_labels, segments=segments, still_images=config.teacher_cache is not None
         )
         self.sources["teacher"] = teacher.source
@@ -80,7 +81,7 @@ class CrossModalMethod(Method):
         """
         if batch.images is None or batch.pairs is None:
             name = type(self).__name__
-            raise ValueError(f"{name} learns from images and pairs, and the batch holds none (see {name}.views)")
+            raise ValueError(f"{name} learns from images and pairs, and the batch holds none (see {name}.needs)")
         return batch.images, batch.pairs
 
     def embed(self, batch: Batch) -> tuple[SparseTensor, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from olivine.methods.gather import gather_rows
+from olivine.methods.parts.gather import gather_rows
 
 
 class FeatureQueue(nn.Module):
