@@ -25,8 +25,8 @@ from PIL import Image
 from olivine.data.datasets import SemanticKittiConfig
 from olivine.labels.base import Labeller
 from olivine.labels.config import LabelConfig
+from olivine.labels.labellers.superpixels import SlicConfig
 from olivine.labels.run import label_images
-from olivine.labels.superpixels import SlicConfig
 
 DIFFERENT_IMAGES = 16
 MODES = ("bare", "run", "again")

@@ -29,8 +29,8 @@ from olivine.data.needs import Inputs
 from olivine.engine.pretrain import PretrainConfig, prepare_for
 from olivine.engine.task import HasEpochs
 from olivine.labels.config import LabelConfig
+from olivine.labels.labellers.superpixels import SlicConfig
 from olivine.labels.run import label
-from olivine.labels.superpixels import SlicConfig
 from olivine.methods import Method
 from olivine.simulate import SimulateConfig, simulate
 from olivine.sparse import SparseTensor

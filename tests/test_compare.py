@@ -19,9 +19,9 @@ from olivine.compare.results import gather
 from olivine.config import dump, load_recipe, validate
 from olivine.engine import pretrain as pretraining
 from olivine.engine.pretrain import PretrainConfig
-from olivine.engine.weights import read_weights
 from olivine.errors import UserError
 from olivine.segmentation.scoring import evaluate_run
+from olivine.weights.file import read_weights
 
 SEEDS = (0, 7)
 RUNS = [f"{arm}-{way}-seed{seed}" for arm in ("scratch", "olivine") for way in ("finetune", "probe") for seed in SEEDS]

@@ -22,13 +22,13 @@ from olivine.config import Config, dump, load_recipe, validate
 from olivine.data.datasets import DatasetConfig, NuScenesConfig
 from olivine.data.voxelize import CylindricalVoxels
 from olivine.engine.run import RunFolder
-from olivine.engine.weights import save_weights
 from olivine.errors import UserError
 from olivine.inference import load as load_model
 from olivine.labels.config import LabellerConfig
 from olivine.methods import MethodConfig
 from olivine.segmentation.predictions import Submission, write_predictions
 from olivine.teachers import TeacherConfig
+from olivine.weights.file import save_weights
 
 OWN = """
 from pydantic import PositiveInt

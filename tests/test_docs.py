@@ -20,8 +20,8 @@ from olivine.backbones import MinkUNetConfig
 from olivine.cli import app
 from olivine.config import Config, load_recipe, shipped_recipes
 from olivine.data.voxelize import CylindricalVoxels
-from olivine.engine.weights import save_weights
 from olivine.methods import OlivineConfig
+from olivine.weights.file import save_weights
 from test_architecture import ROAD
 
 ROOT = Path(__file__).parents[1]

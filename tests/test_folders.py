@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from olivine.folders import cache_folder
+from olivine.files import cache_folder
 
 
 def test_the_folder_follows_the_environment(monkeypatch, tmp_path):

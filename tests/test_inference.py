@@ -16,10 +16,10 @@ from olivine.config import validate
 from olivine.data.nuscenes import NuScenes, NuScenesConfig
 from olivine.data.splits import SplitConfig
 from olivine.engine.pretrain import PretrainConfig, pretrain
-from olivine.engine.weights import read_weights, save_weights
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation.segment import SegmentConfig, segment
 from olivine.sparse import SparseTensor
+from olivine.weights.file import read_weights, save_weights
 
 BOUNDED = {"name": "cartesian", "size_m": [4.0, 4.0, 2.0], "bounds_m": [-20, -20, -2, 20, 20, 2]}
 

@@ -11,9 +11,9 @@ import pytest
 from olivine.cli import main
 from olivine.compare.results import Comparison
 from olivine.data.check import CheckReport
+from olivine.drawing.report import Section, write_report
 from olivine.engine.run import RunFolder
 from olivine.errors import UserError, printable
-from olivine.visualize.report import Section, write_report
 
 HOSTILE = "scene\x1b[2J\x1b]0;owned\x07\r\n| 99.9 |\u202e\udcff<script>"
 OBEYED = ("\x1b", "\x07", "\r", "\u202e", "\udcff")

@@ -20,7 +20,7 @@ from olivine.demo import DemoConfig
 from olivine.engine.pretrain import PretrainConfig
 from olivine.errors import UserError
 from olivine.labels.config import LabelConfig
-from olivine.labels.score import ScoreConfig
+from olivine.labels.scoring.score import ScoreConfig
 from olivine.segmentation.config import SegmentConfig
 from olivine.simulate import SimulateConfig
 

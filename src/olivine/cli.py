@@ -168,7 +168,7 @@ def export(
     to: Annotated[str, typer.Option("--to", help=Layout)],
 ) -> None:
     """Write a backbone's weights in another project's layout."""
-    from olivine.interop import export_weights
+    from olivine.weights.foreign import export_weights
 
     _say(export_weights(run, to, out))
 
@@ -184,7 +184,7 @@ def import_(
     ] = None,
 ) -> None:
     """Read a backbone's weights from another project's layout."""
-    from olivine.interop import import_weights
+    from olivine.weights.foreign import import_weights
 
     _say(import_weights(file, layout, out, overrides or []))
 
@@ -324,7 +324,7 @@ def _label(recipe: str, overrides: list[str] | None, shard: str, ray: str | None
 
 
 def _score(recipe: str, overrides: list[str] | None, *, as_json: bool) -> None:
-    from olivine.labels.score import ScoreConfig, format_score, score_masks
+    from olivine.labels.scoring.score import ScoreConfig, format_score, score_masks
 
     score = score_masks(_configuration(ScoreConfig, recipe, overrides))
     _say(json.dumps(score.as_json()) if as_json else format_score(score))

@@ -15,15 +15,15 @@ from olivine.compare import CompareConfig, Comparison, check_recipes, compare, p
 from olivine.config import Config, dump, load_recipe
 from olivine.data.check import check_folder
 from olivine.data.datasets import NuScenesConfig
-from olivine.engine.files import write_text
+from olivine.drawing.report import Section, write_report
 from olivine.engine.pretrain import PretrainConfig
 from olivine.errors import UserError
+from olivine.files import write_text
 from olivine.inference import load
 from olivine.segmentation.segment import SegmentConfig
 from olivine.simulate import SimulateConfig, simulate
 from olivine.visualize.comparison import comparison_sections
 from olivine.visualize.gallery import cloud_pictures, image_pictures
-from olivine.visualize.report import Section, write_report
 
 _log = logging.getLogger("olivine")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from olivine import __version__
-from olivine.folders import cache_folder
+from olivine.files import cache_folder
 from olivine.sparse import native, spconv_adapter
 
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {

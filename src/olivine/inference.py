@@ -27,10 +27,10 @@ from olivine.data.intensity import warn_if_faint
 from olivine.data.labels import ClassSet, load_class_set, shipped_class_sets
 from olivine.data.prepare import Prepare
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
-from olivine.engine.weights import load_weights, read_weights
 from olivine.errors import UserError
 from olivine.sparse import SparseTensor
 from olivine.streams import stream
+from olivine.weights.file import load_weights, read_weights
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from olivine.engine.config import OptimizerConfig, ScheduleConfig, SGDConfig, Tr
 from olivine.engine.distribution import Distribution
 from olivine.engine.loop import TrainResult, train
 from olivine.engine.run import RunFolder
-from olivine.engine.weights import save_weights
+from olivine.weights.file import save_weights
 
 POINTS = 8
 FRAMES = 24

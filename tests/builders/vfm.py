@@ -13,7 +13,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from olivine.labels.networks import NetworkConfig, Runner
+from olivine.labels.labellers.networks import NetworkConfig, Runner
 
 _WORDS = (
     "barrier bicycle bus car construction vehicle motorcycle person traffic cone trailer truck road water parking "

@@ -19,7 +19,7 @@ from olivine.compare.plan import Run, plan
 from olivine.config import dump, validate
 from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.run import RunFolder
-from olivine.engine.weights import read_weights
+from olivine.weights.file import read_weights
 
 FAKE = """
 import json, sys, time

@@ -17,8 +17,8 @@ from builders.training import tiny_run
 from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.distribution import Distribution
 from olivine.engine.run import RunFolder
-from olivine.engine.weights import read_weights
 from olivine.errors import UserError
+from olivine.weights.file import read_weights
 
 TRAIN = {"epochs": 2, "batch_size": 8, "log_every": 1, "save_every": 4, "tensorboard": False}
 CASES = {

@@ -12,9 +12,9 @@ import torch
 
 from builders.training import TinyTask, tiny_run
 from olivine.engine.checkpoint import Checkpoint
-from olivine.engine.files import write_bytes
-from olivine.engine.weights import save_weights
 from olivine.errors import UserError
+from olivine.files import write_bytes
+from olivine.weights.file import save_weights
 
 
 @contextmanager

@@ -20,8 +20,8 @@ from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.config import SGDConfig
 from olivine.engine.distribution import Distribution
 from olivine.engine.record import _Clock
-from olivine.engine.weights import read_weights
 from olivine.errors import TrainingDiverged, UserError
+from olivine.weights.file import read_weights
 
 PLAIN = {"noisy": False, "train": {"epochs": 2, "batch_size": 8, "log_every": 1, "tensorboard": False}}
 

@@ -16,10 +16,10 @@ from olivine.config import load_recipe, validate
 from olivine.data.batch import Batch
 from olivine.engine.pretrain import PretrainConfig, pretrain
 from olivine.engine.run import RunFolder
-from olivine.engine.weights import load_weights, read_weights
 from olivine.errors import UserError
 from olivine.methods.olivine import Olivine
 from olivine.teachers import Teacher
+from olivine.weights.file import load_weights, read_weights
 
 STEPS = 4
 

@@ -13,8 +13,8 @@ import torch
 import builders.training
 from builders.training import FRAMES, tiny_run
 from olivine.engine.checkpoint import Checkpoint
-from olivine.engine.weights import read_weights
 from olivine.errors import OlivineWarning, TrainingDiverged, UserError
+from olivine.weights.file import read_weights
 
 STEPS = 3 * FRAMES // 4
 

@@ -13,8 +13,8 @@ from builders.training import TinyConfig
 from olivine.config import load_recipe
 from olivine.engine.config import SGDConfig, TrainConfig
 from olivine.engine.run import RunFolder
-from olivine.engine.weights import code_version
 from olivine.errors import UserError
+from olivine.weights.file import code_version
 
 
 def test_configuration_is_written_so_that_it_reads_back_equal(tmp_path: Path) -> None:

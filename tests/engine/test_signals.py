@@ -19,8 +19,8 @@ from builders.training import TinyTask, tiny_run
 from olivine.cli import main
 from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.distribution import Distribution
-from olivine.engine.weights import read_weights
 from olivine.processes import Requests, Stopped, exhausted, single_threaded_children, stoppable
+from olivine.weights.file import read_weights
 
 TRAIN = {"epochs": 3, "batch_size": 4, "save_every": 100, "log_every": 1, "tensorboard": False}
 SETTINGS = {"noisy": True, "train": TRAIN}

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from olivine.engine.weights import Weights, load_weights, read_weights, save_weights
 from olivine.errors import OlivineWarning, UserError
+from olivine.weights.file import Weights, load_weights, read_weights, save_weights
 
 
 def network(width: int = 4, classes: int = 3) -> nn.Module:
@@ -143,7 +143,7 @@ def test_a_kill_between_weights_and_their_description_leaves_a_pair_that_loads(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("olivine.engine.weights.write_json", killed)
+    monkeypatch.setattr("olivine.weights.file.write_json", killed)
     with pytest.raises(KeyboardInterrupt):
         save_weights(tmp_path, network(), {"steps": 2})
     assert read_weights(tmp_path).about["steps"] == 2

@@ -18,11 +18,11 @@ from builders.recipes import tiny_data, tiny_segmentation
 from olivine.backbones import MinkUNet, MinkUNetConfig
 from olivine.config import validate
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels
-from olivine.engine.weights import read_weights, save_weights
 from olivine.errors import OlivineWarning, UserError
-from olivine.interop import export_weights, import_weights
 from olivine.segmentation.segment import SegmentConfig, segment
-from olivine.teachers.weights import read_checkpoint
+from olivine.weights.file import read_weights, save_weights
+from olivine.weights.foreign import export_weights, import_weights
+from olivine.weights.published import read_checkpoint
 
 CONFIG = MinkUNetConfig(width=0.125)
 

@@ -15,10 +15,10 @@ from PIL import Image
 from builders.vfm import as_on_a_gpu, build_mask2former, build_oneformer, build_sam, build_segformer, picture
 from olivine.data.labels import load_class_set
 from olivine.errors import UserError
-from olivine.labels.closed_set import ClosedSetConfig, best_label, class_maps
-from olivine.labels.label_map import first_name, load_label_map
-from olivine.labels.networks import Precision, load_image_processor
-from olivine.teachers.hub import find_model
+from olivine.labels.labellers.closed_set import ClosedSetConfig, best_label, class_maps
+from olivine.labels.labellers.label_map import first_name, load_label_map
+from olivine.labels.labellers.networks import Precision, load_image_processor
+from olivine.weights.hub import find_model
 from oracles.masks import enlarged
 
 CPU = torch.device("cpu")

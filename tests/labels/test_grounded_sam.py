@@ -19,12 +19,12 @@ from safetensors.torch import load_file
 
 from builders.vfm import as_on_a_gpu, build_grounding_dino, build_sam, build_sam2, picture, tokenizer
 from olivine.errors import MissingExtraError, UserError
-from olivine.labels.grounded_sam import GroundedSamConfig, GroundedSamLabeller, paint, rank
-from olivine.labels.grounding import Detector, build_texts, choose
-from olivine.labels.networks import Precision, Runner
-from olivine.labels.prompts import load_prompts
-from olivine.labels.segment_anything import SegmentAnything
-from olivine.teachers.hub import find_model
+from olivine.labels.labellers.grounded_sam import GroundedSamConfig, GroundedSamLabeller, paint, rank
+from olivine.labels.labellers.grounding import Detector, build_texts, choose
+from olivine.labels.labellers.networks import Precision, Runner
+from olivine.labels.labellers.prompts import load_prompts
+from olivine.labels.labellers.segment_anything import SegmentAnything
+from olivine.weights.hub import find_model
 from oracles.masks import named_classes, painted
 
 CPU = torch.device("cpu")

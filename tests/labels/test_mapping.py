@@ -11,7 +11,7 @@ import yaml
 from olivine.data.labels import load_class_set
 from olivine.data.masks import MaskManifest
 from olivine.errors import UserError
-from olivine.labels.mapping import load_mapping
+from olivine.labels.scoring.mapping import load_mapping
 
 CITYSCAPES = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),

@@ -12,8 +12,8 @@ import torch
 
 from builders.vfm import build_mask2former, build_segformer, picture
 from olivine.errors import UserError
-from olivine.labels.networks import NetworkConfig, Precision, Runner, load_image_processor, load_tokenizer
-from olivine.teachers.hub import ModelFiles, find_model
+from olivine.labels.labellers.networks import NetworkConfig, Precision, Runner, load_image_processor, load_tokenizer
+from olivine.weights.hub import ModelFiles, find_model
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -19,7 +19,7 @@ from builders.labelling import contents, labelling, tiny_images
 from builders.recipes import write_recipe
 from builders.vfm import build_grounding_dino, build_mask2former, build_sam, build_sam2, picture
 from olivine.cli import main
-from olivine.labels.label_map import load_label_map
+from olivine.labels.labellers.label_map import load_label_map
 
 DATASET, IMAGES = "semantickitti", 6
 # Thresholds at which networks of random numbers find something.

@@ -8,7 +8,7 @@ import pytest
 
 from olivine.data.labels import load_class_set
 from olivine.errors import UserError
-from olivine.labels.prompts import load_prompts
+from olivine.labels.labellers.prompts import load_prompts
 
 
 def write(folder: Path, text: str) -> str:

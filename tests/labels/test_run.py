@@ -314,7 +314,7 @@ def test_segments_are_16_bit_and_no_class_masks(name, root, tmp_path):
 
 def test_the_command_labels_a_dataset_that_then_checks_out(tmp_path, monkeypatch, capsys):
     root = tiny_images(tmp_path / "data")
-    monkeypatch.setattr("olivine.labels.superpixels.SlicConfig.build", lambda *_: Brightness())
+    monkeypatch.setattr("olivine.labels.labellers.superpixels.SlicConfig.build", lambda *_: Brightness())
     recipe = write_recipe(tmp_path / "recipe.yaml", labelling(root, root / "camseg"))
     assert main(["label", recipe, "--json"]) == 0
     said = capsys.readouterr()

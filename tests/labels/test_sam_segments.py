@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from builders.vfm import as_on_a_gpu, build_sam, build_sam2, picture
-from olivine.labels.networks import Precision
-from olivine.labels.sam_segments import (
+from olivine.labels.labellers.networks import Precision
+from olivine.labels.labellers.sam_segments import (
     SamSegmentsConfig,
     grid_points,
     largest_first,

@@ -16,10 +16,10 @@ from olivine.data.labels import load_class_set
 from olivine.data.pairs import find_pairs
 from olivine.data.semantickitti import SemanticKittiConfig
 from olivine.data.splits import SplitConfig
+from olivine.drawing.tiles import TITLE_PX
 from olivine.errors import UserError
-from olivine.labels.agreement import Score
-from olivine.labels.score import ScoreConfig, format_score, score_masks
-from olivine.visualize.tiles import TITLE_PX
+from olivine.labels.scoring.agreement import Score
+from olivine.labels.scoring.score import ScoreConfig, format_score, score_masks
 from oracles.weak_labels import slow_coverage, slow_observations, slow_scores
 
 NAMES = load_class_set("semantickitti").names

@@ -20,8 +20,8 @@ from olivine.data.prepare import Augmentation, Prepare
 from olivine.data.voxelize import CylindricalVoxels
 from olivine.errors import MissingExtraError
 from olivine.labels.config import LabelConfig
+from olivine.labels.labellers.superpixels import SlicConfig, SlicLabeller, _without_gaps
 from olivine.labels.run import label
-from olivine.labels.superpixels import SlicConfig, SlicLabeller, _without_gaps
 
 SEGMENTED = Needs(images=True, segments=True)
 

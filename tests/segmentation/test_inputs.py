@@ -15,11 +15,11 @@ from builders.semantickitti import build_semantickitti
 from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
 from olivine.data.check import check_folder
-from olivine.engine.weights import load_weights, read_weights, save_weights
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.scoring import evaluate_run
 from olivine.segmentation.segment import segment
+from olivine.weights.file import load_weights, read_weights, save_weights
 
 BACKBONE = {"name": "minkunet14a", "width": 0.125}
 GRID = {"name": "cartesian", "size_m": [4.0, 4.0, 2.0]}

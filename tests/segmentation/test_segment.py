@@ -16,7 +16,6 @@ import torch
 from builders.nuscenes import build_nuscenes, token
 from builders.semantickitti import build_semantickitti
 from olivine.config import dump, load_recipe, validate
-from olivine.engine.weights import read_weights, save_weights
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation import scoring
 from olivine.segmentation import segment as segmentation
@@ -25,6 +24,7 @@ from olivine.segmentation.lineage import overlap
 from olivine.segmentation.results import headline
 from olivine.segmentation.scoring import evaluate_run
 from olivine.segmentation.segment import segment
+from olivine.weights.file import read_weights, save_weights
 
 BACKBONE = {"name": "minkunet14a", "width": 0.125}
 GRID = {"name": "cartesian", "size_m": [4.0, 4.0, 2.0]}

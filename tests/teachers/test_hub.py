@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from builders.vfm import build_segformer
 from olivine.errors import MissingExtraError, UserError
-from olivine.teachers.hub import find_model, load_network, load_part
+from olivine.weights.hub import find_model, load_network, load_part
 
 CLASS = "SegformerForSemanticSegmentation"
 

@@ -14,9 +14,9 @@ from builders.pages import Page
 from builders.recipes import tiny_data, tiny_pretraining, tiny_segmentation, write_recipe
 from olivine.compare import CompareConfig, Comparison, compare
 from olivine.config import validate
+from olivine.drawing.report import write_report
 from olivine.visualize import comparison as shown
 from olivine.visualize.comparison import comparison_sections, label_plot, read_metrics
-from olivine.visualize.report import write_report
 from olivine.visualize.scores import explanations, gains_in_words, mean_and_spread
 
 

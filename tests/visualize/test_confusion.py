@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from olivine.drawing.confusion import draw_confusion
 from olivine.errors import MissingExtraError
-from olivine.visualize.confusion import draw_confusion
 
 
 def test_the_picture_is_dark_where_the_points_are(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from PIL import Image
 from skimage.color import rgb2lab
 
 from olivine.data.labels import load_class_set
+from olivine.drawing.figures import Band, bands, bars, clouds, curves, new_figure, pca_colors, stacked
 from olivine.errors import MissingExtraError
-from olivine.visualize.figures import Band, bands, bars, clouds, curves, new_figure, pca_colors, stacked
 
 RNG = np.random.default_rng(3)
 CLOUD = RNG.uniform(-40, 40, (200, 3)).astype(np.float32)
@@ -150,7 +150,7 @@ def test_every_class_stands_out_from_the_ground_of_the_clouds(name: str) -> None
 
 def test_legends_lie_beside_the_curves_and_not_over_them(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = []
-    monkeypatch.setattr("olivine.visualize.figures.png", lambda figure: drawn.append(figure) or b"")
+    monkeypatch.setattr("olivine.drawing.figures.png", lambda figure: drawn.append(figure) or b"")
     flat = ([0.0, 1.0], [1.0, 1.0])
     curves({"a": flat, "b": flat}, "t", "u")
     curves({str(i): flat for i in range(30)}, "t", "u")

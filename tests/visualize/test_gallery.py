@@ -14,11 +14,11 @@ from PIL import Image
 from builders.frames import Frames, make_frame
 from olivine.backbones import MinkUNetConfig
 from olivine.data.voxelize import CartesianVoxels
+from olivine.drawing.tiles import TITLE_PX
 from olivine.errors import UserError
 from olivine.inference import Model
 from olivine.visualize import gallery
 from olivine.visualize.gallery import cloud_pictures, image_pictures
-from olivine.visualize.tiles import TITLE_PX
 
 GRID = CartesianVoxels(size_m=(2, 2, 2))
 

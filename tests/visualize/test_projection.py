@@ -10,6 +10,7 @@ from olivine.data.labels import load_class_set
 from olivine.data.pairs import find_pairs
 from olivine.data.semantickitti import SemanticKitti, SemanticKittiConfig
 from olivine.data.splits import SplitConfig
+from olivine.drawing.tiles import TITLE_PX
 from olivine.visualize.projection import (
     depth_colors,
     draw_depth,
@@ -20,7 +21,6 @@ from olivine.visualize.projection import (
     mask_palette,
     tile_title,
 )
-from olivine.visualize.tiles import TITLE_PX
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 

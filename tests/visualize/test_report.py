@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from builders.pages import Page
-from olivine.visualize.figures import curves
-from olivine.visualize.report import Picture, Section, write_report
+from olivine.drawing.figures import curves
+from olivine.drawing.report import Picture, Section, write_report
 
 
 def test_a_report_refers_to_nothing_outside_itself(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from olivine.visualize.tiles import TITLE_PX, abreast, below, beside, legend, png, scale, titled
+from olivine.drawing.tiles import TITLE_PX, abreast, below, beside, legend, png, scale, titled
 
 RED, BLUE = np.array([255, 0, 0], np.uint8), np.array([0, 0, 255], np.uint8)
 

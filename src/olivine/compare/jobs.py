@@ -21,8 +21,8 @@ import torch
 
 from olivine.compare.plan import Run, perform
 from olivine.config import dump
-from olivine.engine.files import write_text, writing
 from olivine.errors import TrainingDiverged, UserError
+from olivine.files import write_text, writing
 from olivine.processes import exhausted
 
 _SECONDS_BETWEEN_LOOKS = 0.05

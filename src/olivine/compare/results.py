@@ -11,8 +11,8 @@ from typing import Any
 from olivine.compare.config import CompareConfig
 from olivine.compare.jobs import Failure
 from olivine.compare.plan import Run
-from olivine.engine.files import write_json, write_text
 from olivine.errors import printable
+from olivine.files import write_json, write_text
 from olivine.segmentation.iou import OFFICIAL
 from olivine.segmentation.results import rescored
 from olivine.visualize.scores import (

@@ -12,11 +12,11 @@ from olivine.compare.jobs import run_in_turn, run_side_by_side
 from olivine.compare.plan import check_starts, plan
 from olivine.compare.results import Comparison, gather
 from olivine.config import dump, load_recipe
+from olivine.drawing.report import write_report
 from olivine.engine.distribution import Distribution
-from olivine.engine.files import write_bytes, write_text
 from olivine.errors import MissingExtraError, UserError
+from olivine.files import write_bytes, write_text
 from olivine.visualize.comparison import comparison_sections, label_plot
-from olivine.visualize.report import write_report
 
 _log = logging.getLogger("olivine")
 

@@ -6,10 +6,7 @@ files it was made from. A stale, damaged or missing entry is simply made again; 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable
@@ -19,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.errors import OlivineWarning
-from olivine.folders import cache_folder
+from olivine.files import cache_folder, replacing
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -79,14 +76,6 @@ def _load(path: Path, stamp: str) -> Arrays | None:
 
 
 def _store(path: Path, stamp: str, arrays: Arrays) -> None:
-    """Write to a temporary name and rename, so that a reader meets a whole entry or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".npz")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            np.savez(file, **{_STAMP: np.array(stamp)}, **arrays)  # type: ignore[arg-type]
-        Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    """Write an entry; a reader meets a whole one or none."""
+    with replacing(path, shared=True) as file:
+        np.savez(file, **{_STAMP: np.array(stamp)}, **arrays)  # type: ignore[arg-type]

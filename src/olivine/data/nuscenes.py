@@ -26,7 +26,7 @@ from olivine.data.nuscenes_index import CAMERAS, CHANNELS, BoxIndex, NuScenesInd
 from olivine.data.nuscenes_tables import Category, read_table
 from olivine.data.splits import SplitConfig, every_nth, nuscenes_scenes
 from olivine.errors import UserError
-from olivine.folders import existing
+from olivine.files import existing
 from olivine.geometry import invert, rigid_transform, rotation_from_quaternion, transform_points
 from olivine.reading import read_file
 

@@ -28,7 +28,7 @@ from olivine.data.labels import load_class_set
 from olivine.data.masks import UNKNOWN, MaskManifest, read_manifest
 from olivine.data.splits import SplitConfig, every_nth
 from olivine.errors import UserError
-from olivine.folders import existing
+from olivine.files import existing
 from olivine.geometry import invert, rigid_transform
 from olivine.reading import TEXT_BYTES, read_file
 

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from olivine.engine.files import write_bytes
 from olivine.errors import OlivineWarning, TrainingDiverged, UserError
+from olivine.files import write_bytes
 
 _FORMAT = 1
 _MARK = b"olivine checkpoint\n"

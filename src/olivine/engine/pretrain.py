@@ -26,10 +26,10 @@ from olivine.engine.distribution import Distribution
 from olivine.engine.inputs import digest_inputs
 from olivine.engine.loop import check_training, train
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
-from olivine.engine.weights import describe_heads, save_weights
 from olivine.errors import UserError
 from olivine.methods import Method, MethodConfig
 from olivine.streams import seed_torch
+from olivine.weights.file import describe_heads, save_weights
 
 MAY_DIFFER = (*LOOP_MAY_DIFFER, "method.teacher_cache.folder", "method.teacher_cache.max_gb")
 """Settings that may change when a run is resumed: the weights do not depend on them."""

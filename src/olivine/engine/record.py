@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from olivine.engine.files import writing
 from olivine.engine.run import RunFolder
+from olivine.files import writing
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -17,7 +17,6 @@ import contextlib
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,9 +29,9 @@ from pydantic import ValidationError
 
 from olivine.components import own_code
 from olivine.config import Config, dump
-from olivine.engine.files import append_line, write_json, write_text, writing
-from olivine.engine.weights import WEIGHTS_FILE, code_version
 from olivine.errors import UserError, printable
+from olivine.files import append_line, locked, write_json, write_text, writing
+from olivine.weights.file import WEIGHTS_FILE, code_version
 
 _log = logging.getLogger("olivine")
 
@@ -167,26 +166,17 @@ class RunFolder:
         Raises:
             UserError: another program trains here.
         """
-        if sys.platform == "win32":  # has no such locks
+        # The folder itself is locked, so that no file stays behind.
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(locked(self.path))
+            except BlockingIOError as error:
+                raise UserError(
+                    f"{self.path}: another program is training in this folder; let it end or stop it"
+                ) from error
+            except OSError as error:
+                self._note(f"this file system has no locks ({error}); nothing keeps a second program out")
             yield
-            return
-        import fcntl
-
-        # The folder itself is locked, so that no file stays behind; the system drops the lock with the process.
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise UserError(
-                f"{self.path}: another program is training in this folder; let it end or stop it"
-            ) from error
-        except OSError as error:
-            self._note(f"this file system has no locks ({error}); nothing keeps a second program out")
-        try:
-            yield
-        finally:
-            os.close(descriptor)
 
     @property
     def begun(self) -> bool:

@@ -17,10 +17,10 @@ from olivine.config import Config
 from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.errors import UserError
 from olivine.labels.base import OwnLabellerConfig
-from olivine.labels.closed_set import ClosedSetConfig
-from olivine.labels.grounded_sam import GroundedSamConfig
-from olivine.labels.sam_segments import SamSegmentsConfig
-from olivine.labels.superpixels import SlicConfig
+from olivine.labels.labellers.closed_set import ClosedSetConfig
+from olivine.labels.labellers.grounded_sam import GroundedSamConfig
+from olivine.labels.labellers.sam_segments import SamSegmentsConfig
+from olivine.labels.labellers.superpixels import SlicConfig
 
 __all__ = ["LabelConfig", "LabellerConfig", "RayConfig"]
 

@@ -20,8 +20,8 @@ from typing import Any
 from olivine import __version__
 from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.data.masks import UNKNOWN, count_classes, sealed
-from olivine.engine.files import write_json, writing
 from olivine.errors import UserError
+from olivine.files import write_json, writing
 from olivine.labels.base import Kind, Labeller
 from olivine.reading import TEXT_BYTES, read_file
 

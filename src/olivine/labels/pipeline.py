@@ -29,8 +29,8 @@ from olivine.data.frame import Camera, Dataset, ListsCameras, NamesMasks
 from olivine.data.images import decode_image, png_text, read_index_png
 from olivine.data.mask_names import folded
 from olivine.data.masks import UNKNOWN
-from olivine.engine.files import write_bytes, writing
 from olivine.errors import UserError
+from olivine.files import write_bytes, writing
 from olivine.labels.base import Labeller
 from olivine.labels.config import LabelConfig
 from olivine.labels.manifest import MANIFEST, Shard, Tally

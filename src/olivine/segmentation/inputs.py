@@ -10,9 +10,9 @@ from typing import Any
 from olivine.data.frame import Dataset
 from olivine.data.intensity import check_intensity, warn_if_faint
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels
-from olivine.engine.weights import Weights
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation.config import SegmentConfig
+from olivine.weights.file import Weights
 
 
 def check_made_for(weights: Weights, config: SegmentConfig, intensity_max: float) -> None:

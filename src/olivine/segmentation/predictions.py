@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.data.frame import Dataset
-from olivine.engine.files import writing
 from olivine.errors import UserError
+from olivine.files import writing
 
 
 @runtime_checkable

@@ -11,10 +11,10 @@ import torch
 from olivine.components import own_code
 from olivine.data.frame import Dataset
 from olivine.data.splits import SplitConfig
-from olivine.engine.weights import Weights, code_version
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.iou import ConfusionMatrix
 from olivine.segmentation.lineage import overlap
+from olivine.weights.file import Weights, code_version
 
 LISTED = 1000
 """A subset of at most this many frames is listed by token; of a larger one the scenes say which frames they are."""

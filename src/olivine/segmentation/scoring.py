@@ -22,11 +22,11 @@ from olivine.data.frame import Dataset
 from olivine.data.loader import Loader
 from olivine.data.needs import Needs
 from olivine.data.prepare import Prepare
+from olivine.drawing.confusion import draw_confusion
 from olivine.engine.distribution import Distribution
-from olivine.engine.files import write_json, write_text, writing
 from olivine.engine.run import RunFolder
-from olivine.engine.weights import load_weights, read_weights
 from olivine.errors import MissingExtraError, OlivineWarning, UserError
+from olivine.files import write_json, write_text, writing
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.evaluate import evaluate
 from olivine.segmentation.inputs import check_trained_range
@@ -36,7 +36,7 @@ from olivine.segmentation.predictions import Submission, write_predictions
 from olivine.segmentation.results import headline, results_of
 from olivine.segmentation.task import SegmentationTask
 from olivine.streams import seed_torch
-from olivine.visualize.confusion import draw_confusion
+from olivine.weights.file import load_weights, read_weights
 
 SCORING = (
     "data",

@@ -21,7 +21,6 @@ from olivine.engine.distribution import Distribution
 from olivine.engine.inputs import digest_inputs
 from olivine.engine.loop import check_training, train
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
-from olivine.engine.weights import LoadReport, describe_heads, load_weights, read_weights, save_weights
 from olivine.errors import UserError
 from olivine.segmentation.calibration import calibrate
 from olivine.segmentation.config import SegmentConfig
@@ -32,6 +31,7 @@ from olivine.segmentation.predictions import check_format
 from olivine.segmentation.results import describe_split, describe_weights
 from olivine.segmentation.scoring import fresh_network, score, scoring_loader
 from olivine.segmentation.task import SegmentationTask
+from olivine.weights.file import LoadReport, describe_heads, load_weights, read_weights, save_weights
 
 __all__ = ["SegmentConfig", "check_segmentation", "segment"]
 

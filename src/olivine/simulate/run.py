@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import multiprocessing
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ import numpy as np
 
 from olivine.data.labels import load_class_set
 from olivine.errors import UserError
+from olivine.files import locked
 from olivine.processes import end_with_parent, single_threaded_children
 from olivine.simulate.config import SimulateConfig
 from olivine.simulate.manifests import write_manifests
@@ -93,7 +92,7 @@ def simulate(
     partial_folder = out.parent / f".{out.name}.partial-{os.getpid()}"
     try:
         partial_folder.mkdir(parents=True)
-        with _claimed(partial_folder):
+        with locked(partial_folder):
             results = _write(partial_folder, config, progress, workers)
             partial_folder.replace(out)
     except OSError as error:
@@ -107,26 +106,10 @@ def _remove_leftovers(out: Path) -> None:
     """Remove what runs for the same folder left that were killed; one that still runs holds a lock on its own."""
     for leftover in out.parent.glob(f".{glob.escape(out.name)}.partial-*"):
         try:
-            with _claimed(leftover):
+            with locked(leftover):
                 shutil.rmtree(leftover, ignore_errors=True)
         except OSError:
             continue
-
-
-@contextlib.contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Hold a lock on a folder, which the system drops with the process; raises `OSError` where another one holds it."""
-    if sys.platform == "win32":  # has no such locks
-        yield
-        return
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _write(

@@ -15,7 +15,6 @@ import hashlib
 import io
 import os
 import re
-import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from torch import Tensor
 from olivine import __version__
 from olivine.config import Config
 from olivine.errors import UserError
+from olivine.files import locked, replacing
 from olivine.teachers.base import Teacher
 
 Maps = list[NDArray[np.float16]]
@@ -103,7 +103,8 @@ class FeatureCache:
             with self._alone() as ledger:
                 if self.get(key) is None:  # another process may have been faster
                     self._reserve(ledger, len(data))
-                    _write(self.path(key), data)
+                    with replacing(self.path(key), shared=True) as file:
+                        file.write(data)
         except OSError as error:
             raise UserError(
                 f"{self.folder}: cannot keep teacher features here ({error.strerror or error}); free some space, "
@@ -146,11 +147,7 @@ class FeatureCache:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[IO[bytes]]:
         """Let one writer at a time in, and hand it the ledger; the system drops the lock with the process."""
-        with (self.folder / _LEDGER).open("a+b") as ledger:
-            if sys.platform != "win32":  # which has no such locks
-                import fcntl
-
-                fcntl.flock(ledger, fcntl.LOCK_EX)
+        with (self.folder / _LEDGER).open("a+b") as ledger, locked(self.folder / _LEDGER, wait=True):
             yield ledger
 
 
@@ -172,22 +169,6 @@ def _pack(maps: Maps) -> memoryview:
     content = io.BytesIO()
     np.save(content, record, allow_pickle=False)
     return content.getbuffer()
-
-
-def _write(path: Path, data: memoryview) -> None:
-    """Write a file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(exist_ok=True)
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
 
 
 class CachedTeacher(Teacher):

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from olivine.errors import MissingExtraError
 from olivine.teachers.base import Encoder, FrozenConfig, Teacher
-from olivine.teachers.weights import load_strictly, read_checkpoint
+from olivine.weights.published import load_strictly, read_checkpoint
 
 BATCH_NORM_EPS = 1e-3
 PIXEL_MEAN = (127 / 255,) * 3

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from olivine.errors import UserError
 from olivine.streams import torch_stream
 from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, FrozenConfig, Teacher
-from olivine.teachers.weights import load_strictly, read_checkpoint
+from olivine.weights.published import load_strictly, read_checkpoint
 
 EXPANSION = 4
 """A bottleneck's output channels per inner channel."""

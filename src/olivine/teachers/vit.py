@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from olivine.errors import UserError
 from olivine.teachers.base import IMAGENET_MEAN, IMAGENET_STD, Encoder, FrozenConfig, Teacher
-from olivine.teachers.hub import ModelFiles, find_model, load_network, refuse_tensors
+from olivine.weights.hub import ModelFiles, find_model, load_network, refuse_tensors
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from olivine.visualize.figures import Band, bands, bars, curves, stacked
-from olivine.visualize.report import Picture, Section
+from olivine.drawing.figures import Band, bands, bars, curves, stacked
+from olivine.drawing.report import Picture, Section
 from olivine.visualize.scores import (
     DIFFERENCES,
     differences_table,

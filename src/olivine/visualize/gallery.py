@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from olivine.data.frame import Dataset
 from olivine.data.pairs import find_pairs
+from olivine.drawing.figures import clouds, pca_colors
+from olivine.drawing.report import Picture
+from olivine.drawing.tiles import abreast, below, legend, png
 from olivine.errors import UserError
 from olivine.inference import Model
-from olivine.visualize.figures import clouds, pca_colors
 from olivine.visualize.projection import COLUMNS, depth_scale, frame_tiles, mask_legend, mask_palette
-from olivine.visualize.report import Picture
-from olivine.visualize.tiles import abreast, below, legend, png
 
 _TILE_PX = 400
 _LEGEND_PX = 900

@@ -21,10 +21,10 @@ from olivine.data.frame import Camera, Dataset, Frame
 from olivine.data.labels import ClassSet
 from olivine.data.masks import UNKNOWN
 from olivine.data.pairs import Pairs, find_pairs
-from olivine.engine.files import write_bytes
+from olivine.drawing.tiles import RGB, abreast, below, legend, png, scale, titled
 from olivine.errors import UserError
+from olivine.files import write_bytes
 from olivine.geometry import transform_points
-from olivine.visualize.tiles import RGB, abreast, below, legend, png, scale, titled
 
 NEAR_M, FAR_M = 2.0, 60.0
 COLUMNS = 3

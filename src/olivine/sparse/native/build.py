@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 
 from olivine.errors import UserError
-from olivine.folders import cache_folder
+from olivine.files import cache_folder, locked
 from olivine.sparse.native.library import Library
 
 INSTRUCTION_SETS = {
@@ -292,10 +292,9 @@ def _sweep(folder: Path) -> None:
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     """Let one process at a time compile. It is let go when its holder ends, however that ends."""
-    import fcntl
-
-    with (folder / ".lock").open("a") as file:
+    with contextlib.ExitStack() as held:
         # Without locks (some network file systems) several may compile: each renames a whole library into place.
         with contextlib.suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_EX)
+            (folder / ".lock").touch()
+            held.enter_context(locked(folder / ".lock", wait=True))
         yield

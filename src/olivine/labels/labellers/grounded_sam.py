@@ -19,11 +19,11 @@ from pydantic import Field
 
 from olivine.data.masks import UNKNOWN
 from olivine.labels.base import Labeller
-from olivine.labels.grounding import Detector
-from olivine.labels.networks import NetworkConfig
-from olivine.labels.prompts import load_prompts
-from olivine.labels.segment_anything import SegmentAnything, View
-from olivine.teachers.hub import find_model
+from olivine.labels.labellers.grounding import Detector
+from olivine.labels.labellers.networks import NetworkConfig
+from olivine.labels.labellers.prompts import load_prompts
+from olivine.labels.labellers.segment_anything import SegmentAnything, View
+from olivine.weights.hub import find_model
 
 U8 = NDArray[np.uint8]
 

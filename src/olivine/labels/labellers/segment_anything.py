@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from olivine.labels.networks import Runner, load_image_processor
-from olivine.teachers.hub import ModelFiles
+from olivine.labels.labellers.networks import Runner, load_image_processor
+from olivine.weights.hub import ModelFiles
 
 SEGMENTERS = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model"}
 """The class in transformers of each model type; SAM 2 is published as a video model, of which images need a part."""

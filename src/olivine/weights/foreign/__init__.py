@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from olivine.errors import UserError
-from olivine.interop.minkowski import export_minkowski, import_minkowski
+from olivine.weights.foreign.minkowski import export_minkowski, import_minkowski
 
 T = TypeVar("T")
 

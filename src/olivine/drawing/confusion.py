@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from olivine.engine.files import writing
 from olivine.errors import MissingExtraError
+from olivine.files import writing
 
 
 def draw_confusion(counts: NDArray[np.int64], names: tuple[str, ...], path: Path) -> None:

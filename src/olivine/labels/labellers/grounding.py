@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from olivine.errors import UserError
-from olivine.labels.networks import Batch, Runner, load_image_processor, load_tokenizer
-from olivine.labels.prompts import PromptSet
-from olivine.teachers.hub import ModelFiles
+from olivine.labels.labellers.networks import Batch, Runner, load_image_processor, load_tokenizer
+from olivine.labels.labellers.prompts import PromptSet
+from olivine.weights.hub import ModelFiles
 
 DETECTORS = {"grounding-dino": "GroundingDinoForObjectDetection"}
 """The class in transformers of each model type."""

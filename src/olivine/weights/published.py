@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from olivine.errors import UserError
-from olivine.teachers.plain_pickle import plain_globals
+from olivine.weights.plain_pickle import plain_globals
 
 _DAMAGE = (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, struct.error, SafetensorError)
 """What torch's and safetensors' readers raise on a file that ends early or is none of theirs."""

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from olivine.backbones import BackboneConfig, MinkUNet, MinkUNetConfig
 from olivine.data.voxelize import VoxelConfig
-from olivine.engine.files import write_bytes
-from olivine.engine.weights import WEIGHTS_FILE, Weights, digest_of, load_weights, read_weights, save_weights
 from olivine.errors import UserError
-from olivine.interop.stated import inputs_of
-from olivine.teachers.weights import read_checkpoint
+from olivine.files import write_bytes
+from olivine.weights.file import WEIGHTS_FILE, Weights, digest_of, load_weights, read_weights, save_weights
+from olivine.weights.foreign.stated import inputs_of
+from olivine.weights.published import read_checkpoint
 
 _CONTAINERS = ("model_points", "state_dict", "model")
 _STEM = "conv0p1s1.kernel"
@@ -64,7 +64,7 @@ def import_minkowski(file: Path, out: Path, overrides: Sequence[str] = ()) -> Pa
 
     A file of `export_minkowski` says what it is. In others every tensor must fit one of the known depths, whose width
     and inputs are read off the stem; what they say of their voxels and intensities is taken, and what they leave open
-    has to be given (see `olivine.interop.stated`).
+    has to be given (see `olivine.weights.foreign.stated`).
 
     Args:
         file: the checkpoint; unpickled with `weights_only=True`.

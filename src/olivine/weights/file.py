@@ -23,8 +23,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import olivine
-from olivine.engine.files import write_bytes, write_json
 from olivine.errors import OlivineWarning, UserError
+from olivine.files import write_bytes, write_json
 
 WEIGHTS_FILE = "weights.safetensors"
 """Name of the weights in a run folder."""

@@ -19,9 +19,9 @@ from pydantic import Field
 from torch import Tensor
 
 from olivine.labels.base import Kind, Labeller
-from olivine.labels.networks import NetworkConfig
-from olivine.labels.segment_anything import SegmentAnything, View
-from olivine.teachers.hub import find_model
+from olivine.labels.labellers.networks import NetworkConfig
+from olivine.labels.labellers.segment_anything import SegmentAnything, View
+from olivine.weights.hub import find_model
 
 Bits = NDArray[np.uint8]
 Bool = NDArray[np.bool_]

@@ -24,12 +24,12 @@ from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.data.frame import Dataset, Frame
 from olivine.data.masks import UNKNOWN, MaskManifest
 from olivine.data.pairs import find_pairs
-from olivine.engine.files import write_json
+from olivine.drawing.confusion import draw_confusion
 from olivine.errors import UserError
-from olivine.labels.agreement import Score, format_score
-from olivine.labels.mapping import ClassMapping, load_mapping
-from olivine.labels.score_pictures import RIGHT, UNLABELLED, WRONG, AgreementPictures
-from olivine.visualize.confusion import draw_confusion
+from olivine.files import write_json
+from olivine.labels.scoring.agreement import Score, format_score
+from olivine.labels.scoring.mapping import ClassMapping, load_mapping
+from olivine.labels.scoring.pictures import RIGHT, UNLABELLED, WRONG, AgreementPictures
 
 __all__ = ["Score", "ScoreConfig", "format_score", "score_masks"]
 

@@ -19,9 +19,9 @@ from torch.nn import functional as F
 
 from olivine.data.masks import UNKNOWN
 from olivine.labels.base import Labeller
-from olivine.labels.label_map import load_label_map
-from olivine.labels.networks import NetworkConfig, load_image_processor, load_tokenizer
-from olivine.teachers.hub import ModelFiles, find_model
+from olivine.labels.labellers.label_map import load_label_map
+from olivine.labels.labellers.networks import NetworkConfig, load_image_processor, load_tokenizer
+from olivine.weights.hub import ModelFiles, find_model
 
 U8 = NDArray[np.uint8]
 

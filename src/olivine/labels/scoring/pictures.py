@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from olivine.data.frame import Camera, Frame
 from olivine.data.labels import ClassSet
 from olivine.data.pairs import Pairs
-from olivine.engine.files import write_bytes
+from olivine.drawing.tiles import RGB, abreast, below, beside, legend, png, titled
+from olivine.files import write_bytes
 from olivine.geometry import transform_points
 from olivine.visualize.projection import draw_labels, draw_points, mask_legend, mask_palette, resized, tile_title
-from olivine.visualize.tiles import RGB, abreast, below, beside, legend, png, titled
 
 RIGHT, WRONG, UNLABELLED = 0, 1, 2
 """What a point-pixel pair says: the classes agree, they do not, or the pixel has none."""

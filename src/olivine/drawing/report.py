@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from olivine.engine.files import write_text
 from olivine.errors import printable
+from olivine.files import write_text
 
 _STYLE = """
 :root { color-scheme: light dark; }

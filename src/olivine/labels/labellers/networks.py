@@ -1,6 +1,6 @@
 """How labellers run networks: in which precision, how many images together, and what prepares the images.
 
-The networks themselves are found and loaded by `olivine.teachers.hub`. A CPU takes images one at a time: what it says
+The networks themselves are found and loaded by `olivine.weights.hub`. A CPU takes images one at a time: what it says
 of an image changes in the last bits with their number, and masks would come to depend on what an image came with. A
 GPU takes groups that are always of one length, filled up where images are left over, so that it runs the same kernels.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from olivine.config import Config
 from olivine.errors import UserError
-from olivine.teachers.hub import ModelFiles, library, load_network, load_part
+from olivine.weights.hub import ModelFiles, library, load_network, load_part
 
 Precision = Literal["fp32", "fp16", "bf16"]
 """Number format of a network's forward pass."""

@@ -1,0 +1,1 @@
+"""Pictures and pages from numbers; nothing here knows of datasets or runs."""

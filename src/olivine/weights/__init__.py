@@ -1,0 +1,1 @@
+"""Weights on disk: our own files, those that others publish, and where they are found."""
