@@ -33,7 +33,6 @@ from olivine.labels.labellers.superpixels import SlicConfig
 from olivine.labels.run import label
 from olivine.methods import Method
 from olivine.simulate import SimulateConfig, simulate
-from olivine.sparse import SparseTensor
 
 METHODS = ("deepcluster", "strl", "depthcontrast", "pointcontrast", "ppkt", "slidr", "scalr", "olivine")
 WARM_UP = 2
@@ -83,7 +82,8 @@ def _measure(name: str, world: Path, steps: int) -> dict[str, float]:
     torch.manual_seed(0)
     classes = 0 if dataset.manifest is None else len(dataset.manifest.classes)
     method = config.method.build(config.backbone, Inputs(config.voxels, classes))
-    alone = config.backbone.build(config.voxels.channels, 64)
+    alone = config.backbone.build(Inputs(config.voxels))
+    head = alone.pretraining_head(64)
     gap = config.views.max_gap if method.needs.second == "frame" else None
     loader = Loader(dataset, prepare_for(config, method.needs), batch_size=config.train.batch_size, max_gap=gap)
     batches = [batch for epoch in range(-(-(WARM_UP + steps) // loader.steps)) for batch in loader.batches(epoch)]
@@ -93,8 +93,8 @@ def _measure(name: str, world: Path, steps: int) -> dict[str, float]:
     memory_mb = _peak_mb() - before
 
     def features(batch: Batch) -> torch.Tensor:
-        embedded = alone(SparseTensor(batch.cloud.features, batch.cloud.coordinates))
-        return torch.square(embedded.features).mean()
+        rows: torch.Tensor = alone(batch.cloud).project(head).of_voxels()
+        return torch.square(rows).mean()
 
     return {"step_s": step_s, "backbone_s": _median(batches, features), "memory_mb": memory_mb, "epoch_s": epoch_s}
 

@@ -64,11 +64,11 @@ def peak():
 before = peak()
 file, width, update, threads = sys.argv[1:]
 torch.set_num_threads(int(threads))
-from olivine.backbones.minkunet import MinkUNet34C
+from olivine.weights.foreign import PublishedMinkUNet
 from olivine.sparse import SparseTensor
 cloud = torch.load(file, weights_only=True)
 torch.manual_seed(0)
-network = MinkUNet34C(cloud["features"].shape[1], 17, width=float(width))
+network = PublishedMinkUNet(cloud["features"].shape[1], 17, width=float(width))
 optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
 out = network(SparseTensor(cloud["features"], cloud["coordinates"])).features
 (out * torch.randn(out.shape)).sum().backward()

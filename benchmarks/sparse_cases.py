@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from lidar_clouds import KITTI_CELLS, Cloud
-from olivine.backbones.minkunet import MinkUNet34C
 from olivine.backbones.voxelnet import VoxelBackBone8x
 from olivine.sparse import Convolution, ConvolutionTranspose, SparseTensor, native
 from olivine.sparse.grid import GridTensor
+from olivine.weights.foreign import PublishedMinkUNet
 from sparse_work import Layer, Mode, Product, convolutions
 
 Run = Callable[[], object]
@@ -73,7 +73,7 @@ class Subject:
 
 def minkunet(cloud: Cloud, width: float, sweeps: int) -> Subject:
     """MinkUNet34C on a batch of sweeps."""
-    network = _seeded(lambda: MinkUNet34C(cloud.features.shape[1], CLASSES, width=width))
+    network = _seeded(lambda: PublishedMinkUNet(cloud.features.shape[1], CLASSES, width=width))
 
     def peer() -> tuple[Run, Callable[[], Tensor]]:
         import spconv_networks as peers

@@ -19,11 +19,12 @@ import torch
 from spconv.pytorch import ops
 from torch import Tensor, nn
 
-from olivine.backbones.minkunet import BasicBlock, MinkUNet
+from olivine.backbones.minkunet import BasicBlock
 from olivine.backbones.voxelnet import VoxelBackBone8x
 from olivine.sparse import BatchNorm, Convolution, ConvolutionTranspose
 from olivine.sparse.kernel_map import KernelMap
 from olivine.sparse.spconv_adapter import filters_of, module_weight, pairs_of
+from olivine.weights.foreign import PublishedMinkUNet
 
 COARSEST = 16
 """The largest stride of MinkUNet: clouds are moved by multiples of it, so that coarse cells stay the same."""
@@ -97,7 +98,7 @@ class SpconvMinkUNet(nn.Module):
         network: ours, whose weights and norms are copied; without a class head, unnormalised.
     """
 
-    def __init__(self, network: MinkUNet) -> None:
+    def __init__(self, network: PublishedMinkUNet) -> None:
         super().__init__()
         self.stem = _Sequence(_submanifold(network.conv0p1s1, 1), network.bn0)
         downs = ("conv1p1s2", "bn1"), ("conv2p2s2", "bn2"), ("conv3p4s2", "bn3"), ("conv4p8s2", "bn4")

@@ -46,7 +46,7 @@ def _world(folder: Path) -> list[str]:
 def _print(config: PretrainConfig, seconds: list[dict[str, float]]) -> None:
     median = {stage: statistics.median(entry[stage] for entry in seconds) for stage in STAGES}
     total = sum(median.values())
-    print(f"{config.method.name}, {config.backbone.name} × {config.backbone.width}, batch {config.train.batch_size}")
+    print(f"{config.method.name}, {config.backbone.name}, batch {config.train.batch_size}")
     for stage, value in median.items():
         print(f"{stage:<10} {1000 * value:8.1f} ms  {100 * value / total:5.1f} %")
     print(f"{'total':<10} {1000 * total:8.1f} ms   (medians over {len(seconds)} steps)")

@@ -217,7 +217,9 @@ def test_a_recipe_that_is_not_yaml_is_one_line(tmp_path: Path, capsys: Any) -> N
 
 def test_weights_of_another_architecture_are_named_with_both(sound: Path, tmp_path: Path, capsys: Any) -> None:
     other = MinkUNetConfig(name="minkunet18a", width=0.125)
-    save_weights(tmp_path / "other", other.build(1, 8), {"backbone": other.model_dump(mode="json"), "in_channels": 1})
+    save_weights(
+        tmp_path / "other", other.of_channels(1), {"backbone": other.model_dump(mode="json"), "in_channels": 1}
+    )
     recipe = write_recipe(tmp_path / "recipe.yaml", tiny_segmentation(sound, out=str(tmp_path / "runs")))
     line = trouble(["segment", recipe, f"weights={tmp_path / 'other'}"], capsys)
     assert f"{tmp_path / 'other' / 'weights.safetensors'}" in line
@@ -227,7 +229,7 @@ def test_weights_of_another_architecture_are_named_with_both(sound: Path, tmp_pa
 
 
 def test_weights_that_do_not_say_what_they_are_name_key_and_shapes(sound: Path, tmp_path: Path, capsys: Any) -> None:
-    save_weights(tmp_path / "other", MinkUNetConfig(name="minkunet14a", width=0.25).build(1, 8), {})
+    save_weights(tmp_path / "other", MinkUNetConfig(name="minkunet14a", width=0.25).of_channels(1), {})
     recipe = write_recipe(tmp_path / "recipe.yaml", tiny_segmentation(sound, out=str(tmp_path / "runs")))
     line = trouble(["segment", recipe, f"weights={tmp_path / 'other'}"], capsys)
     assert "conv0p1s1.kernel ([27, 1, 8] in the file, [27, 1, 4] here)" in line

@@ -328,8 +328,8 @@ def test_the_contract_tests_ship_and_need_nothing_of_the_checkout(folder):
 def test_a_weights_file_never_leads_to_an_import(folder):
     (folder / "broken.py").write_text("raise SystemExit(7)")
     about = {"backbone": {"name": "broken:Network"}, "in_channels": 1, "voxels": CylindricalVoxels().model_dump()}
-    save_weights(folder / "run", MinkUNetConfig(name="minkunet14a", width=0.125).build(1, 8), about)
-    with pytest.raises(UserError, match="describes a network that this version does not know"):
+    save_weights(folder / "run", MinkUNetConfig(name="minkunet14a", width=0.125).of_channels(1), about)
+    with pytest.raises(UserError, match=r"is of the backbone broken:Network; give it as olivine\.load\("):
         load_model(folder / "run")
     assert "broken" not in sys.modules
 

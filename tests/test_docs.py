@@ -16,12 +16,13 @@ import torch
 import typer.main
 
 from builders.nuscenes import build_nuscenes
-from olivine.backbones import MinkUNetConfig
+from olivine.backbones import Head, MinkUNetConfig
 from olivine.cli import app
 from olivine.config import Config, load_recipe, shipped_recipes
 from olivine.data.voxelize import CylindricalVoxels
 from olivine.methods import OlivineConfig
-from olivine.weights.file import save_weights
+from olivine.weights.file import describe_heads, save_weights
+from olivine.weights.foreign import PublishedMinkUNet
 from test_architecture import ROAD
 
 ROOT = Path(__file__).parents[1]
@@ -65,11 +66,14 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = MinkUNetConfig(name="minkunet14a", width=0.125)
     made = {"backbone": config.model_dump(), "in_channels": 1, "voxels": CylindricalVoxels().model_dump()}
     made["intensity_max"] = 255.0
-    save_weights(Path("runs/olivine_nuscenes"), config.build(1, 8, class_head=True), {**made, "task": "pretraining"})
+    network = config.of_channels(1)
+    heads = {name: Head(network.channels, 8, unit=True) for name in ("point", "class")}
+    pretraining = {**made, "task": "pretraining", "heads": describe_heads(heads)}
+    save_weights(Path("runs/olivine_nuscenes"), network, pretraining, heads)
     about = {**made, "task": "segmentation", "classes": "nuscenes"}
-    save_weights(Path("runs/finetune_nuscenes"), config.build(1, 16), about)
+    save_weights(Path("runs/finetune_nuscenes"), network, about, {"classes": Head(network.channels, 16)})
     published = {"voxel_size": 0.1, "cylindrical_coordinates": True, "dataset": "nuscenes"}
-    network = MinkUNetConfig(width=0.125).build(1, 8)
+    network = PublishedMinkUNet(1, 8, width=0.125)
     torch.save({"model_points": network.state_dict(), "config": published}, "minkunet_slidr.pt")
     return tmp_path
 

@@ -11,7 +11,7 @@ import torch
 
 import olivine
 from builders.recipes import TRAIN, VAL, tiny_data, tiny_pretraining, tiny_segmentation
-from olivine.backbones import MinkUNetConfig
+from olivine.backbones import Head, MinkUNetConfig
 from olivine.config import validate
 from olivine.data.nuscenes import NuScenes, NuScenesConfig
 from olivine.data.splits import SplitConfig
@@ -91,7 +91,8 @@ def test_intensities_of_another_range_are_named(segmented: Path, data: Path) -> 
 def described(folder: Path, voxels: dict[str, Any], **about: Any) -> olivine.Model:
     network = MinkUNetConfig(name="minkunet14a", width=0.125)
     whole = {"backbone": network.model_dump(), "in_channels": 1, "voxels": voxels, **about}
-    save_weights(folder, network.build(1, 8), whole)
+    backbone = network.of_channels(1)
+    save_weights(folder, backbone, whole, {"classes" if "classes" in about else "point": Head(backbone.channels, 8)})
     return olivine.load(folder)
 
 
@@ -112,30 +113,29 @@ def test_the_range_of_intensities_is_never_guessed(tmp_path: Path) -> None:
 def test_weights_say_what_their_heads_are_for(segmented: Path, pretrained: Path) -> None:
     names = list(olivine.load(segmented).classes.names)
     head = {"for": "classes", "names": names, "channels": len(names), "normalized": False}
-    assert read_weights(segmented).about["heads"] == {"final": head}
+    assert read_weights(segmented).about["heads"] == {"classes": head}
     heads = read_weights(pretrained).about["heads"]
     assert {name: head["for"] for name, head in heads.items()} == dict.fromkeys(heads, "pretraining")
-    assert heads["final"] == {"for": "pretraining", "channels": 8, "normalized": True}
-    assert olivine.load(pretrained).network.normalize
+    assert heads["point"] == {"for": "pretraining", "channels": 8, "normalized": True}
 
 
 def test_classes_of_ones_own_are_known_by_the_names_in_the_file(tmp_path: Path) -> None:
     head = {"for": "classes", "names": [f"kind {n}" for n in range(8)], "channels": 8, "normalized": False}
     own = {"classes": "of my own", "task": "segmentation", "intensity_max": 1.0}
-    model = described(tmp_path / "own", BOUNDED, **own, heads={"final": head})
+    model = described(tmp_path / "own", BOUNDED, **own, heads={"classes": head})
     assert model.classes.names == tuple(head["names"])
     assert (model.classes.learn(np.arange(9)) == np.arange(9)).all()
     assert set(model.predict(np.ones((3, 3)), np.ones(3)).tolist()) <= set(range(1, 9))
     with pytest.raises(UserError, match="trained on the classes of my own, whose names it does not say"):
         described(tmp_path / "old", BOUNDED, **own)
     with pytest.raises(UserError, match="are not those of nuscenes in this version"):
-        described(tmp_path / "other", BOUNDED, **{**own, "classes": "nuscenes"}, heads={"final": head})
+        described(tmp_path / "other", BOUNDED, **{**own, "classes": "nuscenes"}, heads={"classes": head})
 
 
 def test_features_of_a_pretrained_backbone_are_one_row_a_point(pretrained: Path, data: Path) -> None:
     model, frame = olivine.load(pretrained), frames(data, TRAIN)[0]
     features = model.features(frame.points_lidar_m, frame.intensity)
-    assert features.shape == (150, model.network.feature_channels)
+    assert features.shape == (150, model.network.channels)
     assert features.dtype == np.float32
     assert not model.network.training
     cells = np.floor(frame.points_lidar_m / np.array([4, 4, 2], np.float32)).astype(np.int32)
@@ -165,7 +165,7 @@ def test_a_weights_file_is_as_good_as_its_folder(pretrained: Path, data: Path, t
 def test_clouds_of_hardly_any_points_are_no_trouble(segmented: Path, points: int) -> None:
     model = olivine.load(segmented)
     cloud, intensity = np.zeros((points, 3)), np.zeros(points)
-    assert model.features(cloud, intensity).shape == (points, model.network.feature_channels)
+    assert model.features(cloud, intensity).shape == (points, model.network.channels)
     assert model.predict(cloud, intensity).shape == (points,)
 
 
@@ -188,12 +188,12 @@ def test_what_is_no_trained_backbone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cut\.safetensors: not a readable safetensors file"):
         olivine.load(tmp_path / "cut.safetensors")
     save_weights(tmp_path, torch.nn.Linear(2, 2), {"backbone": {}})
-    with pytest.raises(UserError, match=r"has no in_channels, voxels, final\.kernel"):
+    with pytest.raises(UserError, match=r"has no in_channels, voxels;"):
         olivine.load(tmp_path)
 
 
 def test_a_network_of_another_version_is_refused(tmp_path: Path) -> None:
     about = {"backbone": {"name": "minkunet99z"}, "in_channels": 1, "voxels": BOUNDED}
-    save_weights(tmp_path, MinkUNetConfig(name="minkunet14a", width=0.125).build(1, 8), about)
+    save_weights(tmp_path, MinkUNetConfig(name="minkunet14a", width=0.125).of_channels(1), about)
     with pytest.raises(UserError, match="describes a network that this version does not know"):
         olivine.load(tmp_path)

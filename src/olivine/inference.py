@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from olivine.backbones import BackboneConfig, MinkUNet
+from olivine.backbones import Backbone, BackboneConfig, Head, OwnBackboneConfig
 from olivine.data.batch import Cloud
 from olivine.data.collate import collate
 from olivine.data.frame import Frame
 from olivine.data.intensity import warn_if_faint
 from olivine.data.labels import ClassSet, load_class_set, shipped_class_sets
+from olivine.data.needs import Inputs
 from olivine.data.prepare import Prepare
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
 from olivine.errors import UserError
-from olivine.sparse import SparseTensor
 from olivine.streams import stream
 from olivine.weights.file import load_weights, read_weights
 
@@ -39,6 +39,7 @@ class Model:
 
     Attributes:
         network: the backbone, in evaluation mode.
+        head: the one that gives class scores, or None for a pretrained backbone.
         voxels: the grid and the input features.
         classes: what the head predicts, or None for a pretrained backbone. Of a class set that is not shipped the names
             are known; its raw labels are then the classes' own numbers.
@@ -46,7 +47,8 @@ class Model:
         path: the file.
     """
 
-    network: MinkUNet
+    network: Backbone
+    head: Head | None
     voxels: CylindricalVoxels | CartesianVoxels
     classes: ClassSet | None
     about: dict[str, Any]
@@ -71,10 +73,13 @@ class Model:
                 intensities) another than it was trained on, or the network's output is not finite.
         """
         cloud = self._cloud(points_m, intensity, intensity_max)
+        inside = (cloud.point_voxel >= 0).nonzero().squeeze(1)
         with torch.inference_mode():
-            rows = self.network.forward_features(SparseTensor(cloud.features, cloud.coordinates)).features
+            rows = self.network(cloud).of_points(inside)
         self._check_finite(rows, "features")
-        return _per_point(rows, cloud.point_voxel)
+        features = np.zeros((len(points_m), rows.shape[1]), np.float32)
+        features[inside.cpu().numpy()] = rows.cpu().numpy()
+        return features
 
     def predict(
         self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float | None = None
@@ -89,14 +94,15 @@ class Model:
         Raises:
             UserError: the weights are of a pretraining run and predict no classes; or as for `features`.
         """
-        if self.classes is None:
+        if self.classes is None or self.head is None:
             raise UserError("these weights predict no classes; fine-tune or probe them with `olivine segment` first")
         cloud = self._cloud(points_m, intensity, intensity_max)
         with torch.inference_mode():
-            scores = self.network(SparseTensor(cloud.features, cloud.coordinates)).features
+            scores = self.network(cloud).project(self.head).of_voxels()
         self._check_finite(scores, "class scores")
-        classes = (scores.argmax(dim=1) + 1).to(torch.uint8)
-        return np.asarray(_per_point(classes[:, None], cloud.point_voxel)[:, 0])
+        per_voxel = (scores.argmax(dim=1) + 1).to(torch.uint8)
+        # A row more stands for "outside", so that -1 needs no special case.
+        return np.asarray(torch.cat((per_voxel, per_voxel.new_zeros(1)))[cloud.point_voxel].cpu().numpy())
 
     def _cloud(
         self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], intensity_max: float | None
@@ -141,12 +147,13 @@ class Model:
             raise UserError(f"{self.path}: its {what} of these points are not finite; the weights are of no use")
 
 
-def load(source: Path | str, *, device: str = "cpu") -> Model:
+def load(source: Path | str, *, device: str = "cpu", backbone: OwnBackboneConfig | None = None) -> Model:
     """Load a trained backbone.
 
     Args:
         source: a run folder, or a `weights.safetensors` of one.
         device: where to put the network.
+        backbone: of weights of a backbone of your own, its configuration: a weights file never leads to an import.
 
     Returns:
         The network with its input settings, in evaluation mode.
@@ -157,32 +164,39 @@ def load(source: Path | str, *, device: str = "cpu") -> Model:
     weights = read_weights(source)
     about = weights.about
     absent = [key for key in ("backbone", "in_channels", "voxels") if key not in about]
-    if absent or "final.kernel" not in weights.tensors:
-        lacking = ", ".join([*absent, *(["final.kernel"] if "final.kernel" not in weights.tensors else [])])
-        raise UserError(f"{weights.path}: has no {lacking}; these are not the weights of one of our runs")
+    if absent:
+        raise UserError(f"{weights.path}: has no {', '.join(absent)}; these are not the weights of one of our runs")
     try:
-        backbone: BackboneConfig = TypeAdapter(BackboneConfig).validate_python(about["backbone"])
         voxels: CylindricalVoxels | CartesianVoxels = TypeAdapter(VoxelConfig).validate_python(about["voxels"])
+        network = _backbone(about["backbone"], weights.path, backbone).build(Inputs(voxels))
     except ValidationError as error:
         first = error.errors()[0]
         what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise UserError(f"{weights.path}: describes a network that this version does not know ({what})") from error
-    heads = about.get("heads") or {}
-    network = backbone.build(
-        about["in_channels"],
-        weights.tensors["final.kernel"].shape[-1],
-        class_head=any(key.startswith("final_class_level.") for key in weights.tensors),
-        # Files from before heads were recorded say it by their task.
-        normalize=heads["final"]["normalized"] if "final" in heads else about.get("task") == "pretraining",
-    )
     load_weights(network, weights)
-    classes = _classes(about["classes"], heads, weights.path) if about.get("classes") else None
-    return Model(network.to(device).eval(), voxels, classes, about, weights.path)
+    head = None
+    if about.get("classes") and "classes" in weights.heads:
+        head = Head(*weights.heads["classes"]["kernel"].shape)
+        load_weights(head, weights.head("classes"))
+        head.to(device).eval()
+    classes = _classes(about["classes"], about.get("heads") or {}, weights.path) if about.get("classes") else None
+    return Model(network.to(device).eval(), head, voxels, classes, about, weights.path)
+
+
+def _backbone(described: Any, path: Path, own: OwnBackboneConfig | None) -> BackboneConfig:
+    """The configuration of the network that a file describes, or the one that was given for it."""
+    name = described.get("name") if isinstance(described, dict) else None
+    if own is not None and own.name == name:
+        return own
+    if isinstance(name, str) and ":" in name:
+        raise UserError(f"{path}: is of the backbone {name}; give it as olivine.load(..., backbone={name}())")
+    found: BackboneConfig = TypeAdapter(BackboneConfig).validate_python(described)
+    return found
 
 
 def _classes(name: str, heads: dict[str, Any], path: Path) -> ClassSet:
     """The classes of the head: those of a shipped set, or of one's own, of which the names are recorded."""
-    names = tuple(heads.get("final", {}).get("names", ()))
+    names = tuple(heads.get("classes", {}).get("names", ()))
     if name in shipped_class_sets():
         shipped = load_class_set(name)
         if names and names != shipped.names:
@@ -194,10 +208,3 @@ def _classes(name: str, heads: dict[str, Any], path: Path) -> ClassSet:
     nowhere = np.zeros(65536, np.uint8)
     nowhere[:count] = np.arange(count)
     return ClassSet(name, names, np.zeros((count, 3), np.uint8), nowhere, np.arange(count, dtype=np.uint16))
-
-
-def _per_point(rows: Tensor, point_voxel: Tensor) -> NDArray[Any]:
-    """Each voxel's row for all its points; zeros for points outside the grid."""
-    padded = torch.cat((rows, rows.new_zeros(1, rows.shape[1])))
-    result: NDArray[Any] = padded[point_voxel].cpu().numpy()
-    return result

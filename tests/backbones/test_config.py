@@ -1,7 +1,10 @@
 import pytest
 from pydantic import ValidationError
 
-from olivine.backbones import MinkUNet34C, MinkUNetConfig
+from olivine.backbones import MinkUNet, MinkUNetConfig, VoxelNetConfig
+from olivine.data.needs import Inputs
+from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels
+from olivine.errors import UserError
 
 
 def shapes(network):
@@ -9,19 +12,18 @@ def shapes(network):
 
 
 def test_the_default_is_the_published_backbone_at_the_asked_width():
-    built = MinkUNetConfig(width=0.25).build(1, 16, class_head=True, normalize=True)
-    assert shapes(built) == shapes(MinkUNet34C(1, 16, width=0.25, class_head=True))
-    assert built.normalize
+    built = MinkUNetConfig(width=0.25).build(Inputs(CylindricalVoxels()))
+    assert shapes(built) == shapes(MinkUNet(1, width=0.25))
 
 
 @pytest.mark.parametrize(("name", "blocks"), [("minkunet14a", 8), ("minkunet18a", 16), ("minkunet34c", 23)])
 def test_names_choose_the_depth(name, blocks):
-    network = MinkUNetConfig(name=name, width=0.125).build(1, 4)
+    network = MinkUNetConfig(name=name, width=0.125).of_channels(1)
     assert sum(len(network.get_submodule(f"block{stage}")) for stage in range(1, 9)) == blocks
 
 
 def test_the_momentum_reaches_the_norms_outside_the_blocks():
-    network = MinkUNetConfig(name="minkunet14a", width=0.125, batch_norm_momentum=0.02).build(1, 4)
+    network = MinkUNetConfig(name="minkunet14a", width=0.125, batch_norm_momentum=0.02).of_channels(1)
     assert network.bn0.bn.momentum == 0.02
     assert network.block1[0].norm1.bn.momentum == 0.1
 
@@ -30,3 +32,24 @@ def test_the_momentum_reaches_the_norms_outside_the_blocks():
 def test_impossible_values_are_refused(wrong):
     with pytest.raises(ValidationError):
         MinkUNetConfig(**wrong)
+
+
+def test_a_voxelnet_is_for_a_bounded_cartesian_grid_that_is_large_enough():
+    for voxels in (CylindricalVoxels(), CartesianVoxels()):
+        with pytest.raises(UserError, match=r"bounded Cartesian grid; set voxels\.name=cartesian and voxels\.bounds_m"):
+            VoxelNetConfig().build(Inputs(voxels))
+    with pytest.raises(UserError, match="4 × 4 × 4 cells are too few for backbone voxelnet"):
+        VoxelNetConfig().build(Inputs(CartesianVoxels(size_m=(1, 1, 1), bounds_m=(0, 0, 0, 4, 4, 4))))
+
+
+def test_the_published_grid_gives_two_heights_and_a_head_that_they_share():
+    features = ("x", "y", "z", "intensity")
+    grid = CartesianVoxels(size_m=(0.1, 0.1, 0.2), bounds_m=(-51.2, -51.2, -5, 51.2, 51.2, 3), features=features)
+    network = VoxelNetConfig().build(Inputs(grid))
+    assert grid.cells == (1024, 1024, 40)
+    assert (network.encoder.spatial_shape, network.encoder.encoded_shape) == ((41, 1024, 1024), (2, 128, 128))
+    assert network.channels == 256
+    head = network.pretraining_head(64)
+    assert (head.in_channels, head.out_channels) == (128, 32)
+    with pytest.raises(UserError, match="stacks 2 heights; 65 features are no multiple"):
+        network.pretraining_head(65)

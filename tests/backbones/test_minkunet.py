@@ -5,8 +5,12 @@ import pytest
 import torch
 
 from builders.sparse import random_cloud, relative_error, rows_in_order_of
-from olivine.backbones import DOWNSTREAM_MOMENTUM, MinkUNet, MinkUNet34C, set_batch_norm_momentum
+from olivine.backbones import DOWNSTREAM_MOMENTUM, MinkUNet, MinkUNetConfig, set_batch_norm_momentum
+from olivine.data.needs import Inputs
+from olivine.data.voxelize import CartesianVoxels
 from olivine.sparse import SparseTensor
+from olivine.testing import BackboneContract
+from olivine.weights.foreign import PublishedMinkUNet
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 EVERY = 20  # the file of intermediate features keeps every twentieth voxel
@@ -26,23 +30,23 @@ def narrow_state():
 
 @pytest.fixture
 def narrow(narrow_state):
-    network = MinkUNet34C(1, 17, width=1 / 8, momentum=DOWNSTREAM_MOMENTUM)
+    network = PublishedMinkUNet(1, 17, width=1 / 8, momentum=DOWNSTREAM_MOMENTUM)
     network.load_state_dict(narrow_state)
     return network.eval()
 
 
 def test_the_state_has_the_published_names_shapes_and_types():
-    state = MinkUNet34C(1, 17).state_dict()
+    state = PublishedMinkUNet(1, 17).state_dict()
     lines = [f"{key}\t{tuple(value.shape)}\t{value.dtype}" for key, value in state.items()]
     assert lines == (GOLDEN / "minkunet34c_state_keys.txt").read_text().splitlines()
 
 
 def test_the_full_network_has_the_published_number_of_parameters():
-    assert sum(parameter.numel() for parameter in MinkUNet34C(1, 17).parameters()) == 37_844_625
+    assert sum(parameter.numel() for parameter in PublishedMinkUNet(1, 17).parameters()) == 37_844_625
 
 
 def test_two_heads_add_only_the_class_level_head():
-    one, two = MinkUNet34C(1, 64, width=1 / 8), MinkUNet34C(1, 64, width=1 / 8, class_head=True)
+    one, two = PublishedMinkUNet(1, 64, width=1 / 8), PublishedMinkUNet(1, 64, width=1 / 8, class_head=True)
     assert two.state_dict().keys() - one.state_dict().keys() == {"final_class_level.kernel", "final_class_level.bias"}
 
 
@@ -106,7 +110,7 @@ def test_a_training_step_in_float32_matches_minkowski_engine(narrow, path):
 
 def test_normalized_heads_have_unit_rows():
     torch.manual_seed(0)
-    network = MinkUNet34C(1, 8, width=1 / 8, class_head=True, normalize=True).eval()
+    network = PublishedMinkUNet(1, 8, width=1 / 8, class_head=True, normalize=True).eval()
     point_level, class_level = network(random_cloud(100, 1, dtype=torch.float32))
     for out in (point_level, class_level):
         torch.testing.assert_close(out.features.norm(dim=1), torch.ones(len(out)))
@@ -115,16 +119,16 @@ def test_normalized_heads_have_unit_rows():
 
 def test_heads_are_linear_maps_of_the_features():
     torch.manual_seed(0)
-    network = MinkUNet34C(1, 8, width=1 / 8).eval()
+    network = PublishedMinkUNet(1, 8, width=1 / 8).eval()
     tensor = random_cloud(100, 1, dtype=torch.float32)
     features = network.forward_features(tensor).features
-    assert features.shape == (len(tensor), network.feature_channels)
+    assert features.shape == (len(tensor), network.channels)
     expected = features @ network.final.kernel + network.final.bias
     torch.testing.assert_close(network(tensor).features, expected)
 
 
 def test_momentum_is_set_everywhere_but_inside_the_residual_blocks():
-    network = MinkUNet(1, 2, layers=(1,) * 8, width=1 / 8)
+    network = MinkUNet(1, layers=(1,) * 8, width=1 / 8)
     set_batch_norm_momentum(network, 0.02)
     momenta = {name: module.momentum for name, module in network.named_modules() if name.endswith(".bn")}
     inside = {name for name in momenta if ".norm" in name}
@@ -135,7 +139,7 @@ def test_momentum_is_set_everywhere_but_inside_the_residual_blocks():
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_training_step_on_almost_nothing_is_finite(count, path):
-    network = MinkUNet(1, 2, layers=(1,) * 8, width=1 / 8).train()
+    network = PublishedMinkUNet(1, 2, layers=(1,) * 8, width=1 / 8).train()
     tensor = SparseTensor(torch.ones(count, 1), torch.zeros(count, 4, dtype=torch.int32))
     out = network(tensor).features
     out.sum().backward()
@@ -145,4 +149,20 @@ def test_a_training_step_on_almost_nothing_is_finite(count, path):
 
 def test_stages_must_be_eight():
     with pytest.raises(ValueError, match="eight"):
-        MinkUNet(1, 2, planes=(8,) * 7)
+        MinkUNet(1, planes=(8,) * 7)
+
+
+class TestMinkUNet(BackboneContract):
+    def inputs(self):
+        return Inputs(CartesianVoxels(size_m=(1.0, 1.0, 0.5)))
+
+    def build(self, inputs):
+        return MinkUNetConfig(name="minkunet14a", width=0.125).build(inputs)
+
+
+def test_a_backbone_of_clouds_is_the_published_network_before_its_heads(narrow):
+    cloud = TestMinkUNet().batch().cloud
+    with torch.no_grad():
+        rows = MinkUNet.forward(narrow, cloud).of_voxels()
+        published = narrow(SparseTensor(cloud.features, cloud.coordinates)).features
+    torch.testing.assert_close(published, rows @ narrow.final.kernel + narrow.final.bias)

@@ -1,5 +1,6 @@
 import math
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,12 @@ import pytest
 import torch
 
 from builders.sparse import relative_error, rows_in_order_of
-from olivine.backbones import VoxelBackBone8x
+from olivine.backbones import Head, VoxelBackBone8x, VoxelNetConfig
+from olivine.data.needs import Inputs
+from olivine.data.voxelize import CartesianVoxels
 from olivine.sparse import grid as grid_module
 from olivine.sparse.grid import GridTensor
+from olivine.testing import BackboneContract
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 KITTI = (41, 1600, 1408)
@@ -123,3 +127,84 @@ def test_wrong_grids_are_refused():
         network(GridTensor(torch.ones(1, 2), indices, (41, 32, 32), 1))
     with pytest.raises(ValueError, match="too small"):
         VoxelBackBone8x(1, (10, 32, 32))
+
+
+FEATURES = ("x", "y", "z", "intensity")
+GRID_OF_TWO = CartesianVoxels(
+    size_m=(0.4, 0.4, 0.1), bounds_m=(-12.8, -12.8, -2, 12.8, 12.8, 2), features=FEATURES, reduce="mean"
+)
+
+
+class TestVoxelNet(BackboneContract):
+    def inputs(self):
+        return Inputs(GRID_OF_TWO)
+
+    def build(self, inputs):
+        return VoxelNetConfig().build(inputs)
+
+
+def slow_map(encoded, head, frames):
+    """[frames, C · z, y, x] as published: a convolution of the cells, made dense, heights folded into channels."""
+    heights, rows, columns = encoded.spatial_shape
+    cells = encoded.features if head is None else encoded.features @ head.kernel + head.bias
+    dense = torch.zeros(frames, cells.shape[1], heights, rows, columns)
+    for row, (frame, z, y, x) in zip(cells, encoded.indices.tolist(), strict=True):
+        dense[frame, :, z, y, x] = row
+    return dense.view(frames, -1, rows, columns)
+
+
+def slow_read(image, u, v):
+    """[C] of a map [C, y, x], bilinear between the pixels at the place's corners; the last ones go on for ever."""
+    _, rows, columns = image.shape
+    result = torch.zeros(len(image))
+    for right in (0, 1):
+        for down in (0, 1):
+            x, y = math.floor(u) + right, math.floor(v) + down
+            weight = (1 - abs(u - x)) * (1 - abs(v - y))
+            result += weight * image[:, min(max(y, 0), rows - 1), min(max(x, 0), columns - 1)]
+    return result
+
+
+@pytest.mark.parametrize("kind", ["none", "cells", "stacked"])
+def test_features_are_read_from_above_where_points_are_and_normalised_after(kind):
+    contract = TestVoxelNet()
+    network, cloud = contract.make().eval(), contract.batch(points=150).cloud
+    assert network.heights == 2
+    heads = {
+        "none": None,
+        "cells": network.pretraining_head(6, unit=True),
+        "stacked": Head(network.channels, 5, unit=True),
+    }
+    head = heads[kind]
+    with torch.no_grad():
+        embedding = network(cloud)
+        indices = cloud.coordinates[:, [0, 3, 2, 1]].contiguous()
+        encoded = network.encoder(GridTensor(cloud.features, indices, network.encoder.spatial_shape, 2)).encoded
+        images = slow_map(encoded, head if kind == "cells" else None, 2)
+        points = (cloud.point_voxel >= 0).nonzero().squeeze(1)
+        read = (embedding if head is None else embedding.project(head)).of_points(points)
+        for row, point in zip(read, points.tolist(), strict=True):
+            frame = int(point >= cloud.point_offsets[1])
+            x, y, _ = cloud.points_m[point].double().tolist()
+            expected = slow_read(images[frame], (x + 12.8) / (0.4 * 8), (y + 12.8) / (0.4 * 8))
+            if kind == "stacked":
+                expected = (expected @ head.kernel + head.bias)[0]
+            expected = expected if head is None else expected / expected.norm()
+            torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_voxels_are_read_above_their_middle():
+    contract = TestVoxelNet()
+    network, cloud = contract.make().eval(), contract.batch().cloud
+    middle_m = (cloud.coordinates[:, 1:3] + 0.5) * 0.4 - 12.8
+    placed = replace(
+        cloud,
+        points_m=torch.cat([middle_m, torch.zeros(len(middle_m), 1)], dim=1),
+        point_voxel=torch.arange(len(middle_m)),
+        point_offsets=torch.tensor([0, int((cloud.coordinates[:, 0] == 0).sum()), len(middle_m)]),
+    )
+    with torch.no_grad():
+        embedding = network(placed)
+        torch.testing.assert_close(
+            embedding.of_voxels(), embedding.of_points(torch.arange(len(middle_m))), rtol=1e-3, atol=1e-4
+        )

@@ -100,3 +100,34 @@ def test_intensities_outside_the_format_are_refused(wrong):
     grid = CartesianVoxels(size_m=(1.0, 1.0, 1.0))
     with pytest.raises(UserError, match=r"t: 1 of 3 intensities lie outside 0…1"):
         voxel_features(frame, points, voxelize(points, grid), grid)
+
+
+def test_means_and_limits_are_those_of_a_loop_over_points():
+    rng = np.random.default_rng(3)
+    points = rng.uniform(-4, 4, (600, 3)).astype(np.float32)
+    frame = Frame("t", "s", points, rng.random(600).astype(np.float32), 1.0, 0)
+    grid = CartesianVoxels(size_m=(1, 1, 2), bounds_m=(-4, -4, -2, 4, 4, 2), features=("x", "z", "intensity", "range"))
+    config = grid.model_copy(update={"reduce": "mean", "max_points": 3, "max_voxels": 40})
+    voxels = voxelize(points, config)
+    cells: dict[tuple[int, ...], list[int]] = {}
+    kept = np.full(600, -1)
+    for row, point in enumerate(points):
+        if (point >= (-4, -4, -2)).all() and (point < (4, 4, 2)).all():
+            cell = tuple(np.floor((point - np.float32([-4, -4, -2])) / np.float32([1, 1, 2])).astype(int))
+            if cell in cells or len(cells) < 40:
+                cells.setdefault(cell, []).append(row)
+                kept[row] = list(cells).index(cell)
+    np.testing.assert_array_equal(voxels.coordinates, list(cells))
+    np.testing.assert_array_equal(voxels.point_voxel, kept)
+    rows = voxel_features(frame, points, voxels, config)
+    for row, members in zip(rows, cells.values(), strict=True):
+        few = points[members[:3]].astype(float)
+        expected = [few[:, 0].mean(), few[:, 2].mean(), frame.intensity[members[:3]].mean(),
+                    np.hypot(few[:, 0], few[:, 1]).mean()]  # fmt: skip
+        np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_grid_knows_its_cells():
+    assert CartesianVoxels(size_m=(0.1, 0.1, 0.2), bounds_m=(-51.2, -51.2, -5, 51.2, 51.2, 3)).cells == (1024, 1024, 40)
+    with pytest.raises(UserError, match=r"voxels\.bounds_m is not set"):
+        CartesianVoxels().cells  # noqa: B018

@@ -6,6 +6,7 @@ import io
 import math
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -328,3 +329,13 @@ def test_a_resumed_fp16_run_goes_on_with_its_gradient_scale(tmp_path: Path, monk
     assert after["scale"] == 64.0
     assert after["_growth_tracker"] == 0
     assert scales[0] == 32.0
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path: Path) -> None:
+    run, _ = tiny_run(tmp_path, config())
+    checkpoint = Checkpoint.load(run.checkpoint_path("last"))
+    renamed = {f"former.{key}": value for key, value in checkpoint.model.items()}
+    replace(checkpoint, model=renamed).save(run.checkpoint_path("last"))
+    with pytest.raises(UserError, match=r"last\.pt: of another network .*start a run of another name") as caught:
+        tiny_run(tmp_path, config(epochs=3), resume=True)
+    assert "\n" not in str(caught.value)

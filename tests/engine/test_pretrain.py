@@ -14,6 +14,7 @@ from torch import Tensor
 from builders.semantickitti import build_semantickitti
 from olivine.config import load_recipe, validate
 from olivine.data.batch import Batch
+from olivine.data.needs import Inputs
 from olivine.engine.pretrain import PretrainConfig, pretrain
 from olivine.engine.run import RunFolder
 from olivine.errors import UserError
@@ -52,7 +53,7 @@ def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_leaves_weights_that_load_into_a_fresh_backbone(finished: Path, data: Path) -> None:
     settings = load_recipe(PretrainConfig, finished / "config.yaml")
-    backbone = settings.backbone.build(settings.voxels.channels, 8, class_head=True, normalize=True)
+    backbone = settings.backbone.build(Inputs(settings.voxels))
     assert load_weights(backbone, finished).complete
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from olivine.errors import OlivineWarning, UserError
-from olivine.weights.file import Weights, load_weights, read_weights, save_weights
+from olivine.weights.file import Weights, digest_of, load_weights, read_weights, save_weights
 
 
 def network(width: int = 4, classes: int = 3) -> nn.Module:
@@ -187,3 +187,22 @@ def test_weights_that_are_not_finite_are_neither_saved_nor_loaded(tmp_path, wron
     save_file(module.state_dict(), path)
     with pytest.raises(UserError, match="bias holds numbers that are not finite"):
         read_weights(path)
+
+
+@pytest.mark.parametrize(("task", "head"), [("pretraining", "point"), ("segmentation", "classes"), (None, "point")])
+def test_files_of_older_layouts_and_foreign_ones_still_load(tmp_path: Path, task: str | None, head: str) -> None:
+    """Their heads are parts of the backbone, called final and final_class_level."""
+    state = {"conv.weight": torch.ones(2), "final.kernel": torch.ones(2, 3), "final.bias": torch.zeros(1, 3)}
+    if task == "pretraining":
+        state["final_class_level.kernel"] = torch.full((2, 3), 2.0)
+    about = {"task": task, "layout": 2, "heads": {"final": {"for": "pretraining", "normalized": True}}}
+    noted = None if task is None else {"about": json.dumps({**about, "digest": digest_of(state, about)})}
+    save_file(state, tmp_path / "weights.safetensors", metadata=noted)
+    weights = read_weights(tmp_path)
+    assert weights.tensors.keys() == {"conv.weight"}
+    assert weights.heads[head].keys() == {"kernel", "bias"}
+    assert ("class" in weights.heads) == (task == "pretraining")
+    if task is not None:
+        assert weights.about["heads"] == {head: about["heads"]["final"]}
+    with pytest.raises(UserError, match=r"has no head 'other'; it has "):
+        weights.head("other")

@@ -15,21 +15,38 @@ from torch import Tensor
 
 import olivine
 from builders.recipes import tiny_data, tiny_segmentation
-from olivine.backbones import MinkUNet, MinkUNetConfig
+from olivine.backbones import Head, MinkUNetConfig
+from olivine.backbones.minkunet import LAYERS_14, LAYERS_18, LAYERS_34, PLANES_A, PLANES_C
 from olivine.config import validate
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation.segment import SegmentConfig, segment
-from olivine.weights.file import read_weights, save_weights
-from olivine.weights.foreign import export_weights, import_weights
+from olivine.weights.file import describe_heads, read_weights, save_weights
+from olivine.weights.foreign import PublishedMinkUNet, export_weights, import_weights
+from olivine.weights.foreign.minkowski import published_state
 from olivine.weights.published import read_checkpoint
 
 CONFIG = MinkUNetConfig(width=0.125)
 
 
-def network(config: MinkUNetConfig = CONFIG, *, class_head: bool = False) -> MinkUNet:
+def network(config: MinkUNetConfig = CONFIG, channels: int = 1) -> PublishedMinkUNet:
+    """The network as it is published."""
     torch.manual_seed(4)
-    return config.build(1, 8, class_head=class_head)
+    layers = {"minkunet34c": LAYERS_34, "minkunet18a": LAYERS_18, "minkunet14a": LAYERS_14}[config.name]
+    planes = PLANES_C if config.name == "minkunet34c" else PLANES_A
+    return PublishedMinkUNet(channels, 8, planes=planes, layers=layers, width=config.width)
+
+
+def parts(channels: int = 1, heads: tuple[str, ...] = ("point",), config: MinkUNetConfig = CONFIG) -> tuple[Any, Any]:
+    """A backbone and heads of ours."""
+    torch.manual_seed(4)
+    backbone = config.of_channels(channels)
+    return backbone, {name: Head(backbone.channels, 8, unit=True) for name in heads}
+
+
+def published(path: Path) -> dict[str, Tensor]:
+    """Weights of ours under the published names."""
+    return published_state(read_weights(path))
 
 
 def same(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
@@ -57,12 +74,14 @@ def test_weights_and_what_they_are_come_back_to_the_bit(
         "voxels": {**GRID, "features": features, "intensity": "unit"},
         "intensity_max": 80.0,
     }
-    torch.manual_seed(4)
-    save_weights(tmp_path / "run", config.build(len(features), 8, class_head=class_head), about)
+    backbone, heads = parts(len(features), ("point", "class") if class_head else ("point",), config)
+    save_weights(tmp_path / "run", backbone, {**about, "heads": describe_heads(heads)}, heads)
     file = export_weights(tmp_path / "run", "minkowski", tmp_path / "out.pt")
     folder = import_weights(file, "minkowski", tmp_path / "back").parent
     before, after = read_weights(tmp_path / "run"), read_weights(folder)
     assert same(before.tensors, after.tensors)
+    assert before.heads.keys() == after.heads.keys() == set(heads)
+    assert all(same(before.heads[name], after.heads[name]) for name in heads)
     assert after.about == {**before.about, "source": "out.pt"}
     rng = np.random.default_rng(0)
     points, intensity = rng.uniform(-20, 20, (200, 3)), rng.uniform(0, 80, 200)
@@ -88,7 +107,9 @@ def test_a_trained_segmenter_predicts_the_same_after_the_round_trip(tmp_path: Pa
 
 def test_any_flipped_bit_of_an_exported_tensor_is_found(tmp_path: Path) -> None:
     about = {"backbone": CONFIG.model_dump(), "in_channels": 1, "voxels": CylindricalVoxels().model_dump()}
-    save_weights(tmp_path / "run", network(), about)
+    backbone, heads = parts()
+    save_weights(tmp_path / "run", backbone, about, heads)
+    state = published(tmp_path / "run")
     file = export_weights(tmp_path / "run", "minkowski", tmp_path / "out.pt")
     whole = file.read_bytes()
     for at in np.random.default_rng(5).integers(0, len(whole), 40):
@@ -98,7 +119,7 @@ def test_any_flipped_bit_of_an_exported_tensor_is_found(tmp_path: Path) -> None:
         with contextlib.suppress(UserError):
             # A bit of no meaning to anyone, such as a file's date in the archive, may pass; other weights may not.
             import_weights(file, "minkowski", tmp_path / str(at))
-            assert same(read_weights(tmp_path / str(at)).tensors, network().state_dict())
+            assert same(published(tmp_path / str(at)), state)
 
 
 def prefixed(prefix: str) -> dict[str, Tensor]:
@@ -122,8 +143,8 @@ def test_published_layouts_are_read(tmp_path: Path, content: dict[str, Any]) -> 
     about = read_weights(path).about
     assert about["voxels"] == CylindricalVoxels(intensity="raw").model_dump(mode="json")
     assert about["intensity_max"] == 255
-    assert same(read_weights(path).tensors, network().state_dict())
-    assert olivine.load(path).network.feature_channels == 12
+    assert same(published(path), network().state_dict())
+    assert olivine.load(path).network.channels == 12
 
 
 @pytest.mark.parametrize(
@@ -230,7 +251,7 @@ def test_settings_that_hold_themselves_are_read_to_an_end(tmp_path: Path) -> Non
 
 
 def test_several_input_channels_have_to_be_named(tmp_path: Path) -> None:
-    state = CONFIG.build(2, 8).state_dict()
+    state = network(CONFIG, 2).state_dict()
     torch.save({"model_points": state, "config": STATED}, tmp_path / "published.pt")
     with pytest.raises(UserError, match=r"takes 2 input channels, and voxels\.features names 1 \(intensity\)"):
         import_weights(tmp_path / "published.pt", "minkowski", tmp_path / "in")
@@ -255,7 +276,7 @@ def test_plain_numbers_of_a_lightning_file_are_read(tmp_path: Path) -> None:
     content = {"state_dict": prefixed("model_points."), "hyper_parameters": hyper, "epoch": np.int32(3)}
     torch.save(content, tmp_path / "published.ckpt")
     path = import_weights(tmp_path / "published.ckpt", "minkowski", tmp_path / "in")
-    assert same(read_weights(path).tensors, network().state_dict())
+    assert same(published(path), network().state_dict())
     read = read_checkpoint(tmp_path / "published.ckpt")
     assert read["epoch"] == 3
     assert {key: read["hyper_parameters"][key] for key in NUMBERS} == {"lr": 0.1, "gamma": 2.5, "seed": 7, "ok": True}
@@ -287,7 +308,8 @@ def test_a_file_that_runs_code_is_not_opened(tmp_path: Path) -> None:
 
 
 def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:
-    run = save_weights(tmp_path / "run", network(), {}).parent
+    backbone, heads = parts()
+    run = save_weights(tmp_path / "run", backbone, {}, heads).parent
     file = export_weights(run, "minkowski", tmp_path / "out.pt")
     with pytest.raises(UserError, match=r"out\.pt: exists"):
         export_weights(run, "minkowski", file)

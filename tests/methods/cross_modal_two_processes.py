@@ -22,11 +22,11 @@ STEPS = 3
 def build(name: str) -> nn.Module:
     """A small method, the same in every process."""
     torch.manual_seed(0)
-    backbone = ToyBackbone(4, class_head=False)
+    backbone = ToyBackbone()
     if name == "ppkt":
-        return Ppkt(PpktConfig(teacher=TEACHER, feature_dim=4, pairs=25), backbone, TEACHER.build())
+        return Ppkt(PpktConfig(teacher=TEACHER, feature_dim=4, pairs=25), backbone, TEACHER.build)
     if name == "slidr":
-        return Slidr(SlidrConfig(teacher=TEACHER, feature_dim=4), backbone, TEACHER.build())
+        return Slidr(SlidrConfig(teacher=TEACHER, feature_dim=4), backbone, TEACHER.build)
     return Scalr(ScalrConfig(teacher=TEACHER), backbone, TEACHER.build())
 
 

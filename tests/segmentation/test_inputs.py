@@ -12,9 +12,10 @@ import torch
 import olivine
 from builders.recipes import tiny_data, tiny_segmentation
 from builders.semantickitti import build_semantickitti
-from olivine.backbones import MinkUNetConfig
+from olivine.backbones import Head, MinkUNetConfig
 from olivine.config import validate
 from olivine.data.check import check_folder
+from olivine.data.needs import Inputs
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.scoring import evaluate_run
@@ -51,8 +52,9 @@ def settings(root: Path, out: Path, **changes: Any) -> SegmentConfig:
 def pretrained(folder: Path, config: SegmentConfig, **about: Any) -> Path:
     """Weights as pretraining leaves them: a head of another size."""
     torch.manual_seed(3)
-    backbone = config.backbone.build(config.voxels.channels, 64, normalize=True)
-    return save_weights(folder, backbone, {"backbone": {**BACKBONE, "batch_norm_momentum": 0.05}, **about})
+    backbone = config.backbone.build(Inputs(config.voxels))
+    heads = {"point": backbone.pretraining_head(64, unit=True)}
+    return save_weights(folder, backbone, {"backbone": {**BACKBONE, "batch_norm_momentum": 0.05}, **about}, heads)
 
 
 def test_weights_of_another_grid_are_refused_unless_wanted(root: Path, tmp_path: Path) -> None:
@@ -139,13 +141,14 @@ def test_intensities_scaled_to_one_in_a_format_of_255_are_warned_about(tmp_path:
 def test_scores_that_are_not_finite_are_an_error_that_names_the_weights(root: Path, tmp_path: Path) -> None:
     segment(settings(root, tmp_path))
     folder = tmp_path / "run"
-    network = MinkUNetConfig(**read_weights(folder).about["backbone"]).build(1, 19)
-    load_weights(network, folder)
+    weights = read_weights(folder)
+    network = MinkUNetConfig(**weights.about["backbone"]).of_channels(1)
+    load_weights(network, weights)
+    head = Head(network.channels, 19)
     with torch.no_grad():  # finite, but its products are not
-        network.final.kernel.fill_(3e38)
-        network.final.bias.fill_(3.4e38)
-    about = read_weights(folder).about
-    save_weights(folder, network, about)
+        head.kernel.fill_(3e38)
+        head.bias.fill_(3.4e38)
+    save_weights(folder, network, weights.about, {"classes": head})
     with pytest.raises(UserError, match=r"run/weights\.safetensors: class scores in frame 08/000000 are not finite"):
         evaluate_run(folder, ["write_predictions=true"])
     model = olivine.load(folder)

@@ -16,6 +16,7 @@ import torch
 from builders.nuscenes import build_nuscenes, token
 from builders.semantickitti import build_semantickitti
 from olivine.config import dump, load_recipe, validate
+from olivine.data.needs import Inputs
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation import scoring
 from olivine.segmentation import segment as segmentation
@@ -52,8 +53,9 @@ def settings(root: Path, out: Path, **changes: Any) -> SegmentConfig:
 def pretrained(folder: Path, config: SegmentConfig, **about: Any) -> Path:
     """Weights as pretraining leaves them: two heads of other sizes."""
     torch.manual_seed(3)
-    backbone = config.backbone.build(config.voxels.channels, 64, class_head=True, normalize=True)
-    return save_weights(folder, backbone, {"backbone": {**BACKBONE, "batch_norm_momentum": 0.05}, **about})
+    backbone = config.backbone.build(Inputs(config.voxels))
+    heads = {name: backbone.pretraining_head(64, unit=True) for name in ("point", "class")}
+    return save_weights(folder, backbone, {"backbone": {**BACKBONE, "batch_norm_momentum": 0.05}, **about}, heads)
 
 
 def test_a_run_trains_scores_and_says_what_it_did(root: Path, tmp_path: Path) -> None:
@@ -105,9 +107,9 @@ def test_a_probe_of_pretrained_weights_keeps_them(root: Path, tmp_path: Path) ->
     path = pretrained(tmp_path / "pre", config, in_channels=1)
     results = segment(config)
     before, after = read_weights(path).tensors, read_weights(tmp_path / "run").tensors
-    assert {key for key in before if key not in after} == {"final_class_level.kernel", "final_class_level.bias"}
-    for key, value in after.items():
-        assert key.startswith("final.") or torch.equal(value, before[key]), key
+    assert before.keys() == after.keys()
+    assert all(torch.equal(value, before[key]) for key, value in after.items())
+    assert read_weights(tmp_path / "run").heads.keys() == {"classes"}
     assert re.search(r"pretrained weights: .*: (\d+) of \1 keys match\n", (tmp_path / "run" / "log.txt").read_text())
     said = results["protocol"]["pretrained"]
     assert said["sha256"] == json.loads(path.with_suffix(".json").read_text())["sha256"]
@@ -120,7 +122,7 @@ def test_fine_tuning_starts_from_the_pretrained_weights(root: Path, tmp_path: Pa
     before = read_weights(pretrained(tmp_path / "pre", config)).tensors
     segment(config)
     after = read_weights(tmp_path / "run").tensors
-    kernels = [key for key in after if key.endswith("kernel") and not key.startswith("final")]
+    kernels = [key for key in after if key.endswith("kernel")]
     assert all(torch.allclose(after[key], before[key], atol=1e-8) for key in kernels)
     assert not torch.equal(after["bn0.bn.running_mean"], before["bn0.bn.running_mean"])
 

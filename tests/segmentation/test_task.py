@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from builders.frames import make_frame
-from olivine.backbones import MinkUNetConfig
+from olivine.backbones import Head, MinkUNetConfig
 from olivine.data.batch import Batch, Cloud
 from olivine.data.collate import collate
 from olivine.data.needs import Needs
@@ -27,8 +27,8 @@ BOUNDED = CartesianVoxels(size_m=(4.0, 4.0, 2.0), bounds_m=(-20, -20, -2, 20, 20
 
 def make_task(mode: Mode = "finetune", **options: float) -> SegmentationTask:
     torch.manual_seed(0)
-    backbone = MinkUNetConfig(name="minkunet14a", width=0.125, batch_norm_momentum=0.02).build(1, CLASSES)
-    return SegmentationTask(backbone, mode=mode, **options)
+    backbone = MinkUNetConfig(name="minkunet14a", width=0.125, batch_norm_momentum=0.02).of_channels(1)
+    return SegmentationTask(backbone, Head(backbone.channels, CLASSES), mode=mode, **options)
 
 
 def make_batch(tmp_path, seeds: Sequence[int] = (0, 1), *, grid: CartesianVoxels = GRID, labels: bool = True) -> Batch:
@@ -56,7 +56,7 @@ def one_step(task: SegmentationTask, batch: Batch) -> None:
 
 
 def snapshot(task: SegmentationTask) -> dict[str, bytes]:
-    return {name: value.numpy().tobytes() for name, value in task.backbone.state_dict().items()}
+    return {name: value.numpy().tobytes() for name, value in task.state_dict().items()}
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(tmp_path) -> None:
@@ -82,7 +82,7 @@ def test_a_probe_trains_its_head_and_leaves_every_other_byte_as_it_was(tmp_path)
     for _ in range(3):
         one_step(task, batch)
     changed = {name for name, value in snapshot(task).items() if value != before[name]}
-    assert changed == {"final.kernel", "final.bias"}
+    assert changed == {"head.kernel", "head.bias"}
 
 
 def test_fine_tuning_changes_weights_and_running_statistics_everywhere(tmp_path) -> None:
@@ -108,7 +108,7 @@ def test_a_probe_computes_features_without_a_graph(tmp_path) -> None:
         if hasattr(node, "variable"):
             leaves.add(tuple(node.variable.shape))
         todo += [parent for parent, _ in node.next_functions if parent is not None]
-    head = make_task("probe").backbone.final
+    head = make_task("probe").head
     assert leaves == {tuple(parameter.shape) for parameter in head.parameters()}
 
 
@@ -117,14 +117,14 @@ def test_the_head_has_its_own_learning_rate(head_lr: float | None, expected: flo
     task = make_task()
     body, head = task.parameter_groups(SGDConfig(lr=0.02, head_lr=head_lr))
     assert (body["lr"], head["lr"]) == (0.02, expected)
-    assert {id(p) for p in head["params"]} == {id(p) for p in task.backbone.final.parameters()}
+    assert {id(p) for p in head["params"]} == {id(p) for p in task.head.parameters()}
     assert len(body["params"]) + len(head["params"]) == len(list(task.parameters()))
 
 
 def test_a_probe_gives_the_optimizer_the_head_alone() -> None:
     task = make_task("probe")
     (head,) = task.parameter_groups(SGDConfig(lr=0.05))
-    assert {id(p) for p in head["params"]} == {id(p) for p in task.backbone.final.parameters()}
+    assert {id(p) for p in head["params"]} == {id(p) for p in task.head.parameters()}
     assert head["lr"] == 0.05
 
 

@@ -12,13 +12,13 @@ from torch import nn
 
 from builders.native import PATHS, Guard, taking, threads
 from builders.sparse import random_cloud
-from olivine.backbones import MinkUNet
 from olivine.sparse import BatchNorm, Convolution, ConvolutionTranspose, SparseTensor, conv_bn, native
 from olivine.sparse.grid import GridTensor
 from olivine.sparse.grid_layers import GridSequential, SparseConv3d, SubMConv3d
 from olivine.sparse.kernels import Epilogue, convolve, weight_gradient
 from olivine.sparse.native.build import instruction_set
 from olivine.sparse.normalization import batch_normalize
+from olivine.weights.foreign import PublishedMinkUNet
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -359,7 +359,7 @@ def test_a_second_derivative_is_refused(path):
 
 def small_network():
     torch.manual_seed(0)
-    return MinkUNet(3, 5, layers=(1,) * 8, width=1 / 8, class_head=False)
+    return PublishedMinkUNet(3, 5, layers=(1,) * 8, width=1 / 8)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from builders.frames import Frames, make_frame
-from olivine.backbones import MinkUNetConfig
+from olivine.backbones import Head, MinkUNetConfig
 from olivine.data.voxelize import CartesianVoxels
 from olivine.drawing.tiles import TITLE_PX
 from olivine.errors import UserError
@@ -31,11 +31,12 @@ def dataset(tmp_path: Path) -> Frames:
 
 def models(dataset: Frames) -> dict[str, Model]:
     torch.manual_seed(1)
-    network = MinkUNetConfig(name="minkunet14a", width=0.125).build(1, 16).eval()
+    network = MinkUNetConfig(name="minkunet14a", width=0.125).of_channels(1).eval()
+    head = Head(network.channels, 16).eval()
     about = {"task": "test"}
     file = Path("weights.safetensors")
     classes = {"trained": dataset.classes, "teacher's": None}
-    return {name: Model(network, GRID, known, about, file) for name, known in classes.items()}
+    return {name: Model(network, head, GRID, known, about, file) for name, known in classes.items()}
 
 
 def test_clouds_show_truth_predictions_and_features(dataset: Frames, monkeypatch: pytest.MonkeyPatch) -> None:

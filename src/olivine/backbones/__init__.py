@@ -1,23 +1,30 @@
-"""Sparse 3-D networks: a `SparseTensor` in, features on the same voxels out."""
+"""Sparse 3-D networks: the voxelised clouds of a batch in, an embedding out that is read at voxels or points."""
 
+from olivine.backbones.base import Backbone, Embedder, Embedding, Head, OwnBackboneConfig, VoxelEmbedding
 from olivine.backbones.config import BackboneConfig, MinkUNetConfig
 from olivine.backbones.minkunet import (
     DOWNSTREAM_MOMENTUM,
     PRETRAINING_MOMENTUM,
     MinkUNet,
-    MinkUNet34C,
     set_batch_norm_momentum,
 )
-from olivine.backbones.voxelnet import VoxelBackBone8x, VoxelScales
+from olivine.backbones.voxelnet import VoxelBackBone8x, VoxelNet, VoxelNetConfig, VoxelScales
 
 __all__ = [
     "DOWNSTREAM_MOMENTUM",
     "PRETRAINING_MOMENTUM",
+    "Backbone",
     "BackboneConfig",
+    "Embedder",
+    "Embedding",
+    "Head",
     "MinkUNet",
-    "MinkUNet34C",
     "MinkUNetConfig",
+    "OwnBackboneConfig",
     "VoxelBackBone8x",
+    "VoxelEmbedding",
+    "VoxelNet",
+    "VoxelNetConfig",
     "VoxelScales",
     "set_batch_norm_momentum",
 ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from olivine.backbones.base import OwnBackboneConfig
 from olivine.backbones.minkunet import (
     LAYERS_14,
     LAYERS_18,
@@ -15,7 +16,10 @@ from olivine.backbones.minkunet import (
     PRETRAINING_MOMENTUM,
     MinkUNet,
 )
+from olivine.backbones.voxelnet import VoxelNetConfig
+from olivine.components import Open
 from olivine.config import Config
+from olivine.data.needs import Inputs
 
 _SHAPES = {
     "minkunet14a": (PLANES_A, LAYERS_14),
@@ -34,32 +38,15 @@ class MinkUNetConfig(Config):
     batch_norm_momentum: float = Field(default=PRETRAINING_MOMENTUM, gt=0, le=1)
     """Batch-norm momentum outside the residual blocks: published are 0.05 for pretraining, 0.02 for fine-tuning."""
 
-    def build(
-        self, in_channels: int, out_channels: int, *, class_head: bool = False, normalize: bool = False
-    ) -> MinkUNet:
-        """Make the network, freshly initialised.
+    def build(self, inputs: Inputs) -> MinkUNet:
+        """The network, initialised from torch's generator; it takes voxels of any grid."""
+        return self.of_channels(inputs.channels)
 
-        Args:
-            in_channels: channels of the input voxels.
-            out_channels: channels of each head.
-            class_head: whether to add the class-level head.
-            normalize: whether heads end in L2-normalised rows.
-
-        Returns:
-            The network.
-        """
+    def of_channels(self, in_channels: int) -> MinkUNet:
+        """The network for voxels of so many input features."""
         planes, layers = _SHAPES[self.name]
-        return MinkUNet(
-            in_channels,
-            out_channels,
-            planes=planes,
-            layers=layers,
-            width=self.width,
-            class_head=class_head,
-            normalize=normalize,
-            momentum=self.batch_norm_momentum,
-        )
+        return MinkUNet(in_channels, planes=planes, layers=layers, width=self.width, momentum=self.batch_norm_momentum)
 
 
-BackboneConfig = MinkUNetConfig
-"""Every backbone's configuration; a further one joins as a union told apart by `name`."""
+BackboneConfig: TypeAlias = Annotated[MinkUNetConfig | VoxelNetConfig | OwnBackboneConfig, Open()]
+"""The choice of backbone in a recipe, told apart by `name`; each has `build(inputs)`."""

@@ -1,17 +1,18 @@
 """MinkUNet: the sparse residual U-Net that most image-to-LiDAR work trains (Choy et al., CVPR 2019, arXiv 1904.08755).
 
-A stem at full resolution, four downsamplings by 2, four upsamplings by 2 with skip connections, residual blocks at
-each scale, and one or two pointwise heads. Modules carry the names of the published MinkowskiEngine code
-(`conv1p1s2` goes from stride 1 by a factor 2, and so on), so that published checkpoints load with a strict load.
+A stem at full resolution, four downsamplings by 2, four upsamplings by 2 with skip connections, and residual blocks at
+each scale. Modules carry the names of the published MinkowskiEngine code (`conv1p1s2` goes from stride 1 by a factor 2,
+and so on), so that published checkpoints load with a strict load (`olivine.weights.foreign`, which knows their heads).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from olivine.backbones.base import Backbone, VoxelEmbedding
+from olivine.data.batch import Cloud
 from olivine.sparse import BatchNorm, Convolution, ConvolutionTranspose, SparseTensor, cat, conv_bn
 
 PRETRAINING_MOMENTUM = 0.05
@@ -56,37 +57,30 @@ class BasicBlock(nn.Module):
         return conv_bn(conv_bn(tensor, self.conv1, self.norm1), self.conv2, self.norm2, residual=shortcut)
 
 
-class MinkUNet(nn.Module):
-    """Sparse residual U-Net with one or two pointwise heads.
+class MinkUNet(Backbone):
+    """Sparse residual U-Net.
 
     Args:
         in_channels: channels of the input voxels.
-        out_channels: channels of each head.
         planes: channels of the eight stages, four down and four up.
         layers: residual blocks of the eight stages.
         width: factor on all planes and on the stem (rounded, at least 1).
-        class_head: whether to add the second, class-level head.
-        normalize: whether heads end in L2-normalised rows. As in the published network there is no epsilon: a zero row
-            becomes NaN.
         momentum: batch-norm momentum outside the residual blocks.
     """
 
     def __init__(
         self,
         in_channels: int,
-        out_channels: int,
         *,
         planes: Sequence[int] = PLANES_C,
         layers: Sequence[int] = LAYERS_34,
         width: float = 1.0,
-        class_head: bool = False,
-        normalize: bool = False,
         momentum: float = PRETRAINING_MOMENTUM,
     ) -> None:
         super().__init__()
         if len(planes) != 8 or len(layers) != 8:
             raise ValueError(f"planes and layers are eight numbers each, got {len(planes)} and {len(layers)}")
-        self.in_channels, self.out_channels, self.normalize = in_channels, out_channels, normalize
+        self.in_channels = in_channels
         stem, *p = (max(1, round(plane * width)) for plane in (STEM, *planes))
         self.conv0p1s1, self.bn0 = Convolution(in_channels, stem, 3), BatchNorm(stem, momentum=momentum)
         self.conv1p1s2, self.bn1 = _down(stem, momentum)
@@ -105,18 +99,16 @@ class MinkUNet(nn.Module):
         self.block7 = _blocks(p[6] + p[0], p[6], layers[6], momentum)
         self.convtr7p2s2, self.bntr7 = _up(p[6], p[7], momentum)
         self.block8 = _blocks(p[7] + stem, p[7], layers[7], momentum)
-        self.feature_channels = p[7]
-        self.final = Convolution(p[7], out_channels, 1, bias=True)
-        self.final_class_level = Convolution(p[7], out_channels, 1, bias=True) if class_head else None
+        self.channels = p[7]
 
     def forward_features(self, tensor: SparseTensor) -> SparseTensor:
-        """Features before the heads.
+        """Features of a sparse tensor of one's own.
 
         Args:
             tensor: [N, in_channels] at stride 1.
 
         Returns:
-            [N, feature_channels] on the same voxels in the same order.
+            [N, channels] on the same voxels in the same order.
         """
         p1 = conv_bn(tensor, self.conv0p1s1, self.bn0)
         p2: SparseTensor = self.block1(conv_bn(p1, self.conv1p1s2, self.bn1))
@@ -129,59 +121,9 @@ class MinkUNet(nn.Module):
         result: SparseTensor = self.block8(cat([conv_bn(out, self.convtr7p2s2, self.bntr7), p1]))
         return result
 
-    def forward(self, tensor: SparseTensor) -> SparseTensor | tuple[SparseTensor, SparseTensor]:
-        """Run the network.
-
-        Args:
-            tensor: [N, in_channels] at stride 1.
-
-        Returns:
-            [N, out_channels] on the same voxels in the same order, or a pair (point level, class level) of them with a
-            class head.
-        """
-        features = self.forward_features(tensor)
-        point_level = self._head(self.final, features)
-        if self.final_class_level is None:
-            return point_level
-        return point_level, self._head(self.final_class_level, features)
-
-    def _head(self, head: Convolution, features: SparseTensor) -> SparseTensor:
-        out: SparseTensor = head(features)
-        return out.replace(_unit_rows(out.features)) if self.normalize else out
-
-
-class MinkUNet34C(MinkUNet):
-    """The published MinkUNet34C: `MinkUNet` with its own planes and layers.
-
-    Args:
-        in_channels: channels of the input voxels.
-        out_channels: channels of each head.
-        width: factor on all planes and on the stem.
-        class_head: whether to add the class-level head.
-        normalize: whether heads end in L2-normalised rows.
-        momentum: batch-norm momentum outside the residual blocks.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        width: float = 1.0,
-        class_head: bool = False,
-        normalize: bool = False,
-        momentum: float = PRETRAINING_MOMENTUM,
-    ) -> None:
-        super().__init__(
-            in_channels,
-            out_channels,
-            planes=PLANES_C,
-            layers=LAYERS_34,
-            width=width,
-            class_head=class_head,
-            normalize=normalize,
-            momentum=momentum,
-        )
+    def forward(self, cloud: Cloud) -> VoxelEmbedding:
+        """A feature for every voxel of the clouds of a batch."""
+        return VoxelEmbedding(self.forward_features(cloud.tensor).features, cloud.point_voxel)
 
 
 def set_batch_norm_momentum(network: nn.Module, momentum: float) -> None:
@@ -210,8 +152,3 @@ def _up(in_channels: int, channels: int, momentum: float) -> tuple[ConvolutionTr
 def _blocks(in_channels: int, channels: int, count: int, momentum: float) -> nn.Sequential:
     sizes = [in_channels] + [channels] * (count - 1)
     return nn.Sequential(*(BasicBlock(size, channels, momentum) for size in sizes))
-
-
-def _unit_rows(features: Tensor) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-    return features / norms

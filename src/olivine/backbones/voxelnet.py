@@ -2,15 +2,26 @@
 
 Four scales, each half as fine as the one before, of submanifold convolutions; a last convolution halves the height
 alone. Modules carry the names of the published spconv code, so that published checkpoints load with a strict load.
+`VoxelNet` puts it behind the seam of backbones: its output, seen from above, is read where points are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from torch import nn
+import torch
+from pydantic import Field
+from torch import Tensor, nn
 
+from olivine.backbones.base import Backbone, Head
+from olivine.backbones.birds_eye import BirdsEyeEmbedding, Sites
+from olivine.config import Config
+from olivine.data.batch import Cloud
+from olivine.data.needs import Inputs
+from olivine.data.voxelize import CartesianVoxels
+from olivine.errors import UserError
 from olivine.sparse.coordinates import Triple, triple
 from olivine.sparse.grid import GridTensor
 from olivine.sparse.grid_layers import GridSequential, SparseConv3d, SubMConv3d
@@ -19,6 +30,8 @@ NORM_EPS = 1e-3
 """Added to the variance in every batch norm of the published network."""
 NORM_MOMENTUM = 0.01
 """Weight of a new batch in the running statistics of the published network."""
+STRIDE = 8
+"""Voxels per pixel of the map that the network makes."""
 
 
 @dataclass(frozen=True)
@@ -114,3 +127,75 @@ class VoxelBackBone8x(nn.Module):
             if isinstance(module, SparseConv3d):
                 shape = module.geometry.output_shape(shape)
         return shape
+
+
+class VoxelNet(Backbone):
+    """The encoder with its output seen from above: 128 channels at each of the heights that are left, stacked.
+
+    Args:
+        in_channels: channels of the input voxels.
+        voxels: the grid.
+        momentum: weight of a new batch in the running statistics.
+
+    Raises:
+        UserError: the grid has no bounds, or is too small for the network.
+    """
+
+    def __init__(self, in_channels: int, voxels: CartesianVoxels, *, momentum: float = NORM_MOMENTUM) -> None:
+        super().__init__()
+        x, y, z = voxels.cells
+        try:
+            # As published, the grid is one cell higher than the points' bounds.
+            self.encoder = VoxelBackBone8x(in_channels, (z + 1, y, x), momentum=momentum)
+        except ValueError as error:
+            raise UserError(f"voxels: {x} × {y} × {z} cells are too few for backbone voxelnet ({error})") from error
+        self.heights = self.encoder.encoded_shape[0]
+        self.channels = self.encoder.out_channels * self.heights
+        low, size = voxels.bounds_m or (0.0,) * 6, voxels.size_m
+        self._low_m, self._pixel_m = (low[0], low[1]), (size[0] * STRIDE, size[1] * STRIDE)
+
+    def forward(self, cloud: Cloud) -> BirdsEyeEmbedding:
+        """Features seen from above of the clouds of a batch."""
+        frames = len(cloud.point_offsets) - 1
+        indices = cloud.coordinates[:, [0, 3, 2, 1]].contiguous()
+        encoded = self.encoder(GridTensor(cloud.features, indices, self.encoder.spatial_shape, frames)).encoded
+        sites = Sites(encoded.features, encoded.indices, encoded.spatial_shape, frames)
+        return BirdsEyeEmbedding(sites, cloud, self._pixels, STRIDE)
+
+    def pretraining_head(self, out_channels: int, *, unit: bool = False) -> Head:
+        """A head of the cells' channels, shared by all heights, as published for this network.
+
+        Raises:
+            UserError: so many channels cannot be shared out among the heights.
+        """
+        if out_channels % self.heights:
+            raise UserError(f"backbone voxelnet stacks {self.heights} heights; {out_channels} features are no multiple")
+        return Head(self.encoder.out_channels, out_channels // self.heights, unit=unit)
+
+    def _pixels(self, xy_m: Tensor) -> Tensor:
+        """[P, 2] points, metres → [P, 2] pixels (column, row) of the map."""
+        low, pixel = (torch.tensor(each, dtype=xy_m.dtype, device=xy_m.device) for each in (self._low_m, self._pixel_m))
+        return (xy_m - low) / pixel
+
+
+class VoxelNetConfig(Config):
+    """The sparse encoder of SECOND and PV-RCNN, read from above."""
+
+    name: Literal["voxelnet"] = "voxelnet"
+    """Chooses this backbone. It needs `voxels.name=cartesian` with bounds."""
+    batch_norm_momentum: float = Field(default=NORM_MOMENTUM, gt=0, le=1)
+    """Weight of a new batch in the running statistics of batch norms; 0.01 is published."""
+
+    def build(self, inputs: Inputs) -> VoxelNet:
+        """The network, initialised from torch's generator.
+
+        Raises:
+            UserError: the voxels are not Cartesian, have no bounds, or are too few.
+        """
+        voxels = inputs.voxels
+        if not isinstance(voxels, CartesianVoxels) or voxels.bounds_m is None:
+            raise UserError(
+                "backbone voxelnet is for a bounded Cartesian grid; set voxels.name=cartesian and voxels.bounds_m, "
+                "e.g. [-51.2,-51.2,-5,51.2,51.2,3] with voxels.size_m=[0.1,0.1,0.2]"
+            )
+        return VoxelNet(inputs.channels, voxels, momentum=self.batch_norm_momentum)

@@ -7,11 +7,13 @@ B frames, N points, V voxels, P pairs, M images, all summed over the batch.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from olivine.sparse import SparseTensor
 from olivine.streams import torch_stream
 
 T = TypeVar("T")
@@ -40,6 +42,11 @@ class Cloud:
     augmented_from_lidar: Tensor
     voxel_labels: Tensor | None = None
     point_labels: Tensor | None = None
+
+    @cached_property
+    def tensor(self) -> SparseTensor:
+        """The voxels as a sparse tensor; the same one for all who ask, with the kernel maps that it has by then."""
+        return SparseTensor(self.features, self.coordinates)
 
 
 @dataclass(frozen=True)

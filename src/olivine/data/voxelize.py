@@ -1,8 +1,8 @@
 """From points to voxels: the grids, and which point speaks for a voxel.
 
-Coordinates are floored in float32 and cast to int32; of several points in a voxel the first (lowest row) is kept.
-Voxels stand in the order of their first point. Both follow the quantisation that published checkpoints were trained
-with (MinkowskiEngine's `sparse_quantize`).
+Coordinates are floored in float32 and cast to int32; of several points in a voxel the first (lowest row) speaks for it,
+or their mean. Voxels stand in the order of their first point. Both follow the quantisation that published checkpoints
+were trained with (MinkowskiEngine's `sparse_quantize`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from olivine.config import Config
 from olivine.data.frame import Frame
@@ -25,15 +25,26 @@ _REACH = 2**20  # voxels to each side of the origin that a key of 3 × 21 bits c
 
 
 class _Features(Config):
-    """What a voxel shows the network of the point that speaks for it."""
+    """What a voxel shows the network of its points."""
 
     features: tuple[Feature, ...] = Field(default=("intensity",), min_length=1)
-    """Input features in order: intensity, x, y, z (metres) and range √(x² + y²) (metres) of the voxel's first point,
-    after augmentation. The published networks see intensity alone."""
+    """Input features in order: intensity, x, y, z (metres) and range √(x² + y²) (metres), after augmentation. The
+    published MinkUNet sees intensity alone, VoxelNet x, y, z and intensity."""
 
     intensity: Literal["unit", "raw"] = "unit"
     """`unit` divides by the format's range, so that data sets agree; `raw` is the files' own number, as published
     checkpoints expect."""
+
+    reduce: Literal["first", "mean"] = "first"
+    """Which value of a feature a voxel has: that of its `first` point, as MinkUNet's published voxels, or the `mean` of
+    its points, as VoxelNet's."""
+
+    max_points: PositiveInt | None = None
+    """With `reduce: mean`, the mean is over at most so many points of a voxel, the first ones; null takes all. For
+    VoxelNet 10 are published."""
+
+    max_voxels: PositiveInt | None = None
+    """Points beyond the first so many voxels belong to none; null keeps all. For VoxelNet 60 000 are published."""
 
     @property
     def channels(self) -> int:
@@ -89,6 +100,19 @@ class CartesianVoxels(_Features):
         """[N, 3] float32 continuous grid coordinates of points [N, 3], from the lower bounds where there are any."""
         origin = np.array(self.bounds_m[:3] if self.bounds_m else (0, 0, 0), np.float32)
         return np.asarray((points_m - origin) / np.array(self.size_m, np.float32), np.float32)
+
+    @property
+    def cells(self) -> tuple[int, int, int]:
+        """Number of cells along x, y, z.
+
+        Raises:
+            UserError: the grid has no bounds.
+        """
+        if self.bounds_m is None:
+            raise UserError("voxels.bounds_m is not set, and a network on a grid needs its size")
+        spans = (high - low for low, high in zip(self.bounds_m[:3], self.bounds_m[3:], strict=True))
+        x, y, z = (max(1, round(span / size)) for span, size in zip(spans, self.size_m, strict=True))
+        return x, y, z
 
     def inside(self, points_m: NDArray[np.float32]) -> NDArray[np.bool_]:
         """[N] bool: which points lie within the bounds (lower ones included, upper ones not)."""
@@ -146,8 +170,8 @@ def voxelize(points_m: NDArray[np.float32], config: CylindricalVoxels | Cartesia
     order = np.argsort(first)
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    point_voxel[inside] = rank[inverse]
-    first = first[order]
+    first = first[order][: config.max_voxels]
+    point_voxel[inside] = np.where(rank < len(first), rank, -1)[inverse]
     return Voxels(cells[first], inside[first], point_voxel)
 
 
@@ -176,16 +200,31 @@ def voxel_features(
     """
     if "intensity" in config.features:
         check_intensity(frame)
-    points = points_m[voxels.first_point]
     intensity = frame.intensity if config.intensity == "raw" else normalized_intensity(frame)
+    if config.reduce == "first":
+        points_m, intensity = points_m[voxels.first_point], intensity[voxels.first_point]
     columns = {
-        "intensity": intensity[voxels.first_point],
-        "x": points[:, 0],
-        "y": points[:, 1],
-        "z": points[:, 2],
-        "range": np.hypot(points[:, 0], points[:, 1]),
+        "intensity": intensity,
+        "x": points_m[:, 0],
+        "y": points_m[:, 1],
+        "z": points_m[:, 2],
+        "range": np.hypot(points_m[:, 0], points_m[:, 1]),
     }
-    return np.stack([columns[name] for name in config.features], axis=1).astype(np.float32)
+    rows = np.stack([columns[name] for name in config.features], axis=1).astype(np.float32)
+    return rows if config.reduce == "first" else _means(rows, voxels, config.max_points)
+
+
+def _means(rows: NDArray[np.float32], voxels: Voxels, max_points: int | None) -> NDArray[np.float32]:
+    """[V, C] means over the points of each voxel, of [N, C] features; over the first `max_points` where given."""
+    order = np.argsort(voxels.point_voxel, kind="stable")
+    order = order[np.searchsorted(voxels.point_voxel[order], 0) :]
+    voxel = voxels.point_voxel[order]
+    place = np.arange(len(order)) - np.searchsorted(voxel, voxel)  # of each point among those of its voxel
+    taken = np.ones(len(order), np.bool_) if max_points is None else place < max_points
+    order, voxel = order[taken], voxel[taken]
+    count = np.bincount(voxel, minlength=len(voxels.coordinates))
+    sums = [np.bincount(voxel, column, len(count)) for column in rows[order].T.astype(np.float64)]
+    return (np.stack(sums, axis=1) / count[:, None]).astype(np.float32)
 
 
 def normalized_intensity(frame: Frame) -> NDArray[np.float32]:

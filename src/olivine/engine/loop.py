@@ -331,7 +331,14 @@ class _Loop:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go back to where a checkpoint was taken, on every process."""
-        self.task.load_state_dict(checkpoint.model)
+        try:
+            self.task.load_state_dict(checkpoint.model)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1].strip()[:200]
+            raise UserError(
+                f"{self.run.checkpoint_path('last')}: of another network ({reason}); another version of the code wrote "
+                "it, so start a run of another name"
+            ) from error
         self.optimizer.load_state_dict(checkpoint.optimizer)
         if checkpoint.scaler is not None:
             self.processes.accelerator.scaler.load_state_dict(checkpoint.scaler)

@@ -119,7 +119,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
     if processes.main:
         for name, source in method.sources.items():
             run.log(f"{name}: {source}")
-        save_weights(run.path, method.backbone, _about(config, dataset, method, result.steps))
+        save_weights(run.path, method.backbone, _about(config, dataset, method, result.steps), dict(method.heads))
     # Whatever comes next may read them, on every process.
     processes.wait()
     return run.path
@@ -207,7 +207,7 @@ def _about(config: PretrainConfig, dataset: Dataset, method: Method, steps: int)
         "in_channels": config.voxels.channels,
         "voxels": config.voxels.model_dump(mode="json"),
         "intensity_max": dataset[0].intensity_max,
-        "heads": describe_heads(method.backbone),
+        "heads": describe_heads(dict(method.heads)),
         "method": config.method.model_dump(mode="json"),
         "sources": method.sources,
         "own_code": own_code(config),

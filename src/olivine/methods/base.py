@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor, nn
 
-from olivine.backbones import BackboneConfig
+from olivine.backbones import Backbone, BackboneConfig, Embedding, Head
 from olivine.components import OwnConfig
-from olivine.data.batch import Batch
+from olivine.data.batch import Batch, Cloud
 from olivine.data.needs import Inputs, Needs
 from olivine.methods.parts.timing import stage
 
@@ -30,6 +30,7 @@ class Method(nn.Module, ABC):
 
     Attributes:
         backbone: what is exported after pretraining.
+        heads: what turns its embedding into the features that the losses see, by name; exported with it.
         needs: what samples must hold.
         sources: what the method learns from besides the dataset (a teacher's weights), one line each by name; logged,
             and recorded with the weights.
@@ -38,7 +39,8 @@ class Method(nn.Module, ABC):
         synchronize: wait for the GPU at the ends of each stage, so that `timings` are true there too; costs speed.
     """
 
-    backbone: nn.Module
+    backbone: Backbone
+    heads: nn.ModuleDict
     needs: Needs
 
     def __init__(self) -> None:
@@ -57,6 +59,17 @@ class Method(nn.Module, ABC):
             starts with `LEARNED_FROM` counts what the loss is made of and is not logged: a run in which there is none
             for a number of steps (`olivine.engine.taught`) is stopped.
         """
+
+    def head(self, name: str) -> Head:
+        """A head by its name."""
+        head = self.heads[name]
+        assert isinstance(head, Head)
+        return head
+
+    def embed(self, cloud: Cloud) -> Embedding:
+        """What the head `point` makes of the backbone's embedding of clouds."""
+        embedding: Embedding = self.backbone(cloud)
+        return embedding.project(self.head("point"))
 
     @staticmethod
     def learned_from(what: str, count: int, least: int = 1) -> dict[str, Tensor]:

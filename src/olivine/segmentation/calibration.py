@@ -18,7 +18,6 @@ from olivine.data.batch import Batch
 from olivine.data.loader import Loader
 from olivine.engine.distribution import Distribution
 from olivine.segmentation.task import SegmentationTask
-from olivine.sparse import SparseTensor
 
 
 def calibrate(task: SegmentationTask, loader: Loader, batches: int, processes: Distribution) -> None:
@@ -44,7 +43,7 @@ def calibrate(task: SegmentationTask, loader: Loader, batches: int, processes: D
     with torch.no_grad(), closing(_forever(loader)) as stream:
         for _ in range(batches):
             cloud = next(stream).to(processes.device).cloud
-            task.backbone.forward_features(SparseTensor(cloud.features, cloud.coordinates))
+            task.backbone(cloud)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     task.train(training)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from olivine.data.frame import Dataset
 from olivine.data.intensity import check_intensity, warn_if_faint
-from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels
+from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation.config import SegmentConfig
 from olivine.weights.file import Weights
@@ -32,6 +35,8 @@ def check_made_for(weights: Weights, config: SegmentConfig, intensity_max: float
     if isinstance(backbone, dict):
         backbone = {name: value for name, value in backbone.items() if name != "batch_norm_momentum"}
     voxels = about.get("voxels")
+    with contextlib.suppress(ValidationError):  # what came since has its default
+        voxels = voxels and TypeAdapter(VoxelConfig).validate_python(voxels).model_dump(mode="json")
     asked = {
         "backbone": (backbone, config.backbone.model_dump(mode="json", exclude={"batch_norm_momentum"})),
         "in_channels": (about.get("in_channels"), config.voxels.channels),

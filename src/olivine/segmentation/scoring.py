@@ -16,11 +16,11 @@ from typing import Any
 
 import torch
 
-from olivine.backbones import MinkUNet
+from olivine.backbones import Backbone, Head
 from olivine.config import dump, load_recipe
 from olivine.data.frame import Dataset
 from olivine.data.loader import Loader
-from olivine.data.needs import Needs
+from olivine.data.needs import Inputs, Needs
 from olivine.data.prepare import Prepare
 from olivine.drawing.confusion import draw_confusion
 from olivine.engine.distribution import Distribution
@@ -51,11 +51,12 @@ SCORING = (
 """Settings that may change when a finished run is scored again."""
 
 
-def fresh_network(config: SegmentConfig, classes: int) -> MinkUNet:
-    """A fresh network, initialised from the run's seed and nothing else."""
+def fresh_network(config: SegmentConfig, classes: int) -> tuple[Backbone, Head]:
+    """A fresh backbone and its head, initialised from the run's seed and nothing else."""
     with torch.random.fork_rng(devices=[]):
         seed_torch("initial weights", config.train.seed)
-        return config.backbone.build(config.voxels.channels, classes)
+        backbone = config.backbone.build(Inputs(config.voxels))
+        return backbone, Head(backbone.channels, classes)
 
 
 def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -90,9 +91,10 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     found = overlap(weights.about, dataset)
     found.refuse(f"{folder}: its training and the scored split share", allowed=config.allow_shared_scenes)
     check_trained_range(weights.about, Path(folder), dataset, config)
-    backbone = fresh_network(config, dataset.classes.count)
+    backbone, head = fresh_network(config, dataset.classes.count)
     load_weights(backbone, weights)
-    task = SegmentationTask(backbone.to(processes.device), mode=config.mode, source=str(weights.path))
+    load_weights(head, weights.head("classes"))
+    task = SegmentationTask(backbone, head, mode=config.mode, source=str(weights.path)).to(processes.device)
     run = RunFolder(Path(folder))
     place = _new_evaluation(run, config, processes)
     return score(task, dataset, config, run, processes, about=weights.about, file=place / "evaluation.json")

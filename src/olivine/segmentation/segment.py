@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from olivine.backbones import MinkUNet
+from olivine.backbones import Backbone
 from olivine.components import own_code
 from olivine.data.frame import Dataset
 from olivine.data.loader import Loader
@@ -72,7 +72,7 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
     processes.wait()
     about["steps"] = _train(task, ready.loader, config, run, processes, monitor=ready.monitor, resume=resume)
     if processes.main:
-        save_weights(run.path, task.backbone, about)
+        save_weights(run.path, task.backbone, about, {"classes": task.head})
     return score(task, ready.val_data, config, run, processes, about=about, file=run.path / "results.json")
 
 
@@ -112,10 +112,11 @@ def _ready(config: SegmentConfig) -> _Ready:
     }
     _check_data(learned, train_data, val_data, monitored, config)
     intensity_max = check_data_inputs(train_data, val_data, config)
-    backbone = fresh_network(config, train_data.classes.count)
+    backbone, head = fresh_network(config, train_data.classes.count)
     pretrained, loaded = _load_pretrained(backbone, config, intensity_max)
     task = SegmentationTask(
         backbone,
+        head,
         mode=config.mode,
         cross_entropy_weight=config.losses.cross_entropy,
         lovasz_weight=config.losses.lovasz,
@@ -133,7 +134,7 @@ def _ready(config: SegmentConfig) -> _Ready:
         "classes": train_data.classes.name,
         "voxels": config.voxels.model_dump(mode="json"),
         "intensity_max": intensity_max,
-        "heads": describe_heads(backbone, train_data.classes.names),
+        "heads": describe_heads({"classes": head}, train_data.classes.names),
         "mode": config.mode,
         "pretrained": pretrained,
         "calibrate": config.calibrate,
@@ -144,14 +145,14 @@ def _ready(config: SegmentConfig) -> _Ready:
 
 
 def _load_pretrained(
-    backbone: MinkUNet, config: SegmentConfig, intensity_max: float
+    backbone: Backbone, config: SegmentConfig, intensity_max: float
 ) -> tuple[dict[str, Any] | None, LoadReport | None]:
-    """Load all but the heads of pretrained weights; returns their description, and what matched; or None twice."""
+    """Load a pretrained backbone; returns their description, and what matched; or None twice."""
     if config.weights is None:
         return None, None
     weights = read_weights(config.weights)
     check_made_for(weights, config, intensity_max)
-    report = load_weights(backbone, weights, skip=("final",))
+    report = load_weights(backbone, weights)
     return describe_weights(weights), report
 
 

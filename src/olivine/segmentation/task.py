@@ -1,6 +1,6 @@
-"""What the training loop trains downstream: a backbone whose 1×1 head gives class scores per voxel.
+"""What the training loop trains downstream: a backbone and a linear head that gives class scores per voxel.
 
-The loop knows a task by `forward(batch)`, `backbone` and `parameter_groups`; evaluation by `predict(batch)`.
+The loop knows a task by `forward(batch)` and `parameter_groups`; evaluation by `predict(batch)`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,23 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from olivine.backbones import MinkUNet
+from olivine.backbones import Backbone, Embedding, Head
 from olivine.data.batch import Batch
 from olivine.data.labels import IGNORED
 from olivine.engine.config import AdamWConfig, SGDConfig
 from olivine.errors import UserError
 from olivine.methods.base import LEARNED_FROM
 from olivine.segmentation.losses import cross_entropy, lovasz_softmax
-from olivine.sparse import SparseTensor
 
 Mode = Literal["finetune", "probe"]
-
-HEAD = "final."
-"""Prefix of the head's parameters in a backbone."""
 
 
 class SegmentationTask(nn.Module):
     """Voxel-wise classification with cross-entropy and Lovász-softmax.
 
     Args:
-        backbone: a network whose head `final` has C outputs, column `c - 1` for class `c`.
+        backbone: the network.
+        head: maps its features to C scores, column `c - 1` for class `c`.
         mode: `"finetune"` trains everything; `"probe"` trains the head alone, on features of a network that stays
             frozen and in evaluation mode.
         cross_entropy_weight: weight of the cross-entropy in the loss.
@@ -37,13 +34,15 @@ class SegmentationTask(nn.Module):
         source: what the network is called where its predictions are of no use.
 
     Attributes:
-        backbone: the network, head included.
+        backbone: the network.
+        head: its head.
         mode: see above.
     """
 
     def __init__(
         self,
-        backbone: MinkUNet,
+        backbone: Backbone,
+        head: Head,
         *,
         mode: Mode = "finetune",
         cross_entropy_weight: float = 1.0,
@@ -52,12 +51,12 @@ class SegmentationTask(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.head = head
         self.mode = mode
         self._source = source
         self._weights = (cross_entropy_weight, lovasz_weight)
         if mode == "probe":
-            for name, parameter in backbone.named_parameters():
-                parameter.requires_grad_(name.startswith(HEAD))
+            backbone.requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> SegmentationTask:
@@ -69,11 +68,9 @@ class SegmentationTask(nn.Module):
 
     def logits(self, batch: Batch) -> Tensor:
         """Class scores of every voxel, [V, C]."""
-        tensor = SparseTensor(batch.cloud.features, batch.cloud.coordinates)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.mode == "finetune"):
-            features = self.backbone.forward_features(tensor)
-        scores: SparseTensor = self.backbone.final(features)
-        return scores.features
+            embedding: Embedding = self.backbone(batch.cloud)
+        return embedding.project(self.head).of_voxels()
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Losses of one batch.
@@ -130,11 +127,7 @@ class SegmentationTask(nn.Module):
         Args:
             optimizer: `lr` is the rate of the body, `head_lr` that of the head (`lr` where it is None).
         """
-        body: list[nn.Parameter] = []
-        head: list[nn.Parameter] = []
-        for name, parameter in self.backbone.named_parameters():
-            if parameter.requires_grad:
-                (head if name.startswith(HEAD) else body).append(parameter)
+        body = [parameter for parameter in self.backbone.parameters() if parameter.requires_grad]
         head_lr = optimizer.lr if optimizer.head_lr is None else optimizer.head_lr
-        groups = [{"params": body, "lr": optimizer.lr}, {"params": head, "lr": head_lr}]
+        groups = [{"params": body, "lr": optimizer.lr}, {"params": list(self.head.parameters()), "lr": head_lr}]
         return [group for group in groups if group["params"]]

@@ -9,7 +9,7 @@ The package needs PyTorch alone. Layers share voxel sets and kernel maps through
 arithmetic is in `olivine.sparse.kernels`.
 """
 
-from olivine.sparse.layers import BatchNorm, Convolution, ConvolutionTranspose, ReLU, conv_bn
+from olivine.sparse.layers import BatchNorm, Convolution, ConvolutionTranspose, Pointwise, ReLU, conv_bn
 from olivine.sparse.pooling import AveragePooling, MaxPooling, SumPooling
 from olivine.sparse.tensor import SparseTensor, cat
 
@@ -19,6 +19,7 @@ __all__ = [
     "Convolution",
     "ConvolutionTranspose",
     "MaxPooling",
+    "Pointwise",
     "ReLU",
     "SparseTensor",
     "SumPooling",

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from olivine.sparse.coordinates import Triple, triple
-from olivine.sparse.kernel_map import KernelMap
+from olivine.sparse.kernel_map import KernelMap, identity_map
 from olivine.sparse.kernels import Epilogue, convolve, gather_matmul_scatter
 from olivine.sparse.normalization import batch_normalize, has_hooks, is_foldable
 from olivine.sparse.tensor import SparseTensor
@@ -90,6 +90,39 @@ class ConvolutionBase(nn.Module, ABC):
         Raises:
             ValueError: as `forward`.
         """
+
+
+class Pointwise(nn.Module):
+    """A 1×1×1 convolution at stride 1, on rows of features without their voxels: rows @ kernel + bias.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.kernel = nn.Parameter(torch.empty(in_channels, out_channels))
+        self.bias = nn.Parameter(torch.empty(1, out_channels))
+        bound = 1 / math.sqrt(in_channels)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -bound, bound)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """[N, in_channels] → [N, out_channels].
+
+        Raises:
+            ValueError: the rows have another number of channels.
+        """
+        if rows.shape[1] != self.in_channels:
+            raise ValueError(f"the layer takes {self.in_channels} channels, got {rows.shape[1]}")
+        rows_meet_themselves = identity_map(len(rows), rows.device)
+        return gather_matmul_scatter(rows, self.kernel[None], rows_meet_themselves, self.bias.squeeze(0))
+
+    def extra_repr(self) -> str:
+        """The sizes, for printing the module."""
+        return f"{self.in_channels}, {self.out_channels}"
 
 
 class Convolution(ConvolutionBase):

@@ -1,7 +1,7 @@
-"""Contract tests of components: what every dataset, method and teacher promises. Needs pytest (the extra `testing`).
+"""Contract tests of components: what every dataset, backbone, method and teacher promises. Needs pytest (`testing`).
 
-A test of your own inherits `DatasetContract`, `MethodContract`, `CrossModalContract` or `TeacherContract` and
-says how to make one. `toy_batch` and `ToyBackbone` take no time.
+A test of your own inherits `DatasetContract`, `BackboneContract`, `MethodContract`, `CrossModalContract` or
+`TeacherContract` and says how to make one. `toy_batch` and `ToyBackbone` take no time.
 """
 
 from olivine.errors import MissingExtraError
@@ -12,13 +12,22 @@ except ImportError as error:
     raise MissingExtraError("pytest", "testing") from error
 
 # Before they are imported, so that a failed assertion says what it compared.
-for part in ("datasets", "methods", "cross_modal", "teachers"):
+for part in ("backbones", "datasets", "methods", "cross_modal", "teachers"):
     pytest.register_assert_rewrite(f"olivine.testing.{part}")
 
+from olivine.testing.backbones import BackboneContract  # noqa: E402
 from olivine.testing.cross_modal import CrossModalContract  # noqa: E402
 from olivine.testing.datasets import DatasetContract  # noqa: E402
 from olivine.testing.methods import MethodContract  # noqa: E402
 from olivine.testing.teachers import TeacherContract  # noqa: E402
 from olivine.testing.toys import ToyBackbone, toy_batch  # noqa: E402
 
-__all__ = ["CrossModalContract", "DatasetContract", "MethodContract", "TeacherContract", "ToyBackbone", "toy_batch"]
+__all__ = [
+    "BackboneContract",
+    "CrossModalContract",
+    "DatasetContract",
+    "MethodContract",
+    "TeacherContract",
+    "ToyBackbone",
+    "toy_batch",
+]

@@ -2,10 +2,9 @@
 
 import torch
 from torch import nn
-from torch.nn.functional import normalize
 
+from olivine.backbones import Backbone, VoxelEmbedding
 from olivine.data.batch import Batch, Cloud, PixelPairs, SecondView
-from olivine.sparse import SparseTensor
 
 
 def toy_batch(
@@ -101,17 +100,16 @@ def _voxels(frame: int, count: int, generator: torch.Generator) -> torch.Tensor:
     return torch.cat([torch.full((count, 1), frame), xyz], dim=1).int()
 
 
-class ToyBackbone(nn.Module):
-    """A backbone that looks at one voxel at a time: fast, with batch statistics, and the heads of a real one."""
+class ToyBackbone(Backbone):
+    """A backbone that looks at one voxel at a time: fast, with batch statistics."""
 
-    def __init__(self, out_channels: int, *, class_head: bool) -> None:
+    channels = 16
+
+    def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU())
-        self.heads = nn.ModuleList(nn.Linear(16, out_channels) for _ in range(1 + class_head))
+        self.stem = nn.Sequential(nn.Linear(4, self.channels), nn.BatchNorm1d(self.channels), nn.ReLU())
 
-    def forward(self, tensor: SparseTensor) -> SparseTensor | tuple[SparseTensor, ...]:
-        """One tensor of unit rows per head."""
-        position = tensor.coordinates[:, 1:].to(tensor.features.dtype) / 10
-        hidden = self.stem(torch.cat([tensor.features, position], dim=1))
-        levels = tuple(tensor.replace(normalize(head(hidden))) for head in self.heads)
-        return levels if len(levels) > 1 else levels[0]
+    def forward(self, cloud: Cloud) -> VoxelEmbedding:
+        """A feature for every voxel."""
+        position = cloud.coordinates[:, 1:].to(cloud.features.dtype) / 10
+        return VoxelEmbedding(self.stem(torch.cat([cloud.features, position], dim=1)), cloud.point_voxel)

@@ -1,4 +1,4 @@
-"""Weights of a backbone on disk: `weights.safetensors`, which says what it holds, and `weights.json` for people.
+"""Weights on disk: `weights.safetensors`, a backbone and its heads, which says what it holds, and `weights.json`.
 
 The description (backbone, inputs, method, data, code) is stored inside the safetensors file as well, so the file can
 be moved alone. Loading is strict: a key that was asked for and is not there, or has another shape, is an error, unless
@@ -12,7 +12,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,14 @@ from olivine.files import write_bytes, write_json
 WEIGHTS_FILE = "weights.safetensors"
 """Name of the weights in a run folder."""
 
-LAYOUT = 2
-"""Number of the description's layout; from 2 on it has a digest, so that one whose key was damaged is missed."""
+LAYOUT = 3
+"""Number of the file's layout, in its description. From 2 on there is a digest, so that a description whose key was
+damaged is missed; from 3 on the tensors of the backbone begin with `backbone.` and those of its heads with
+`heads.<name>.`. Older files still load."""
+
+_BACKBONE, _HEADS = "backbone.", "heads."
+_OLD_HEADS = {"final": "point", "final_class_level": "class"}
+"""What heads were called, as parts of the backbone, before layout 3; `final` was also that of classes."""
 
 _SHOWN = 3
 
@@ -43,11 +49,23 @@ class Weights:
         path: the safetensors file.
         tensors: by key of the backbone's `state_dict`, on the CPU.
         about: the description they were saved with; empty for a foreign file.
+        heads: by name of the head, and key of its `state_dict`.
     """
 
     path: Path
     tensors: dict[str, Tensor]
     about: dict[str, Any]
+    heads: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+
+    def head(self, name: str) -> Weights:
+        """The weights of one head, for `load_weights`.
+
+        Raises:
+            UserError: there is no such head.
+        """
+        if name not in self.heads:
+            raise UserError(f"{self.path}: has no head {name!r}; it has {', '.join(self.heads) or 'none'}")
+        return Weights(self.path, self.heads[name], self.about)
 
 
 @dataclass(frozen=True)
@@ -84,14 +102,17 @@ class LoadReport:
         return "; ".join(parts)
 
 
-def save_weights(folder: Path, backbone: nn.Module, about: dict[str, Any]) -> Path:
-    """Write a backbone's weights and their description.
+def save_weights(
+    folder: Path, backbone: nn.Module, about: dict[str, Any], heads: Mapping[str, nn.Module] | None = None
+) -> Path:
+    """Write the weights of a backbone and its heads, and their description.
 
     Args:
         folder: where `weights.safetensors` and `weights.json` go, a run folder for one.
         backbone: what is saved: its `state_dict`.
-        about: what it is and how it was made (`backbone`, `in_channels`, `method`, `data`, …), as plain JSON values;
-            the version of the package and a hash of its source are added.
+        about: what it is and how it was made (`backbone`, `in_channels`, `heads`, `method`, `data`, …), as plain JSON
+            values; the version of the package and a hash of its source are added.
+        heads: its heads by name.
 
     Returns:
         The path of the weights.
@@ -101,8 +122,13 @@ def save_weights(folder: Path, backbone: nn.Module, about: dict[str, Any]) -> Pa
     """
     path = folder / WEIGHTS_FILE
     about = {**about, "layout": LAYOUT, "olivine": metadata.version("olivine"), "code": code_version()}
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in backbone.state_dict().items()}
-    _check_finite(tensors, path)
+    parts = {_BACKBONE: backbone} | {f"{_HEADS}{name}.": head for name, head in (heads or {}).items()}
+    tensors = {
+        f"{prefix}{key}": value.detach().cpu().contiguous().clone()
+        for prefix, part in parts.items()
+        for key, value in part.state_dict().items()
+    }
+    check_finite(tensors, path)
     # One entry, since safetensors writes several in an order that changes from run to run.
     digested = {**about, "digest": digest_of(tensors, about)}
     data = save(tensors, metadata={"about": json.dumps(digested)})
@@ -111,24 +137,19 @@ def save_weights(folder: Path, backbone: nn.Module, about: dict[str, Any]) -> Pa
     return path
 
 
-def describe_heads(backbone: nn.Module, names: Sequence[str] | None = None) -> dict[str, Any]:
-    """What the heads of a backbone are for, as `about["heads"]` has it.
+def describe_heads(heads: Mapping[str, nn.Module], names: Sequence[str] | None = None) -> dict[str, Any]:
+    """What heads are for, as `about["heads"]` has it.
 
     Args:
-        backbone: a network whose heads are called `final…`.
-        names: the classes that its one head gives scores of, in order; None for heads that pretraining made.
+        heads: linear heads by name, which have `out_channels` and `unit`.
+        names: the classes that the one head gives scores of, in order; None for heads that pretraining made.
 
     Returns:
         By name of the head: `for` ("classes" or "pretraining"), `channels`, `normalized` (whether its rows have length
         one), and `names` of the classes.
     """
     use: dict[str, Any] = {"for": "pretraining"} if names is None else {"for": "classes", "names": list(names)}
-    normalized = bool(getattr(backbone, "normalize", False))
-    return {
-        name.partition(".")[0]: {**use, "channels": parameter.shape[-1], "normalized": normalized}
-        for name, parameter in backbone.named_parameters()
-        if name.startswith("final") and name.endswith(".kernel")
-    }
+    return {name: {**use, "channels": head.out_channels, "normalized": head.unit} for name, head in heads.items()}
 
 
 def read_weights(source: Path | str) -> Weights:
@@ -152,8 +173,39 @@ def read_weights(source: Path | str) -> Weights:
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from error
     _check_whole(path, tensors, about)
-    _check_finite(tensors, path)
-    return Weights(path, tensors, about)
+    check_finite(tensors, path)
+    return _parted(path, tensors, about)
+
+
+def _parted(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> Weights:
+    """The tensors of the backbone and of each head, under today's names."""
+    layout = about.get("layout")
+    if not isinstance(layout, int) or layout < LAYOUT:
+        said = about.get("heads")
+        if isinstance(said, dict):
+            about = {**about, "heads": {_head_name(name, about) or name: head for name, head in said.items()}}
+        tensors = {_renamed(key, about): value for key, value in tensors.items()}
+    body = {key.removeprefix(_BACKBONE): value for key, value in tensors.items() if key.startswith(_BACKBONE)}
+    heads: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(_HEADS):
+            name, _, rest = key.removeprefix(_HEADS).partition(".")
+            heads.setdefault(name, {})[rest] = value
+    return Weights(path, body, about, heads)
+
+
+def _renamed(key: str, about: Mapping[str, Any]) -> str:
+    """The key that a tensor of an older layout, or of a foreign file, has today."""
+    part, _, rest = key.partition(".")
+    name = _head_name(part, about)
+    return f"{_BACKBONE}{key}" if name is None else f"{_HEADS}{name}.{rest}"
+
+
+def _head_name(part: str, about: Mapping[str, Any]) -> str | None:
+    """What a head of an older layout is called today; None for what is none."""
+    if part == "final" and about.get("task") == "segmentation":
+        return "classes"
+    return _OLD_HEADS.get(part)
 
 
 def _check_whole(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -191,7 +243,7 @@ def digest_of(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _check_finite(tensors: dict[str, Tensor], path: Path) -> None:
+def check_finite(tensors: dict[str, Tensor], path: Path) -> None:
     """Refuse weights with NaN or infinity in them: such a network gives the first class to every point."""
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
@@ -212,7 +264,7 @@ def load_weights(
         module: the module, changed in place.
         source: what `read_weights` takes, or what it returned.
         only: take only keys that start with one of these; empty takes all.
-        skip: leave out keys that start with one of these, e.g. `("final",)` for both heads of a MinkUNet.
+        skip: leave out keys that start with one of these.
         allow_partial: keep what fits and leave the rest of the module as it is, instead of refusing.
 
     Returns:
@@ -253,7 +305,7 @@ def _as(ours: Tensor, theirs: Tensor, key: str, path: Path) -> Tensor:
     if theirs.is_floating_point() != ours.is_floating_point() or theirs.is_complex():
         raise UserError(f"{path}: {key} is of {theirs.dtype}, and the network's of {ours.dtype}")
     value = theirs.to(ours.dtype)
-    _check_finite({key: value}, path)
+    check_finite({key: value}, path)
     return value
 
 

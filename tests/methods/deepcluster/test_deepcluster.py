@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import relu
 
+from builders.heads import rows_of
 from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
 from olivine.data.needs import Inputs
@@ -24,7 +25,7 @@ REGIONS = RegionConfig(cell_m=0.3, radius_m=3.0, min_voxels=2)
 
 def _build(**settings):
     config = DeepClusterConfig(**{"regions": REGIONS, "feature_dim": 8, "clusters": 5, "components": 6} | settings)
-    return DeepCluster(config, ToyBackbone(8, class_head=False))
+    return DeepCluster(config, ToyBackbone())
 
 
 def _method(seed=0, **settings):
@@ -68,7 +69,7 @@ def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
     method.start_epoch(0, lambda: iter([toy_batch()]))
     method(toy_batch())["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
-    assert not method.backbone.normalize
+    assert not method.head("point").unit
 
 
 def test_assignments_are_the_clusters_of_whitened_region_means():
@@ -76,8 +77,7 @@ def test_assignments_are_the_clusters_of_whitened_region_means():
     frames = toy_frames(0, [0, 1])
     batch = replace(frames, cloud=replace(frames.cloud, features=frames.cloud.features.double()))
     method.start_epoch(0, lambda: iter([batch]))
-    levels = []
-    method.backbone.register_forward_hook(lambda module, inputs, output: levels.append(output.features))
+    levels = rows_of(method.head("point"))
     method.eval()
     method(batch)
     cells = oracle.cells(batch.cloud.points_m, batch.cloud.coordinates[:, 0], batch.samples, 0.3, 3.0)
@@ -110,8 +110,7 @@ def test_the_loss_is_the_formula_on_all_regions():
 
 def test_the_classifier_sees_rectified_means_of_the_regions():
     method, batch = _started(), toy_frames(0, [2, 3])
-    levels, seen = [], []
-    method.backbone.register_forward_hook(lambda module, inputs, output: levels.append(output.features))
+    levels, seen = rows_of(method.head("point")), []
     method.classifier.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     method(batch)
     cells = oracle.cells(batch.cloud.points_m, batch.cloud.coordinates[:, 0], batch.samples, 0.3, 3.0)

@@ -18,7 +18,7 @@ def make() -> DeepCluster:
         regions=RegionConfig(cell_m=0.3, radius_m=3.0, min_voxels=2), feature_dim=8, clusters=5, fit_regions=30
     )
     torch.manual_seed(0)
-    return DeepCluster(config, ToyBackbone(8, class_head=False))
+    return DeepCluster(config, ToyBackbone())
 
 
 def run(rank: int, folder: str) -> None:

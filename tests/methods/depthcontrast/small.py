@@ -23,7 +23,7 @@ def small(**settings) -> DepthContrast:
     """Ten dimensions, a queue of seven, and quick momentum."""
     base = {"feature_dim": 8, "embedding_dim": 10, "queue": 7, "momentum": 0.9, "point_encoder": ENCODER}
     config = DepthContrastConfig(**base | settings)
-    return DepthContrast(config, ToyBackbone(8, class_head=False), 1)
+    return DepthContrast(config, ToyBackbone(), 1)
 
 
 def without_batch_statistics(method: DepthContrast) -> DepthContrast:

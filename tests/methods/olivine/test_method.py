@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from builders.heads import rows_of
 from olivine.backbones import MinkUNetConfig
 from olivine.config import dump, validate
 from olivine.data.needs import Inputs
@@ -25,7 +26,7 @@ def _config(**settings):
 
 def _build(weak_classes=4, **settings):
     config = _config(**settings)
-    return Olivine(config, ToyBackbone(8, class_head=config.supervised), config.teacher.build(), weak_classes)
+    return Olivine(config, ToyBackbone(), config.teacher.build, weak_classes)
 
 
 def _method(weak_classes=4, **settings):
@@ -62,8 +63,8 @@ def test_the_recipe_builds_a_minkunet_and_all_of_it_learns(supervised):
     )
     method(toy_batch())["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
-    assert method.backbone.normalize
-    assert ("backbone.final_class_level.kernel" in method.state_dict()) == supervised
+    assert all(method.head(name).unit for name in method.heads)
+    assert ("heads.class.kernel" in method.state_dict()) == supervised
 
 
 def test_the_loss_is_the_formula_on_all_pairs():
@@ -75,10 +76,9 @@ def test_the_loss_is_the_formula_on_all_pairs():
         method.set_progress(step, 10)
         method(batch)
     method.set_progress(2, 10)
-    levels = []
-    method.backbone.register_forward_hook(lambda module, inputs, output: levels.extend(output))
+    levels = [rows_of(method.head(name)) for name in ("point", "class")]
     loss = float(method(batch)["loss"].detach())
-    point_level, class_level = (level.features.detach()[batch.pairs.voxel].numpy() for level in levels)
+    point_level, class_level = (level[0].detach()[batch.pairs.voxel].numpy() for level in levels)
     sampled = sample_features(method.teacher(batch.images), batch.pairs.image, batch.pairs.uv, (32, 24)).numpy()
     pixels, class_pixels = (
         oracle.image_features(sampled, head.weight.detach().flatten(1).numpy(), head.bias.detach().numpy())
@@ -145,10 +145,9 @@ def test_evaluation_leaves_the_class_statistics_alone():
 
 def test_statistics_see_all_labelled_pairs_not_only_the_drawn_ones():
     method, batch = _method(pairs=2), toy_batch()
-    levels = []
-    method.backbone.register_forward_hook(lambda module, inputs, output: levels.extend(output))
+    levels = rows_of(method.head("class"))
     method(batch)
-    features = levels[1].features.detach().double().numpy()[batch.pairs.voxel.numpy()]
+    features = levels[0].detach().double().numpy()[batch.pairs.voxel.numpy()]
     for label in range(4):
         mean = features[batch.pairs.label.numpy() == label].mean(0)
         np.testing.assert_allclose(method.supervision.statistics.z[label].numpy(), 0.3 * mean, rtol=1e-5, atol=1e-7)

@@ -54,7 +54,7 @@ def _train(rank: int, folder: str) -> None:
     config = OlivineConfig(
         teacher=RandomTeacherConfig(channels=(4,)), feature_dim=8, vmf=VmfConfig(alpha=ALPHA, warmup=0)
     )
-    method = Olivine(config, ToyBackbone(8, class_head=True), config.teacher.build(), 4)
+    method = Olivine(config, ToyBackbone(), config.teacher.build, 4)
     parallel = DistributedDataParallel(method)
     optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
     for step in range(3):

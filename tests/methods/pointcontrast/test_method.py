@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from olivine.backbones import MinkUNetConfig
+from builders.heads import rows_of
+from olivine.backbones import Backbone, MinkUNetConfig, VoxelEmbedding
 from olivine.config import validate
 from olivine.data.needs import Inputs, Needs
 from olivine.data.voxelize import CartesianVoxels
@@ -20,18 +21,18 @@ def _method(**settings):
     config = PointContrastConfig(**{"feature_dim": 8, "matches": 30} | settings)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return PointContrast(config, ToyBackbone(8, class_head=False))
+        return PointContrast(config, ToyBackbone())
 
 
 class TestPointContrast(MethodContract):
     def build(self):
-        return PointContrast(PointContrastConfig(feature_dim=8, matches=30), ToyBackbone(8, class_head=False))
+        return PointContrast(PointContrastConfig(feature_dim=8, matches=30), ToyBackbone())
 
 
 class TestPointContrastOfTwoFrames(MethodContract):
     def build(self):
         config = PointContrastConfig(feature_dim=8, matches=30, second="frame")
-        return PointContrast(config, ToyBackbone(8, class_head=False))
+        return PointContrast(config, ToyBackbone())
 
 
 def _double(batch):
@@ -41,8 +42,7 @@ def _double(batch):
 
 def test_the_loss_and_its_gradient_are_the_formula_on_all_matches():
     method, batch = _method(matches=1000).double(), _double(toy_batch())
-    views = []
-    method.backbone.register_forward_hook(lambda module, inputs, output: views.append(output.features))
+    views = rows_of(method.head("point"))
     loss = method(batch)["loss"]
     gradients = torch.autograd.grad(loss, views)
     first, second = (view.detach().numpy() for view in views)
@@ -53,14 +53,20 @@ def test_the_loss_and_its_gradient_are_the_formula_on_all_matches():
 
 
 def test_features_that_agree_give_the_closed_form():
-    class Constant(torch.nn.Module):
-        def forward(self, tensor):
-            return tensor.replace(torch.eye(60)[torch.arange(len(tensor.features)) % 60])
+    class Constant(Backbone):
+        channels = 60
+
+        def forward(self, cloud):
+            return VoxelEmbedding(torch.eye(60)[torch.arange(len(cloud.features)) % 60], cloud.point_voxel)
 
     batch = toy_batch(frames=1)
     same = torch.arange(60)[:, None].expand(-1, 2)
     batch = replace(batch, second=replace(batch.second, match=same))
-    loss = PointContrast(PointContrastConfig(temperature=0.5), Constant())(batch)["loss"]
+    method = PointContrast(PointContrastConfig(temperature=0.5, feature_dim=60), Constant())
+    with torch.no_grad():
+        method.head("point").kernel.copy_(torch.eye(60))
+        method.head("point").bias.zero_()
+    loss = method(batch)["loss"]
     expected = -torch.log(torch.tensor(2.0).exp() / (torch.tensor(2.0).exp() + 59))
     torch.testing.assert_close(loss, expected)
 
@@ -114,8 +120,7 @@ def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
     method = PointContrastConfig().build(SMALL, Inputs(CartesianVoxels()))
     method(toy_batch())["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
-    assert method.backbone.normalize
-    assert method.backbone.out_channels == 32
+    assert (method.head("point").unit, method.head("point").out_channels) == (True, 32)
 
 
 def test_settings_survive_their_yaml_and_default_to_the_published_ones():

@@ -17,7 +17,7 @@ def run(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     store = distributed.FileStore(str(Path(folder) / "store"), 2)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    method = PointContrast(PointContrastConfig(feature_dim=8, matches=20), ToyBackbone(8, class_head=False))
+    method = PointContrast(PointContrastConfig(feature_dim=8, matches=20), ToyBackbone())
     parallel = DistributedDataParallel(method)
     optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
     for step in range(3):

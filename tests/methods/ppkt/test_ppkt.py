@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from builders.heads import rows_of
 from olivine.backbones import MinkUNetConfig
 from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels
@@ -20,7 +21,7 @@ TEACHER = RandomTeacherConfig(channels=(4, 6))
 
 def _build(**settings):
     config = PpktConfig(**{"teacher": TEACHER, "feature_dim": 8, "pairs": 30} | settings)
-    return Ppkt(config, ToyBackbone(8, class_head=False), config.teacher.build())
+    return Ppkt(config, ToyBackbone(), config.teacher.build)
 
 
 def _method(**settings):
@@ -39,10 +40,9 @@ def test_the_loss_is_the_formula_on_all_pairs():
     batch = replace(
         batch, images=batch.images.double(), cloud=replace(batch.cloud, features=batch.cloud.features.double())
     )
-    levels = []
-    method.backbone.register_forward_hook(lambda module, inputs, output: levels.append(output))
+    levels = rows_of(method.head("point"))
     loss = float(method(batch)["loss"].detach())
-    points = levels[0].features.detach()[batch.pairs.voxel]
+    points = levels[0].detach()[batch.pairs.voxel]
     sampled = sample_features(method.teacher(batch.images), batch.pairs.image, batch.pairs.uv, (32, 24)).numpy()
     head = method.image_head
     pixels = image_features(sampled, head.weight.detach().flatten(1).numpy(), head.bias.detach().numpy())
@@ -62,7 +62,7 @@ def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
     method = config.build(SMALL, Inputs(CartesianVoxels()))
     method(toy_batch())["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
-    assert method.backbone.normalize
+    assert method.head("point").unit
 
 
 def test_settings_default_to_the_published_ones():

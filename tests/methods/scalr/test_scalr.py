@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from builders.heads import rows_of
 from olivine.backbones import MinkUNetConfig
 from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels
@@ -19,7 +20,7 @@ TEACHER = RandomTeacherConfig(channels=(4, 6))
 def _build(**settings):
     config = ScalrConfig(**{"teacher": TEACHER} | settings)
     teacher = config.teacher.build()
-    return Scalr(config, ToyBackbone(teacher.channels, class_head=False), teacher)
+    return Scalr(config, ToyBackbone(), teacher)
 
 
 def _method(**settings):
@@ -85,10 +86,9 @@ def test_the_loss_is_the_formula_on_all_pairs(kind):
     batch = replace(
         batch, images=batch.images.double(), cloud=replace(batch.cloud, features=batch.cloud.features.double())
     )
-    levels = []
-    method.backbone.register_forward_hook(lambda module, inputs, output: levels.append(output))
+    levels = rows_of(method.head("point"))
     losses = method(batch)
-    points = levels[0].features.detach()[batch.pairs.voxel]
+    points = levels[0].detach()[batch.pairs.voxel]
     pixels = sample_features(method.teacher(batch.images), batch.pairs.image, batch.pairs.uv, (32, 24))
     assert float(losses["loss"].detach()) == pytest.approx(
         oracle.distance(points.tolist(), pixels.tolist(), kind), rel=1e-6
@@ -109,9 +109,9 @@ def test_the_recipe_builds_a_minkunet_as_wide_as_the_teacher_and_all_of_it_learn
     )
     method(toy_batch())["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
-    assert method.backbone.normalize
-    assert method.state_dict()["backbone.final.kernel"].shape[-1] == 4 + 6
-    assert all(name.startswith("backbone.") for name, _ in method.named_parameters())
+    assert method.head("point").unit
+    assert method.head("point").out_channels == 4 + 6
+    assert all(name.startswith(("backbone.", "heads.point.")) for name, _ in method.named_parameters())
 
 
 def test_settings_default_to_the_published_ones():

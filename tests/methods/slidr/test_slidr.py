@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from builders.heads import rows_of
 from olivine.backbones import MinkUNetConfig
 from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels
@@ -19,7 +20,7 @@ TEACHER = RandomTeacherConfig(channels=(4, 6))
 
 def _build(**settings):
     config = SlidrConfig(**{"teacher": TEACHER, "feature_dim": 8} | settings)
-    return Slidr(config, ToyBackbone(8, class_head=False), config.teacher.build())
+    return Slidr(config, ToyBackbone(), config.teacher.build)
 
 
 def _method(**settings):
@@ -53,14 +54,13 @@ def _double(batch):
 @pytest.mark.parametrize("images", [1, 3])  # 2 and 6 in all: one chunk of the teacher's, and two
 def test_the_loss_and_its_gradients_are_the_dense_ones(images):
     method, batch = _method(temperature=0.2).double(), _double(_scattered(toy_batch(images=images)))
-    levels = []
-    method.backbone.register_forward_hook(lambda module, inputs, output: levels.append(output))
+    levels = rows_of(method.head("point"))
     loss = method(batch)["loss"]
     parameters = [method.image_head.weight, method.image_head.bias, *method.backbone.parameters()]
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
     head, pairs = method.image_head, batch.pairs
     pixels = oracle.dense_pixels(method.teacher(batch.images), head.weight, head.bias, (32, 24))
-    points = levels[0].features[pairs.voxel]
+    points = levels[0][pairs.voxel]
     expected = oracle.loss(points, pixels, batch.segments, pairs.image, pairs.uv, 0.2)
     # The loss is given in the features' double precision; positions are float32 pixels.
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), rel=1e-9)
@@ -95,7 +95,7 @@ def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
     method = config.build(SMALL, Inputs(CartesianVoxels()))
     method(toy_batch())["loss"].backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in method.parameters())
-    assert method.backbone.normalize
+    assert method.head("point").unit
 
 
 def test_settings_default_to_the_published_ones():

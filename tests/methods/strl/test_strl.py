@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from builders.heads import rows_of
 from olivine.backbones import MinkUNetConfig
 from olivine.config import validate
 from olivine.data.needs import Inputs
@@ -20,7 +21,7 @@ SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)
 
 def _build(**settings):
     config = StrlConfig(**{"feature_dim": 8, "hidden_dim": 12, "projection_dim": 6, "momentum": 0.9} | settings)
-    return Strl(config, ToyBackbone(8, class_head=False))
+    return Strl(config, ToyBackbone())
 
 
 def _method(seed=0, **settings):
@@ -72,7 +73,7 @@ def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
     method(toy_batch())["loss"].backward()
     trained = [p for p in method.parameters() if p.requires_grad]
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in trained)
-    assert not method.backbone.normalize
+    assert not method.head("point").unit
 
 
 def _weights(head):
@@ -86,13 +87,14 @@ def test_the_loss_is_the_formula_in_both_directions():
     with torch.no_grad():
         for parameter in [*method.target_backbone.parameters(), *method.target_projector.parameters()]:
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-    seen = {"online": [], "target": []}
-    method.backbone.register_forward_hook(lambda module, inputs, output: seen["online"].append(output))
-    method.target_backbone.module.register_forward_hook(lambda module, inputs, output: seen["target"].append(output))
+    seen = {"online": rows_of(method.head("point")), "target": rows_of(method.target_backbone.module.head)}
     loss = float(method(batch)["loss"].detach())
     pooled = {
-        name: [oracle.pool(t.features.detach().numpy(), t.coordinates[:, 0].numpy(), 4) for t in tensors]
-        for name, tensors in seen.items()
+        name: [
+            oracle.pool(rows.detach().numpy(), cloud.coordinates[:, 0].numpy(), 4)
+            for rows, cloud in zip(views, (batch.cloud, batch.second.cloud), strict=True)
+        ]
+        for name, views in seen.items()
     }
     targets = [oracle.two_layers(rows, *_weights(method.target_projector.module)) for rows in pooled["target"]]
     predictions = [
@@ -135,7 +137,8 @@ def test_the_target_follows_once_after_every_step():
     method.set_progress(1, 4)
     kept = 1 - 0.1 * (np.cos(np.pi / 4) + 1) / 2
     torch.testing.assert_close(method.target_projector.module[0].weight, start + (1 - kept))
-    for mine, theirs in zip(method.target_backbone.parameters(), method.backbone.parameters(), strict=True):
+    online = [*method.backbone.parameters(), *method.head("point").parameters()]
+    for mine, theirs in zip(method.target_backbone.parameters(), online, strict=True):
         torch.testing.assert_close(theirs - mine, torch.full_like(mine, kept))
 
 

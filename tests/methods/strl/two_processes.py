@@ -7,24 +7,26 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from olivine.data.batch import Batch
+from olivine.backbones import Backbone, VoxelEmbedding
+from olivine.data.batch import Batch, Cloud
 from olivine.methods.strl import Strl, StrlConfig
-from olivine.sparse import SparseTensor
 from olivine.testing.toy_runs import toy_frames
 
 STEPS = 4
 
 
-class PlainBackbone(nn.Module):
+class PlainBackbone(Backbone):
     """A backbone without batch statistics, which a process keeps for itself."""
+
+    channels = 16
 
     def __init__(self) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 8))
+        self.layers = nn.Sequential(nn.Linear(4, self.channels), nn.ReLU())
 
-    def forward(self, tensor: SparseTensor) -> SparseTensor:
-        position = tensor.coordinates[:, 1:].to(tensor.features.dtype) / 10
-        return tensor.replace(self.layers(torch.cat([tensor.features, position], dim=1)))
+    def forward(self, cloud: Cloud) -> VoxelEmbedding:
+        position = cloud.coordinates[:, 1:].to(cloud.features.dtype) / 10
+        return VoxelEmbedding(self.layers(torch.cat([cloud.features, position], dim=1)), cloud.point_voxel)
 
 
 def make() -> Strl:

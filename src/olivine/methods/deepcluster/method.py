@@ -16,7 +16,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from olivine.backbones import BackboneConfig
+from olivine.backbones import Backbone, BackboneConfig
 from olivine.config import Config
 from olivine.data.batch import Batch
 from olivine.data.needs import Inputs, Needs
@@ -28,7 +28,6 @@ from olivine.methods.deepcluster.whitening import Whitening
 from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.methods.parts.gather import gather_rows
 from olivine.methods.parts.kmeans import kmeans, nearest
-from olivine.sparse import SparseTensor
 from olivine.streams import torch_stream
 
 _CLASSIFIER_SPREAD = 0.01
@@ -63,7 +62,7 @@ class DeepClusterConfig(Config):
             backbone: which 3-D network to train.
             inputs: what its input is.
         """
-        return DeepCluster(self, backbone.build(inputs.channels, self.feature_dim))
+        return DeepCluster(self, backbone.build(inputs))
 
 
 class DeepCluster(Method):
@@ -71,7 +70,7 @@ class DeepCluster(Method):
 
     Args:
         config: the settings.
-        backbone: called on a `SparseTensor`; returns features [V, config.feature_dim] as one, rows as in its input.
+        backbone: the network that is trained.
 
     Attributes:
         classifier: tells a region's cluster from its feature.
@@ -83,11 +82,12 @@ class DeepCluster(Method):
     nmi: Tensor
     moved: Tensor
 
-    def __init__(self, config: DeepClusterConfig, backbone: nn.Module) -> None:
+    def __init__(self, config: DeepClusterConfig, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
         self.needs = Needs()
         self.backbone = backbone
+        self.heads = nn.ModuleDict({"point": backbone.pretraining_head(config.feature_dim)})
         self.classifier = nn.Linear(config.feature_dim, config.clusters)
         self.assignments = Assignments()
         self.register_buffer("nmi", torch.zeros((), dtype=torch.float64))
@@ -132,7 +132,7 @@ class DeepCluster(Method):
             embedding of regions against their clusters' rows of the classifier (see `embedding_diagnostics`).
         """
         with self.stage("backbone"):
-            features = self.backbone(SparseTensor(batch.cloud.features, batch.cloud.coordinates)).features
+            features = self.embed(batch.cloud).of_voxels()
         with self.stage("loss"):
             places = regions(batch, self.config.regions)
             labels = self.assignments.look_up(places.keys)
@@ -166,9 +166,8 @@ class DeepCluster(Method):
         self.eval()
         for batch in batches:
             places = regions(batch, self.config.regions)
-            embedded = self.backbone(SparseTensor(batch.cloud.features, batch.cloud.coordinates))
             keys.append(places.keys)
-            features.append(places.mean(embedded.features))
+            features.append(places.mean(self.embed(batch.cloud).of_voxels()))
             seeds.append(batch.seed)
         self.train(training)
         features = features or [self.classifier.weight.new_empty(0, self.config.feature_dim)]

@@ -18,7 +18,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional
 
-from olivine.backbones import BackboneConfig
+from olivine.backbones import Backbone, BackboneConfig, Embedder
 from olivine.config import Config
 from olivine.data.batch import Batch, Cloud
 from olivine.data.needs import Inputs, Needs
@@ -30,7 +30,6 @@ from olivine.methods.parts.heads import mlp
 from olivine.methods.parts.momentum import MomentumCopy
 from olivine.methods.parts.pooling import pool_frames
 from olivine.methods.parts.queue import FeatureQueue
-from olivine.sparse import SparseTensor
 
 _STAGES = {"voxel": "backbone", "point": "points"}
 
@@ -73,26 +72,26 @@ class DepthContrastConfig(Config):
             backbone: which 3-D network to train.
             inputs: what its input is.
         """
-        return DepthContrast(self, backbone.build(inputs.channels, self.feature_dim), inputs.channels)
+        return DepthContrast(self, backbone.build(inputs), inputs.channels)
 
 
 class VoxelFormat(nn.Module):
-    """The networks of the voxel format: backbone and head.
+    """The networks of the voxel format: backbone, its last layer, and head.
 
     Args:
-        backbone: called on a `SparseTensor`; returns features, rows as in its input.
+        features: backbone and last layer.
         head: embeds the largest values of a scene's features.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, features: Embedder, head: nn.Module) -> None:
         super().__init__()
-        self.backbone, self.head = backbone, head
+        self.features, self.head = features, head
 
     def forward(self, cloud: Cloud) -> Tensor:
         """[B, D] unit embeddings of the clouds."""
-        embedded: SparseTensor = self.backbone(SparseTensor(cloud.features, cloud.coordinates))
+        rows = self.features(cloud).of_voxels()
         frames = len(cloud.point_offsets) - 1
-        return _unit(self.head(pool_frames(embedded.features, cloud.coordinates[:, 0].long(), frames)))
+        return _unit(self.head(pool_frames(rows, cloud.coordinates[:, 0].long(), frames)))
 
 
 class PointFormat(nn.Module):
@@ -123,7 +122,7 @@ class DepthContrast(Method):
 
     Args:
         config: the settings.
-        backbone: called on a `SparseTensor`; returns [V, `feature_dim`] features, rows as in its input.
+        backbone: the network of the voxel format, which is trained.
         in_channels: input features per voxel, which the points get, too.
 
     Attributes:
@@ -133,11 +132,12 @@ class DepthContrast(Method):
         queues: keys of earlier scenes, by format.
     """
 
-    def __init__(self, config: DepthContrastConfig, backbone: nn.Module, in_channels: int) -> None:
+    def __init__(self, config: DepthContrastConfig, backbone: Backbone, in_channels: int) -> None:
         super().__init__()
         self.config = config
         self.needs = Needs(second="scan")
         self.backbone = backbone
+        self.heads = nn.ModuleDict({"point": backbone.pretraining_head(config.feature_dim)})
         self.voxel_head = mlp([config.feature_dim, config.feature_dim, config.embedding_dim], batch_norm=False)
         self.point: PointFormat | None = None
         if config.formats == "both":
@@ -149,7 +149,9 @@ class DepthContrast(Method):
 
     def networks(self) -> nn.ModuleDict:
         """The networks that are trained, by format; put together anew, since `backbone` is a part by itself."""
-        formats: dict[str, nn.Module] = {"voxel": VoxelFormat(self.backbone, self.voxel_head)}
+        formats: dict[str, nn.Module] = {
+            "voxel": VoxelFormat(Embedder(self.backbone, self.head("point")), self.voxel_head)
+        }
         return nn.ModuleDict(formats if self.point is None else formats | {"point": self.point})
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:

@@ -13,13 +13,14 @@ class, and the consistency of each class with its von Mises–Fisher density.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from olivine.backbones import BackboneConfig
+from olivine.backbones import Backbone, BackboneConfig, Embedding
 from olivine.config import Config
 from olivine.data.batch import Batch, PixelPairs
 from olivine.data.masks import UNKNOWN
@@ -79,8 +80,7 @@ class OlivineConfig(CrossModalConfig):
         Raises:
             UserError: `supervised` without weak classes, or the teacher's weights cannot be read.
         """
-        network = backbone.build(inputs.channels, self.feature_dim, class_head=self.supervised, normalize=True)
-        return Olivine(self, network, self.build_teacher(), inputs.weak_classes)
+        return Olivine(self, backbone.build(inputs), self.build_teacher, inputs.weak_classes)
 
 
 class Supervision(nn.Module):
@@ -120,20 +120,21 @@ class Supervision(nn.Module):
         return draw_weighted(weights, self.config.pairs, generator)
 
     def forward(
-        self, class_level: Tensor, pairs: PixelPairs, drawn: Tensor, image_features: Tensor
+        self, class_level: Embedding, pairs: PixelPairs, drawn: Tensor, image_features: Tensor
     ) -> tuple[Tensor, Tensor]:
         """L_sup and L_vmf.
 
         Args:
-            class_level: [V, D] class-level features of the voxels, unit length.
+            class_level: class-level embedding of the clouds, D channels of unit length.
             pairs: all P pairs.
             drawn: [S] indices of the pairs for L_sup.
             image_features: [S, teacher channels] image features of those pairs.
         """
         config = self.config
-        k, q, labels = class_level[pairs.voxel[drawn]], self.image_head(image_features), pairs.label[drawn]
+        k, labels = class_level.of_points(pairs.point[drawn]), pairs.label[drawn]
+        q = self.image_head(image_features)
         contrast = weakly_supervised_contrastive(k, q, labels, config.temperature, form=config.supervised_form)
-        features = class_level[pairs.voxel]
+        features = class_level.of_points(pairs.point)
         if self.training:
             self.statistics.update(features, pairs.label)
         return contrast, self.statistics.loss(features, pairs.label)
@@ -146,9 +147,8 @@ class Olivine(CrossModalMethod):
 
     Args:
         config: the settings.
-        backbone: called on a `SparseTensor`; returns unit features as one, or with supervision as a pair (point level,
-            class level), rows as in its input.
-        teacher: the frozen image encoder.
+        backbone: the network that is taught.
+        teacher: makes the frozen image encoder.
         weak_classes: number of classes of the weak labels, 0 where there are none.
 
     Attributes:
@@ -159,16 +159,19 @@ class Olivine(CrossModalMethod):
         UserError: supervision is asked for, but there are no weak classes.
     """
 
-    def __init__(self, config: OlivineConfig, backbone: nn.Module, teacher: Teacher, weak_classes: int) -> None:
-        super().__init__(config, backbone, teacher, weak_labels=config.supervised)
+    def __init__(
+        self, config: OlivineConfig, backbone: Backbone, teacher: Callable[[], Teacher], weak_classes: int
+    ) -> None:
+        heads = ("point", "class") if config.supervised else ("point",)
+        super().__init__(config, backbone, teacher, config.feature_dim, weak_labels=config.supervised, heads=heads)
         if config.supervised and weak_classes < 1:
             raise UserError(
                 "method.supervised: true needs weak labels, and the data has none; "
                 "name a mask folder with data.masks=..., or set method.supervised=false"
             )
         self.config = config
-        self.image_head = ImageHead(teacher.channels, config.feature_dim)
-        self.supervision = Supervision(config, teacher.channels, weak_classes) if config.supervised else None
+        self.image_head = ImageHead(self.teacher.channels, config.feature_dim)
+        self.supervision = Supervision(config, self.teacher.channels, weak_classes) if config.supervised else None
 
     def set_progress(self, step: int, total_steps: int) -> None:
         """Told before each optimizer step; starts L_vmf after step T.
@@ -209,14 +212,17 @@ class Olivine(CrossModalMethod):
         with self.stage("teacher"):
             drawn = torch.cat([uniform, weighted])
             image_features = self.teacher.sample(images, pairs.image[drawn], pairs.uv[drawn])
-        levels = self.embed(batch)
+        with self.stage("backbone"):
+            embedding = self.backbone(batch.cloud)
+            point_level = embedding.project(self.head("point"))
         with self.stage("loss"):
-            k, q = levels[0].features[pairs.voxel[uniform]], self.image_head(image_features[: len(uniform)])
+            k, q = point_level.of_points(pairs.point[uniform]), self.image_head(image_features[: len(uniform)])
             ppkt = info_nce(k, q, self.config.temperature)
             losses = {"loss": self.config.weights.ppkt * ppkt, "loss_ppkt": ppkt.detach()}
             if self.supervision is not None:
                 rest = image_features[len(uniform) :]
-                sup, vmf = self.supervision(levels[1].features, pairs, weighted, rest)
+                class_level = embedding.project(self.head("class"))
+                sup, vmf = self.supervision(class_level, pairs, weighted, rest)
                 losses["loss"] = losses["loss"] + self.config.weights.sup * sup + self.config.weights.vmf * vmf
                 losses |= {"loss_sup": sup.detach(), "loss_vmf": vmf.detach()}
             logged = embedding_diagnostics(k, q) | self._diagnostics(pairs, uniform, weighted)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
+from olivine.backbones import Backbone
 from olivine.config import Config
 from olivine.data.batch import Batch, PixelPairs
 from olivine.data.needs import Needs
 from olivine.methods.base import Method
-from olivine.sparse import SparseTensor
 from olivine.teachers import Teacher, TeacherCacheConfig, TeacherConfig, prepare_teacher, with_cache
 
 
@@ -43,30 +43,38 @@ class CrossModalMethod(Method):
 
     Args:
         config: the settings.
-        backbone: called on a `SparseTensor`; returns unit features, rows as in its input.
-        teacher: the frozen image encoder.
+        backbone: the network that is taught.
+        out_channels: width of the embedding that points and pixels share.
+        teacher: makes the frozen image encoder; called when the heads have drawn their initial weights, which then do
+            not depend on what a teacher draws before its own are loaded.
         weak_labels: ask for the weak label of every pair.
         segments: ask for superpixels.
+        heads: names of the heads, each of `out_channels`.
     """
 
     def __init__(
         self,
         config: CrossModalConfig,
-        backbone: nn.Module,
-        teacher: Teacher,
+        backbone: Backbone,
+        teacher: Callable[[], Teacher],
+        out_channels: int,
         *,
         weak_labels: bool = False,
         segments: bool = False,
+        heads: Sequence[str] = ("point",),
     ) -> None:
         super().__init__()
         self.needs = Needs(
             images=True, weak_labels=weak_labels, segments=segments, still_images=config.teacher_cache is not None
         )
-        self.sources["teacher"] = teacher.source
-        self.digests["teacher"] = teacher.digest()
         self.backbone = backbone
+        made = {name: backbone.pretraining_head(out_channels, unit=True) for name in heads}
+        self.heads = nn.ModuleDict(made)
+        encoder = teacher()
+        self.sources["teacher"] = encoder.source
+        self.digests["teacher"] = encoder.digest()
         # A tuple hides it from the module tree: it is in no state dict and costs DistributedDataParallel nothing.
-        self._hidden = (teacher,)
+        self._hidden = (encoder,)
 
     @property
     def teacher(self) -> Teacher:
@@ -83,12 +91,6 @@ class CrossModalMethod(Method):
             name = type(self).__name__
             raise ValueError(f"{name} learns from images and pairs, and the batch holds none (see {name}.needs)")
         return batch.images, batch.pairs
-
-    def embed(self, batch: Batch) -> tuple[SparseTensor, ...]:
-        """What each head of the backbone says of the voxels of a batch; timed as the stage `backbone`."""
-        with self.stage("backbone"):
-            embedded = self.backbone(SparseTensor(batch.cloud.features, batch.cloud.coordinates))
-        return embedded if isinstance(embedded, tuple) else (embedded,)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CrossModalMethod:
         """Carry the hidden teacher along wherever `to`, `cuda` or `double` take the method."""

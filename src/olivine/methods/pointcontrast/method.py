@@ -12,15 +12,14 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from olivine.backbones import BackboneConfig
+from olivine.backbones import Backbone, BackboneConfig
 from olivine.config import Config
-from olivine.data.batch import Batch, Cloud
+from olivine.data.batch import Batch
 from olivine.data.needs import Inputs, Needs
 from olivine.methods.base import Method
 from olivine.methods.parts.contrast import info_nce
 from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.methods.pointcontrast.matches import draw_matches
-from olivine.sparse import SparseTensor
 
 
 class PointContrastConfig(Config):
@@ -45,7 +44,7 @@ class PointContrastConfig(Config):
             backbone: which 3-D network to train.
             inputs: what its input is.
         """
-        return PointContrast(self, backbone.build(inputs.channels, self.feature_dim, normalize=True))
+        return PointContrast(self, backbone.build(inputs))
 
 
 class PointContrast(Method):
@@ -56,14 +55,15 @@ class PointContrast(Method):
 
     Args:
         config: the settings.
-        backbone: called on a `SparseTensor`; returns unit features, rows as in its input.
+        backbone: the network that is trained.
     """
 
-    def __init__(self, config: PointContrastConfig, backbone: nn.Module) -> None:
+    def __init__(self, config: PointContrastConfig, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
         self.needs = Needs(second=config.second, match=True)
         self.backbone = backbone
+        self.heads = nn.ModuleDict({"point": backbone.pretraining_head(config.feature_dim, unit=True)})
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Loss of one batch.
@@ -83,15 +83,11 @@ class PointContrast(Method):
             raise ValueError("PointContrast learns from two views and their matches (see PointContrast.needs)")
         drawn = draw_matches(second.match, self.config.matches, batch.generator()).to(second.match.device)
         with self.stage("backbone"):
-            k, q = self._embed(batch.cloud)[drawn[:, 0]], self._embed(second.cloud)[drawn[:, 1]]
+            k = self.embed(batch.cloud).of_voxels()[drawn[:, 0]]
+            q = self.embed(second.cloud).of_voxels()[drawn[:, 1]]
         with self.stage("loss"):
             loss = info_nce(k, q, self.config.temperature)
             counts = {"matches": len(second.match), "matches_drawn": len(drawn)}
             logged = {name: torch.tensor(float(count)) for name, count in counts.items()}
             taught = self.learned_from("matches of two views", len(drawn), least=2)
             return {"loss": loss} | logged | embedding_diagnostics(k, q) | taught
-
-    def _embed(self, cloud: Cloud) -> Tensor:
-        """[V, D] unit features of a view's voxels."""
-        embedded: SparseTensor = self.backbone(SparseTensor(cloud.features, cloud.coordinates))
-        return embedded.features

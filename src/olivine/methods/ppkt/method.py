@@ -9,13 +9,14 @@ own pixel among those drawn with it. The image side is a 1×1 convolution of the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
-from olivine.backbones import BackboneConfig
+from olivine.backbones import Backbone, BackboneConfig
 from olivine.data.batch import Batch
 from olivine.data.needs import Inputs
 from olivine.methods.parts.contrast import draw_uniform, info_nce
@@ -46,8 +47,7 @@ class PpktConfig(CrossModalConfig):
         Raises:
             UserError: the teacher's weights cannot be read.
         """
-        network = backbone.build(inputs.channels, self.feature_dim, normalize=True)
-        return Ppkt(self, network, self.build_teacher())
+        return Ppkt(self, backbone.build(inputs), self.build_teacher)
 
 
 class Ppkt(CrossModalMethod):
@@ -57,17 +57,17 @@ class Ppkt(CrossModalMethod):
 
     Args:
         config: the settings.
-        backbone: called on a `SparseTensor`; returns unit features of `config.feature_dim`, rows as in its input.
-        teacher: the frozen image encoder.
+        backbone: the network that is taught.
+        teacher: makes the frozen image encoder.
 
     Attributes:
         image_head: projects image features.
     """
 
-    def __init__(self, config: PpktConfig, backbone: nn.Module, teacher: Teacher) -> None:
-        super().__init__(config, backbone, teacher)
+    def __init__(self, config: PpktConfig, backbone: Backbone, teacher: Callable[[], Teacher]) -> None:
+        super().__init__(config, backbone, teacher, config.feature_dim)
         self.config = config
-        self.image_head = ImageHead(teacher.channels, config.feature_dim)
+        self.image_head = ImageHead(self.teacher.channels, config.feature_dim)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Loss of one batch.
@@ -87,9 +87,10 @@ class Ppkt(CrossModalMethod):
         drawn = draw_uniform(count, self.config.pairs, batch.generator()).to(pairs.voxel.device)
         with self.stage("teacher"):
             image_features = self.teacher.sample(images, pairs.image[drawn], pairs.uv[drawn])
-        (level,) = self.embed(batch)
+        with self.stage("backbone"):
+            level = self.embed(batch.cloud)
         with self.stage("loss"):
-            k, q = level.features[pairs.voxel[drawn]], self.image_head(image_features)
+            k, q = level.of_points(pairs.point[drawn]), self.image_head(image_features)
             counts = {"pairs": torch.tensor(float(count)), "pairs_ppkt": torch.tensor(float(len(drawn)))}
             counts |= self.learned_from("point-pixel pairs", len(drawn), least=2)
             return {"loss": info_nce(k, q, self.config.temperature), **counts, **embedding_diagnostics(k, q)}

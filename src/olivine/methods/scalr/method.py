@@ -13,10 +13,10 @@ from typing import Literal
 
 import torch
 from pydantic import PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from olivine.backbones import BackboneConfig
+from olivine.backbones import Backbone, BackboneConfig
 from olivine.data.batch import Batch
 from olivine.data.needs import Inputs
 from olivine.methods.parts.contrast import draw_uniform
@@ -46,9 +46,9 @@ class ScalrConfig(CrossModalConfig):
         Raises:
             UserError: the teacher's weights cannot be read.
         """
+        # First, since the head is as wide as what it says.
         teacher = self.build_teacher()
-        network = backbone.build(inputs.channels, teacher.channels, normalize=True)
-        return Scalr(self, network, teacher)
+        return Scalr(self, backbone.build(inputs), teacher)
 
 
 class Scalr(CrossModalMethod):
@@ -56,12 +56,12 @@ class Scalr(CrossModalMethod):
 
     Args:
         config: the settings.
-        backbone: called on a `SparseTensor`; returns unit features of `teacher.channels`, rows as in its input.
+        backbone: the network that is taught.
         teacher: the frozen image encoder.
     """
 
-    def __init__(self, config: ScalrConfig, backbone: nn.Module, teacher: Teacher) -> None:
-        super().__init__(config, backbone, teacher)
+    def __init__(self, config: ScalrConfig, backbone: Backbone, teacher: Teacher) -> None:
+        super().__init__(config, backbone, lambda: teacher, teacher.channels)
         self.config = config
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
@@ -82,9 +82,10 @@ class Scalr(CrossModalMethod):
         with self.stage("teacher"):
             sampled = self.teacher.sample(images, pairs.image[drawn], pairs.uv[drawn])
             q = functional.normalize(sampled, dim=1)
-        (level,) = self.embed(batch)
+        with self.stage("backbone"):
+            level = self.embed(batch.cloud)
         with self.stage("loss"):
-            k = level.features[pairs.voxel[drawn]]
+            k = level.of_points(pairs.point[drawn])
             counts = {"pairs": torch.tensor(float(len(pairs.voxel))), "pairs_scalr": torch.tensor(float(len(drawn)))}
             counts |= self.learned_from("point-pixel pairs", len(drawn))
             return {"loss": distillation_loss(k, q, self.config.loss), **counts, **embedding_diagnostics(k, q)}

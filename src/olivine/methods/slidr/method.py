@@ -10,13 +10,14 @@ own superpixel among all of the batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
-from torch import Tensor, nn
+from torch import Tensor
 
-from olivine.backbones import BackboneConfig
+from olivine.backbones import Backbone, BackboneConfig
 from olivine.data.batch import Batch
 from olivine.data.needs import Inputs
 from olivine.methods.parts.contrast import info_nce
@@ -51,8 +52,7 @@ class SlidrConfig(CrossModalConfig):
         Raises:
             UserError: the teacher's weights cannot be read.
         """
-        network = backbone.build(inputs.channels, self.feature_dim, normalize=True)
-        return Slidr(self, network, self.build_teacher())
+        return Slidr(self, backbone.build(inputs), self.build_teacher)
 
 
 class Slidr(CrossModalMethod):
@@ -63,17 +63,17 @@ class Slidr(CrossModalMethod):
 
     Args:
         config: the settings.
-        backbone: called on a `SparseTensor`; returns unit features of `config.feature_dim`, rows as in its input.
-        teacher: the frozen image encoder.
+        backbone: the network that is taught.
+        teacher: makes the frozen image encoder.
 
     Attributes:
         image_head: projects image features.
     """
 
-    def __init__(self, config: SlidrConfig, backbone: nn.Module, teacher: Teacher) -> None:
-        super().__init__(config, backbone, teacher, segments=True)
+    def __init__(self, config: SlidrConfig, backbone: Backbone, teacher: Callable[[], Teacher]) -> None:
+        super().__init__(config, backbone, teacher, config.feature_dim, segments=True)
         self.config = config
-        self.image_head = ImageHead(teacher.channels, config.feature_dim)
+        self.image_head = ImageHead(self.teacher.channels, config.feature_dim)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Loss of one batch.
@@ -97,9 +97,10 @@ class Slidr(CrossModalMethod):
         with self.stage("teacher"):
             chunks = _chunks(found.image, len(images))
             maps = [self.teacher(images[start : start + _IMAGES_AT_ONCE]) for start, _ in chunks]
-        (level,) = self.embed(batch)
+        with self.stage("backbone"):
+            level = self.embed(batch.cloud)
         with self.stage("loss"):
-            k = segment_means(level.features[pairs.voxel[found.pair]], found.pair_owner, found.count)
+            k = segment_means(level.of_points(pairs.point[found.pair]), found.pair_owner, found.count)
             q = self._superpixel_features(found, chunks, maps, images)
             counts = {
                 "pairs": len(pairs.voxel),

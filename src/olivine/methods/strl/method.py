@@ -17,7 +17,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from olivine.backbones import BackboneConfig
+from olivine.backbones import Backbone, BackboneConfig, Embedder, Embedding
 from olivine.config import Config
 from olivine.data.batch import Batch, Cloud
 from olivine.data.needs import Inputs, Needs
@@ -28,7 +28,6 @@ from olivine.methods.parts.heads import mlp
 from olivine.methods.parts.momentum import MomentumCopy, cosine_momentum
 from olivine.methods.parts.pooling import pool_frames
 from olivine.methods.strl.losses import regression_loss
-from olivine.sparse import SparseTensor
 
 
 class StrlConfig(Config):
@@ -54,7 +53,7 @@ class StrlConfig(Config):
             backbone: which 3-D network to train.
             inputs: what its input is.
         """
-        return Strl(self, backbone.build(inputs.channels, self.feature_dim))
+        return Strl(self, backbone.build(inputs))
 
 
 class Strl(Method):
@@ -65,27 +64,28 @@ class Strl(Method):
 
     Args:
         config: the settings.
-        backbone: called on a `SparseTensor`; returns features [V, config.feature_dim] as one, rows as in its input.
+        backbone: the network that is trained.
 
     Attributes:
         projector: makes a projection of a frame's pooled features.
         predictor: makes the projection of the other view of it.
-        target_backbone: the slow copy of the backbone.
+        target_backbone: the slow copy of the backbone and its head.
         target_projector: the slow copy of the projector.
         target_step: int64, the step up to which the copies have followed.
     """
 
     target_step: Tensor
 
-    def __init__(self, config: StrlConfig, backbone: nn.Module) -> None:
+    def __init__(self, config: StrlConfig, backbone: Backbone) -> None:
         super().__init__()
         self.config = config
         self.needs = Needs(second="frame")
         self.backbone = backbone
+        self.heads = nn.ModuleDict({"point": backbone.pretraining_head(config.feature_dim)})
         hidden, size, norm = config.hidden_dim, config.projection_dim, config.batch_norm
         self.projector = mlp([config.feature_dim, hidden, size], batch_norm=norm)
         self.predictor = mlp([size, hidden, size], batch_norm=norm)
-        self.target_backbone, self.target_projector = MomentumCopy(backbone), MomentumCopy(self.projector)
+        self.target_backbone, self.target_projector = MomentumCopy(self._online()), MomentumCopy(self.projector)
         self.register_buffer("target_step", torch.zeros((), dtype=torch.int64))
 
     def set_progress(self, step: int, total_steps: int) -> None:
@@ -96,7 +96,7 @@ class Strl(Method):
         if step <= int(self.target_step):
             return
         momentum = cosine_momentum(self.config.momentum, step, total_steps)
-        self.target_backbone.update(self.backbone, momentum)
+        self.target_backbone.update(self._online(), momentum)
         self.target_projector.update(self.projector, momentum)
         self.target_step.fill_(step)
 
@@ -124,25 +124,23 @@ class Strl(Method):
                 OlivineWarning,
                 stacklevel=2,
             )
-        views = [_Voxels(batch.cloud, len(batch)), _Voxels(batch.second.cloud, len(batch))]
+        views = (batch.cloud, batch.second.cloud)
         with self.stage("target"):
-            first, second = (self.target_projector(view.pool(self.target_backbone)) for view in views)
+            first, second = (self.target_projector(_pooled(self.target_backbone(view), view)) for view in views)
         with self.stage("backbone"):
-            pooled = [view.pool(self.backbone) for view in views]
+            pooled = [_pooled(self.embed(view), view) for view in views]
         with self.stage("loss"):
             # One view at a time, as published: batch statistics are those of one view.
             of_second, of_first = (self.predictor(self.projector(view)) for view in pooled)
             loss = regression_loss(of_second, second) + regression_loss(of_first, first)
             return {"loss": loss, **embedding_diagnostics(of_second, second)}
 
+    def _online(self) -> Embedder:
+        """The network that is trained as one module, put together anew, since its parts are parts of the method."""
+        return Embedder(self.backbone, self.head("point"))
 
-class _Voxels:
-    """One view of a batch; the networks share its tensor, and with it the maps that convolutions need."""
 
-    def __init__(self, cloud: Cloud, frames: int) -> None:
-        self._tensor = SparseTensor(cloud.features, cloud.coordinates)
-        self._frame, self._frames = cloud.coordinates[:, 0].long(), frames
-
-    def pool(self, network: nn.Module) -> Tensor:
-        """[B, D] largest feature of each frame, channel by channel."""
-        return pool_frames(network(self._tensor).features, self._frame, self._frames, "max")
+def _pooled(embedding: Embedding, cloud: Cloud) -> Tensor:
+    """[B, D] largest feature of each frame, channel by channel."""
+    frames = len(cloud.point_offsets) - 1
+    return pool_frames(embedding.of_voxels(), cloud.coordinates[:, 0].long(), frames, "max")

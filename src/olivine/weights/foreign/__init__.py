@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from olivine.errors import UserError
-from olivine.weights.foreign.minkowski import export_minkowski, import_minkowski
+from olivine.weights.foreign.minkowski import PublishedMinkUNet, export_minkowski, import_minkowski
 
 T = TypeVar("T")
 
-__all__ = ["EXPORTERS", "IMPORTERS", "export_weights", "import_weights"]
+__all__ = ["EXPORTERS", "IMPORTERS", "PublishedMinkUNet", "export_weights", "import_weights"]
 
 EXPORTERS: dict[str, Callable[[Path, Path], Path]] = {"minkowski": export_minkowski}
 """Writes the weights of a run (first path) in a layout (second path)."""

@@ -2,7 +2,7 @@
 
 SLidR and its successors store the 3-D network under `model_points`; others under `state_dict` or `model`, or plainly,
 and data-parallel training puts `module.` before every name. Names and layouts of the tensors are otherwise those of our
-own `MinkUNet`, so nothing is converted.
+own `MinkUNet`; its heads, which there are parts of the network, are called `final` and `final_class_level`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,21 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from olivine.backbones import BackboneConfig, MinkUNet, MinkUNetConfig
+from olivine.backbones import PRETRAINING_MOMENTUM, Head, MinkUNet, MinkUNetConfig
+from olivine.backbones.minkunet import LAYERS_34, PLANES_C
 from olivine.data.voxelize import VoxelConfig
 from olivine.errors import UserError
 from olivine.files import write_bytes
-from olivine.weights.file import WEIGHTS_FILE, Weights, digest_of, load_weights, read_weights, save_weights
+from olivine.sparse import Convolution, SparseTensor
+from olivine.weights.file import (
+    WEIGHTS_FILE,
+    Weights,
+    check_finite,
+    digest_of,
+    load_weights,
+    read_weights,
+    save_weights,
+)
 from olivine.weights.foreign.stated import inputs_of
 from olivine.weights.published import read_checkpoint
 
@@ -29,12 +39,71 @@ _CONTAINERS = ("model_points", "state_dict", "model")
 _STEM = "conv0p1s1.kernel"
 _STEM_CHANNELS = 32
 _HEAD = "final.kernel"
+_NAMES = {"point": "final", "classes": "final", "class": "final_class_level"}
+"""What our heads are called in this layout."""
 _DESCRIPTION = "olivine"
 _DEPTHS: tuple[Literal["minkunet34c", "minkunet18a", "minkunet14a"], ...] = (
     "minkunet34c",
     "minkunet18a",
     "minkunet14a",
 )
+
+
+class PublishedMinkUNet(MinkUNet):
+    """The published network as it is published: our backbone with its heads, on a sparse tensor.
+
+    Args:
+        in_channels: channels of the input voxels.
+        out_channels: channels of each head.
+        class_head: whether to add the second, class-level head.
+        normalize: whether heads end in L2-normalised rows. As in the published network there is no epsilon: a zero row
+            becomes NaN.
+        planes, layers, width, momentum: as of `MinkUNet`; by default those of MinkUNet34C.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        class_head: bool = False,
+        normalize: bool = False,
+        planes: Sequence[int] = PLANES_C,
+        layers: Sequence[int] = LAYERS_34,
+        width: float = 1.0,
+        momentum: float = PRETRAINING_MOMENTUM,
+    ) -> None:
+        super().__init__(in_channels, planes=planes, layers=layers, width=width, momentum=momentum)
+        self.normalize = normalize
+        self.final = Convolution(self.channels, out_channels, 1, bias=True)
+        self.final_class_level = Convolution(self.channels, out_channels, 1, bias=True) if class_head else None
+
+    def forward(self, tensor: SparseTensor) -> SparseTensor | tuple[SparseTensor, SparseTensor]:  # type: ignore[override]
+        """[N, in_channels] → [N, out_channels], or a pair (point level, class level) of them with a class head."""
+        features = self.forward_features(tensor)
+        point_level = self._head(self.final, features)
+        if self.final_class_level is None:
+            return point_level
+        return point_level, self._head(self.final_class_level, features)
+
+    def _head(self, head: Convolution, features: SparseTensor) -> SparseTensor:
+        out: SparseTensor = head(features)
+        if not self.normalize:
+            return out
+        return out.replace(out.features / torch.linalg.vector_norm(out.features, dim=1, keepdim=True))
+
+
+def published_state(weights: Weights) -> dict[str, Tensor]:
+    """Weights of ours under the names of this layout.
+
+    Raises:
+        UserError: they have a head that the layout has no name for.
+    """
+    strange = sorted(weights.heads.keys() - _NAMES.keys())
+    if strange:
+        raise UserError(f"{weights.path}: its head {strange[0]!r} has no name in this layout")
+    heads = {f"{_NAMES[name]}.{key}": value for name, head in weights.heads.items() for key, value in head.items()}
+    return {**weights.tensors, **heads}
 
 
 def export_minkowski(run: Path, out: Path) -> Path:
@@ -53,8 +122,9 @@ def export_minkowski(run: Path, out: Path) -> Path:
         raise UserError(f"{out}: exists; choose another file")
     buffer = io.BytesIO()
     weights = read_weights(run)
-    about = {**weights.about, "digest": digest_of(weights.tensors, weights.about)}
-    torch.save({"model_points": weights.tensors, _DESCRIPTION: json.dumps(about)}, buffer)
+    tensors = published_state(weights)
+    about = {**weights.about, "digest": digest_of(tensors, weights.about)}
+    torch.save({"model_points": tensors, _DESCRIPTION: json.dumps(about)}, buffer)
     write_bytes(out, buffer.getbuffer())
     return out
 
@@ -89,16 +159,19 @@ def import_minkowski(file: Path, out: Path, overrides: Sequence[str] = ()) -> Pa
         about = _foreign(content, tensors, file, overrides)
     elif overrides:
         raise UserError(f"{file}: says itself what it is; leave {overrides[0].partition('=')[0]} out")
-    return save_weights(out, _network(about, tensors, file), about)
-
-
-def _network(about: Mapping[str, Any], tensors: dict[str, Tensor], file: Path) -> MinkUNet:
-    """The network that a file describes, with its tensors in it."""
-    config: MinkUNetConfig = TypeAdapter(BackboneConfig).validate_python(about["backbone"])
-    class_head = any(key.startswith("final_class_level.") for key in tensors)
-    network = config.build(about["in_channels"], tensors[_HEAD].shape[-1], class_head=class_head)
-    load_weights(network, Weights(file, tensors, {}))
-    return network
+    network = MinkUNetConfig.model_validate(about["backbone"]).of_channels(about["in_channels"])
+    check_finite(tensors, file)
+    wanted = {"final": "classes" if about.get("task") == "segmentation" else "point", "final_class_level": "class"}
+    body = {key: value for key, value in tensors.items() if key.partition(".")[0] not in wanted}
+    load_weights(network, Weights(file, body, {}))
+    unit = {name: bool(said.get("normalized")) for name, said in about.get("heads", {}).items()}
+    heads = {}
+    for theirs, name in wanted.items():
+        own = {key.removeprefix(f"{theirs}."): value for key, value in tensors.items() if key.startswith(f"{theirs}.")}
+        if own:
+            heads[name] = Head(network.channels, own["kernel"].shape[-1], unit=unit.get(name, False))
+            load_weights(heads[name], Weights(file, own, {}))
+    return save_weights(out, network, about, heads)
 
 
 def _described(content: Mapping[str, Any], tensors: dict[str, Tensor], file: Path) -> dict[str, Any] | None:
@@ -110,7 +183,7 @@ def _described(content: Mapping[str, Any], tensors: dict[str, Tensor], file: Pat
         digest = about.pop("digest", None)
         if not about.keys() >= {"backbone", "in_channels", "voxels"}:
             return None
-        TypeAdapter(BackboneConfig).validate_python(about["backbone"])
+        MinkUNetConfig.model_validate(about["backbone"])
         TypeAdapter(VoxelConfig).validate_python(about["voxels"])
         int(about["in_channels"])
     except (ValueError, TypeError, KeyError) as error:
@@ -142,8 +215,8 @@ def _backbone(tensors: Mapping[str, Tensor], width: float) -> MinkUNetConfig:
     for name in _DEPTHS:
         config = MinkUNetConfig(name=name, width=width)
         with torch.device("meta"):
-            state = config.build(tensors[_STEM].shape[1], 1).state_dict()
-        if body == {key: value.shape for key, value in state.items() if not key.startswith("final")}:
+            state = config.of_channels(tensors[_STEM].shape[1]).state_dict()
+        if body == {key: value.shape for key, value in state.items()}:
             return config
     return MinkUNetConfig(name=_DEPTHS[0], width=width)
 
