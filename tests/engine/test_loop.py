@@ -337,5 +337,5 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line(tmp_path: Path) 
     renamed = {f"former.{key}": value for key, value in checkpoint.model.items()}
     replace(checkpoint, model=renamed).save(run.checkpoint_path("last"))
     with pytest.raises(UserError, match=r"last\.pt: of another network .*start a run of another name") as caught:
-        tiny_run(tmp_path, config(epochs=3), resume=True)
+        tiny_run(tmp_path, config(), resume=True)
     assert "\n" not in str(caught.value)
