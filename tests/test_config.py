@@ -250,3 +250,36 @@ def test_a_name_of_free_text_drops_nothing():
     config = from_overrides(Outer, ["run.name=b", "arms.x.name=b"], "here", base=base)
     assert (config.run.name, config.arms["x"].name) == ("b", "b")
     assert config.run.engine.name == config.arms["x"].engine.name == "slow"
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def test_a_recipe_stands_on_another_part_by_part(tmp_path):
+    write(tmp_path, low="seed: 1\ninner: {steps: 7}\nengine: {name: slow, rate: 0.5}\nname: low",
+          middle="base: low.yaml\ninner: {fold: true}\nname: middle",
+          top="base: middle.yaml\nseed: 2\nengine: {name: fast, root: here}")  # fmt: skip
+    middle, top = (load_recipe(Recipe, tmp_path / f"{name}.yaml") for name in ("middle", "top"))
+    assert middle == Recipe(seed=1, inner=Inner(steps=7, fold=True), engine=Slow(rate=0.5), name="middle")
+    assert top == Recipe(seed=2, inner=Inner(steps=7, fold=True), engine=Fast(root="here"), name="middle")
+    assert load_recipe(Recipe, tmp_path / "top.yaml", ["engine.name=slow"]).engine == Slow()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base: top.yaml", "top.yaml stands on itself"),
+        ("base: nowhere.yaml", r"nowhere\.yaml: no such recipe file, which .*top\.yaml has as base"),
+        ("base: nowhere", "no recipe named 'nowhere'"),
+        ("base: [a, b]", r"base: names one recipe \(got \['a', 'b'\]\)"),
+        ("base: other.yaml", "top.yaml stands on itself"),
+    ],
+)
+def test_a_base_that_leads_nowhere_is_named(tmp_path, text, message):
+    write(tmp_path, top=text, other="base: top.yaml")
+    with pytest.raises(UserError, match=message) as caught:
+        load_recipe(Recipe, tmp_path / "top.yaml")
+    assert "\n" not in str(caught.value)

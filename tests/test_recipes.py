@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from builders.nuscenes import build_nuscenes
 from builders.semantickitti import build_semantickitti
 from olivine.cli import main
 from olivine.compare import CompareConfig
-from olivine.config import Config, dump, load_recipe, shipped_recipes
+from olivine.config import Config, dump, load_recipe, read_recipe, shipped_recipes
 from olivine.demo import DemoConfig
 from olivine.engine.pretrain import PretrainConfig
 from olivine.errors import UserError
@@ -36,9 +34,7 @@ KINDS: dict[str, type[Config]] = {
 
 
 def content(name: str) -> dict[str, Any]:
-    text = (resources.files("olivine") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-    tree: dict[str, Any] = yaml.safe_load(text)
-    return tree
+    return read_recipe(name)
 
 
 def kind(name: str) -> type[Config]:

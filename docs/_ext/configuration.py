@@ -7,7 +7,6 @@ read off the configuration classes and the recipe files at build time, so neithe
 from __future__ import annotations
 
 import types
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -15,7 +14,7 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from olivine.catalog import COMMANDS, command_of
-from olivine.config import Config, parts_of, shipped_recipes
+from olivine.config import Config, parts_of, recipe_bases, shipped_recipes, shipped_text
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -42,14 +41,21 @@ def recipe_list() -> str:
     """Markdown: every shipped recipe with its header comment, its command and its text."""
     parts = []
     for name in shipped_recipes():
-        text = (resources.files("olivine") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-        lines = text.splitlines()
-        header = [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
-        body = "\n".join(line for line in lines if not line.startswith("#"))
+        header, body = _parts(name)
         command = command_of(name)
         call = f"olivine {command}" if command in ("demo", "simulate") else f"olivine {command} {name}"
-        parts.append(f"### `{name}`\n\n{' '.join(header)}\n\nCommand: `{call}`\n\n```yaml\n{body}\n```\n")
+        parts.append(f"### `{name}`\n\n{header}\n\nCommand: `{call}`\n\n```yaml\n{body}\n```\n")
+    for name in recipe_bases():
+        header, body = _parts(name)
+        parts.append(f"### `{name}`\n\n{header} Others stand on it.\n\n```yaml\n{body}\n```\n")
     return "\n".join(parts)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """The header comment of a shipped recipe, and the rest of it."""
+    lines = shipped_text(name).splitlines()
+    header = [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
+    return " ".join(header), "\n".join(line for line in lines if not line.startswith("#"))
 
 
 def configuration_reference() -> str:

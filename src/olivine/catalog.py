@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -15,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from olivine.compare import CompareConfig
-from olivine.config import Config, load_recipe, nearest, parts_of, shipped_recipes
+from olivine.config import Config, load_recipe, nearest, parts_of, shipped_recipes, shipped_text
 from olivine.demo import DemoConfig
 from olivine.engine.pretrain import PretrainConfig
 from olivine.errors import UserError
@@ -61,8 +60,8 @@ def list_recipes() -> str:
     """Every shipped recipe on a line: its name, its command and the first sentence of its comment."""
     rows = []
     for name in shipped_recipes():
-        text = (resources.files("olivine") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-        comment = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+        lines = shipped_text(name).splitlines()
+        comment = " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
         rows.append((name, f"olivine {command_of(name)}", comment.split(". ")[0].rstrip(".")))
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     return "\n".join(f"{name:<{widths[0]}}  {command:<{widths[1]}}  {said}" for name, command, said in rows)

@@ -4,6 +4,9 @@ Every component owns its configuration class (a `Config`), and the configuration
 registry: a choice between components is a union of their classes, told apart by the field `name`. An override of a
 `name` (say `method.name=slidr`) drops the rest of that subtree, so that the other component starts from its own
 defaults.
+
+A recipe may stand on another one, `base: NAME` (shipped) or `base: FILE.yaml` (beside it): its keys are laid over the
+base's, part by part; a part with another `name` replaces the base's.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from omegaconf import OmegaConf
@@ -21,6 +24,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from olivine.documents import parse_yaml, read_yaml
 from olivine.errors import UserError
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
 
 _MARKS = (yaml.AnchorToken, yaml.AliasToken, yaml.TagToken, yaml.DocumentStartToken, yaml.DocumentEndToken)
 """Parts of a YAML document that are no part of its value."""
@@ -40,9 +46,67 @@ C = TypeVar("C", bound=Config)
 
 
 def shipped_recipes() -> list[str]:
-    """Names of the recipes that ship with the package, sorted."""
-    folder = resources.files("olivine") / "recipes"
-    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    """Names of the recipes that ship with the package, sorted; without those that others stand on."""
+    return sorted(name for name in _shipped_files() if not name.startswith("_"))
+
+
+def shipped_text(name: str) -> str:
+    """The text of a shipped recipe.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    file = _shipped_files().get(name)
+    if file is None:
+        raise UserError(
+            f"no recipe named {name!r}; shipped are {', '.join(shipped_recipes())}; "
+            f"a recipe of your own is given by its path, ending in .yaml{nearest(name, shipped_recipes())}"
+        )
+    text: str = file.read_text(encoding="utf-8")
+    return text
+
+
+def recipe_bases() -> list[str]:
+    """Names of what shipped recipes stand on, sorted; none is complete by itself."""
+    return sorted(name for name in _shipped_files() if name.startswith("_"))
+
+
+def _shipped_files() -> dict[str, Traversable]:
+    """Every shipped recipe by name, those that others stand on included."""
+    folders = (entry for entry in (resources.files("olivine") / "recipes").iterdir() if entry.is_dir())
+    files = (file for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return {file.name.removesuffix(".yaml"): file for file in files}
+
+
+def read_recipe(recipe: str | Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The plain tree of a recipe, laid over those that it stands on.
+
+    Args:
+        recipe: name or path, as of `load_recipe`.
+        above: recipes that stand on this one.
+
+    Raises:
+        UserError: unknown recipe, invalid YAML, no mapping, or a recipe that stands on itself.
+    """
+    if str(recipe) in above:
+        raise UserError(f"{above[-1]}: base: {recipe} stands on itself")
+    if str(recipe).endswith((".yaml", ".yml")):
+        path = Path(recipe)
+        if not path.is_file():
+            raise UserError(f"{path}: no such recipe file" + (f", which {above[-1]} has as base" if above else ""))
+        tree = read_yaml(path, "this recipe")
+    else:
+        tree = parse_yaml(shipped_text(str(recipe)), str(recipe))
+    if not isinstance(tree, dict):
+        raise UserError(f"{recipe}: a recipe is a mapping of keys, this is {type(tree).__name__}")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise UserError(f"{recipe}: base: names one recipe (got {base!r})")
+    if base.endswith((".yaml", ".yml")):
+        base = str(Path(recipe).parent / base)
+    return _laid_over(read_recipe(base, (*above, str(recipe))), tree)
 
 
 def load_recipe(model: type[C], recipe: str | Path, overrides: Sequence[str] = ()) -> C:
@@ -60,7 +124,7 @@ def load_recipe(model: type[C], recipe: str | Path, overrides: Sequence[str] = (
         UserError: unknown recipe, invalid YAML, malformed override, or a key or value the model refuses; the message
             names the dotted key, the value and what is allowed.
     """
-    tree = _merge(model, _read(recipe), overrides, str(recipe))
+    tree = _merge(model, read_recipe(recipe), overrides, str(recipe))
     return validate(model, tree, str(recipe))
 
 
@@ -108,23 +172,19 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
-def _read(recipe: str | Path) -> dict[str, Any]:
-    if str(recipe).endswith((".yaml", ".yml")):
-        path = Path(recipe)
-        if not path.is_file():
-            raise UserError(f"{path}: no such recipe file")
-        tree = read_yaml(path, "this recipe")
-    else:
-        file = resources.files("olivine") / "recipes" / f"{recipe}.yaml"
-        if not file.is_file():
-            raise UserError(
-                f"no recipe named {str(recipe)!r}; shipped are {', '.join(shipped_recipes())}; "
-                f"a recipe of your own is given by its path, ending in .yaml{nearest(str(recipe), shipped_recipes())}"
-            )
-        tree = parse_yaml(file.read_text(encoding="utf-8"), str(recipe))
-    if not isinstance(tree, dict):
-        raise UserError(f"{recipe}: a recipe is a mapping of keys, this is {type(tree).__name__}")
-    return tree
+def _laid_over(base: dict[str, Any], tree: dict[str, Any]) -> dict[str, Any]:
+    """The tree's keys over those of its base, part by part."""
+    result = dict(base)
+    for key, value in tree.items():
+        below = base.get(key)
+        if isinstance(below, dict) and isinstance(value, dict) and _one_name(below, value):
+            value = _laid_over(below, value)
+        result[key] = value
+    return result
+
+
+def _one_name(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return "name" not in one or "name" not in other or one["name"] == other["name"]
 
 
 def _merge(model: type[Config], tree: dict[str, Any], overrides: Sequence[str], source: str) -> dict[str, Any]:
