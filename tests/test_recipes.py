@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from builders.nuscenes import build_nuscenes
+from builders.scans import build_daps3d, build_rellis3d, build_scribblekitti, build_semanticstf
 from builders.semantickitti import build_semantickitti
 from olivine.cli import main
 from olivine.compare import CompareConfig
@@ -74,12 +75,27 @@ def test_comparisons_refer_to_recipes_that_exist_and_fit(name: str) -> None:
             assert downstream.data.root == settings.data.root
 
 
+PARTS = {
+    "nuscenes": ("scene-0061", "scene-0103"),
+    "semantickitti": ("00", "08"),
+    "scribblekitti": ("00", "08"),
+    "semanticstf": ("train", "val"),
+    "rellis3d": ("00000", "00001"),
+    "daps3d": ("train-0", "val-0"),
+}
+"""What is learned from and what is scored, of the folders that the tests make."""
+
+
 @pytest.fixture(scope="module")
 def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("data")
     roots = {
         "nuscenes": build_nuscenes(folder / "nuscenes", ("scene-0061", "scene-0103"), points=150, boxes=0),
         "semantickitti": build_semantickitti(folder / "semantickitti", ("00", "08"), range(2)),
+        "scribblekitti": build_scribblekitti(folder / "scribblekitti"),
+        "semanticstf": build_semanticstf(folder / "semanticstf"),
+        "rellis3d": build_rellis3d(folder / "rellis3d"),
+        "daps3d": build_daps3d(folder / "daps3d"),
     }
     for name, root in roots.items():
         data = [f"data.name={name}", f"data.root={root}", *(["data.version=v1.0-mini"] if name == "nuscenes" else [])]
@@ -106,7 +122,7 @@ SMALL_METHODS = {
 def overrides(name: str, roots: dict[str, Path], out: Path) -> list[str]:
     """A shipped recipe on a tiny dataset: everything that makes it long or large, and nothing else."""
     data = content(name)["data"]["name"]
-    train, val = {"nuscenes": ("scene-0061", "scene-0103"), "semantickitti": ("00", "08")}[data]
+    train, val = PARTS[data]
     small = [f"out={out}", f"data.root={roots[data]}", "backbone.name=minkunet14a", "backbone.width=0.125"]
     small += ["train.max_steps=2", "train.batch_size=2", "train.workers=0", "train.tensorboard=false"]
     small += [f"train_split={{split: ['{train}'], every: 1}}"]

@@ -18,7 +18,8 @@ from builders.semantickitti import (
 )
 from olivine.data import semantickitti as kitti
 from olivine.data.pairs import find_pairs
-from olivine.data.semantickitti import SPLITS, SemanticKitti, SemanticKittiConfig, read_labels
+from olivine.data.scan_folders import read_label_file
+from olivine.data.semantickitti import SPLITS, SemanticKitti, SemanticKittiConfig
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError
 from olivine.geometry import transform_points
@@ -59,7 +60,7 @@ def test_reads_scans_and_labels_in_file_order(tmp_path, nested):
 
 def test_the_class_is_the_low_sixteen_bits_of_a_label(tmp_path):
     np.array([259 | 7 << 16, 10 | 0xFFFF << 16, 0xFFFF], "<u4").tofile(tmp_path / "000000.label")
-    assert read_labels(tmp_path / "000000.label", 3).tolist() == [259, 10, 65535]
+    assert read_label_file(tmp_path / "000000.label", 3).tolist() == [259, 10, 65535]
 
 
 def test_points_fall_on_the_pixels_the_projection_matrix_names(tmp_path):

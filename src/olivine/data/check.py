@@ -17,13 +17,11 @@ from numpy.typing import NDArray
 
 from olivine.components import import_class, import_path
 from olivine.config import validate
-from olivine.data.datasets import OwnDatasetConfig
+from olivine.data.datasets import OwnDatasetConfig, recognise
 from olivine.data.frame import Boxes, Camera, Dataset, Frame
 from olivine.data.intensity import faint
 from olivine.data.masks import UNKNOWN, MaskManifest
-from olivine.data.nuscenes import NuScenesConfig
 from olivine.data.pairs import find_pairs
-from olivine.data.semantickitti import SemanticKittiConfig
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError, printable
 
@@ -71,8 +69,7 @@ class CheckReport:
 def open_any(root: Path, own: str | None = None) -> list[Dataset]:
     """Open every dataset that a folder holds, whole (split `all`).
 
-    A folder in which another holds `scene.json` is nuScenes (one dataset per version), one with `sequences/` or
-    `dataset/sequences/` is SemanticKITTI.
+    Each kind of dataset says whether a folder is one (`olivine.data.datasets.recognise`).
 
     Args:
         root: the dataset's folder.
@@ -89,11 +86,12 @@ def open_any(root: Path, own: str | None = None) -> list[Dataset]:
         raise UserError(f"{root}: no such folder")
     if own is not None:
         return [_open_own(root, own)]
-    datasets = [*_open_nuscenes(root), *_open_semantickitti(root)]
+    datasets: list[Dataset] = [found.open(SplitConfig(split="all")) for found in recognise(root)]
     if not datasets:
         raise UserError(
-            f"{root}: no dataset recognised; nuScenes has a folder of tables (scene.json, …) here, "
-            "SemanticKITTI sequences/ or dataset/sequences/; --data module:Class opens it as a dataset of your own"
+            f"{root}: no dataset recognised; nuScenes has a folder of tables (scene.json, …) here, SemanticKITTI and "
+            "ScribbleKITTI sequences/ or dataset/sequences/, SemanticSTF train/velodyne, RELLIS-3D "
+            "00000/os1_cloud_node_kitti_bin, DAPS-3D data/*/clouds; --data module:Class opens one of your own"
         )
     return datasets
 
@@ -153,19 +151,6 @@ def _open_own(root: Path, path: str) -> Dataset:
     except UserError as error:
         raise UserError(f"--data {path}: {error}") from error
     return validate(own, {"name": import_path(own), "root": str(root)}, f"--data {path}").open(SplitConfig(split="all"))
-
-
-def _open_nuscenes(root: Path) -> Iterator[Dataset]:
-    folders = {file.parent for file in root.glob("*/scene.json")} | {
-        path for path in root.glob("v1.0-*") if path.is_dir()
-    }
-    for tables in sorted(folders):
-        yield NuScenesConfig(root=root, version=tables.name).open(SplitConfig(split="all"))
-
-
-def _open_semantickitti(root: Path) -> Iterator[Dataset]:
-    if (root / "sequences").is_dir() or (root / "dataset" / "sequences").is_dir():
-        yield SemanticKittiConfig(root=root).open(SplitConfig(split="all"))
 
 
 def _frame_problems(frame: Frame, dataset: Dataset, earlier: dict[str, int]) -> Iterator[str]:

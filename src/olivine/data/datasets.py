@@ -8,15 +8,30 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias, get_args
 
 from olivine.components import Open, OwnConfig
+from olivine.data.daps3d import Daps3dConfig
 from olivine.data.frame import Dataset
 from olivine.data.nuscenes import NuScenesConfig
+from olivine.data.rellis3d import Rellis3dConfig
+from olivine.data.scribblekitti import ScribbleKittiConfig
 from olivine.data.semantickitti import SemanticKittiConfig
+from olivine.data.semanticstf import SemanticStfConfig
 from olivine.data.splits import SplitConfig
 
-__all__ = ["DatasetConfig", "NuScenesConfig", "OwnDatasetConfig", "SemanticKittiConfig", "SplitConfig"]
+__all__ = [
+    "Daps3dConfig",
+    "DatasetConfig",
+    "NuScenesConfig",
+    "OwnDatasetConfig",
+    "Rellis3dConfig",
+    "ScribbleKittiConfig",
+    "SemanticKittiConfig",
+    "SemanticStfConfig",
+    "SplitConfig",
+    "recognise",
+]
 
 
 class OwnDatasetConfig(OwnConfig):
@@ -40,5 +55,15 @@ class OwnDatasetConfig(OwnConfig):
         """
 
 
-DatasetConfig = Annotated[NuScenesConfig | SemanticKittiConfig | OwnDatasetConfig, Open()]
+Shipped: TypeAlias = (
+    NuScenesConfig | SemanticKittiConfig | ScribbleKittiConfig | SemanticStfConfig | Rellis3dConfig | Daps3dConfig
+)
+"""The datasets of the package."""
+
+DatasetConfig = Annotated[Shipped | OwnDatasetConfig, Open()]
 """Any dataset; `config.open(split)` gives a `Dataset`."""
+
+
+def recognise(root: Path) -> list[Shipped]:
+    """What a folder is, by what each dataset says of it; a folder may hold several, or none that is known."""
+    return [found for kind in get_args(Shipped) for found in kind.recognise(root)]

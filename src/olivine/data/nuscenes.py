@@ -58,6 +58,14 @@ class NuScenesConfig(Config):
     boxes: bool = True
     """Read the annotated boxes (the table `sample_annotation`)."""
 
+    @classmethod
+    def recognise(cls, root: Path) -> list[NuScenesConfig]:
+        """The datasets that a folder is: one for every folder of tables in it, whatever its name."""
+        folders = {file.parent for file in root.glob("*/scene.json")} | {
+            path for path in root.glob("v1.0-*") if path.is_dir()
+        }
+        return [cls(root=root, version=tables.name) for tables in sorted(folders)]
+
     def open(self, split: SplitConfig) -> NuScenes:
         """Resolve the tables and choose the frames of a split.
 

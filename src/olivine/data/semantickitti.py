@@ -26,6 +26,7 @@ from olivine.data.frame import Camera, Frame
 from olivine.data.images import image_size
 from olivine.data.labels import load_class_set
 from olivine.data.masks import UNKNOWN, MaskManifest, read_manifest
+from olivine.data.scan_folders import read_label_file, read_rows
 from olivine.data.splits import SplitConfig, every_nth
 from olivine.errors import UserError
 from olivine.files import existing
@@ -64,6 +65,12 @@ class SemanticKittiConfig(Config):
 
     cameras: tuple[Literal["image_2", "image_3"], ...] = ("image_2",)
     """The colour cameras to read, left and right; one without a folder in a sequence is left out there."""
+
+    @classmethod
+    def recognise(cls, root: Path) -> list[SemanticKittiConfig]:
+        """The dataset that a folder is, if it is one; one with scribbles is ScribbleKITTI's."""
+        sequences = find_sequences(root)
+        return [] if sequences is None or any(sequences.glob("*/scribbles")) else [cls(root=root)]
 
     def open(self, split: SplitConfig) -> SemanticKitti:
         """The frames of a split.
@@ -126,16 +133,21 @@ class SemanticKitti:
     def __init__(self, config: SemanticKittiConfig, split: SplitConfig) -> None:
         sequences = _sequences_folder(config.root)
         chosen = _choose(sequences, split)
-        self.classes = load_class_set(self.name)
+        self.classes = load_class_set("semantickitti")
         self._masks = config.masks or existing(config.root / "camseg")
         self.superpixels = config.superpixels or existing(config.root / "superpixels")
         self.manifest: MaskManifest | None = read_manifest(self._masks) if self._masks else None
-        opened = [_open_sequence(sequences / sequence, config.cameras) for sequence in chosen]
+        opened = [_open_sequence(sequences / name, config.cameras, self.labels_of(name)) for name in chosen]
         self._scans = [(sequence, frame) for sequence in opened for frame in sequence.frames]
         if split.unit != "scene":
             self._scans = self._scans[:: split.every]
         if not self._scans:
             raise UserError(f"{sequences}: no scans in split {split.split!r} with every={split.every}")
+
+    @staticmethod
+    def labels_of(sequence: str) -> str:  # noqa: ARG004
+        """Folder of the labels of a sequence."""
+        return "labels"
 
     def __len__(self) -> int:
         return len(self._scans)
@@ -147,9 +159,9 @@ class SemanticKitti:
             UserError: a scan, label file or image is missing or damaged; the message names the file.
         """
         sequence, stem = self._scans[index]
-        scan = read_scan(sequence.scans[stem])
-        label_path = _beside(sequence.folder / "labels" / f"{stem}.label")
-        raw = read_labels(label_path, len(scan)) if sequence.labelled else None
+        scan = read_rows(sequence.scans[stem], 4)
+        label_path = _beside(sequence.folder / self.labels_of(sequence.folder.name) / f"{stem}.label")
+        raw = read_label_file(label_path, len(scan)) if sequence.labelled else None
         number, timestamp_us = int(stem), _timestamp_us(sequence, int(stem))
         return Frame(
             token=self.token(index),
@@ -207,31 +219,6 @@ class SemanticKitti:
         return tuple(cameras)
 
 
-def read_scan(path: Path) -> NDArray[np.float32]:
-    """Read a Velodyne scan, [N, 4] float32: x, y, z in metres, intensity 0…1.
-
-    Raises:
-        UserError: missing, empty, or not a whole number of points.
-    """
-    content = read_file(path)
-    if not content or len(content) % 16:
-        raise UserError(f"{path}: truncated scan, {len(content)} bytes is not a whole number of 16-byte points")
-    return np.frombuffer(content, "<f4").reshape(-1, 4).astype(np.float32)
-
-
-def read_labels(path: Path, points: int) -> NDArray[np.uint32]:
-    """Read the raw class of every point of a scan, [N] uint32 in 0…65535 (the instance number is dropped).
-
-    Raises:
-        UserError: missing, or not of the scan's length.
-    """
-    content = read_file(path)
-    if len(content) != 4 * points:
-        raise UserError(f"{path}: {len(content)} bytes of labels for a scan of {points} points; expected {4 * points}")
-    raw: NDArray[np.uint32] = np.frombuffer(content, np.dtype("<u4")) & np.uint32(0xFFFF)
-    return raw
-
-
 def read_calibration(path: Path, cameras: tuple[str, ...]) -> Calibration:
     """Read `calib.txt`.
 
@@ -275,10 +262,16 @@ def _matrix(rows: dict[str, str], key: str, path: Path) -> NDArray[np.float64]:
     return matrix
 
 
+def find_sequences(root: Path) -> Path | None:
+    """The folder of sequences below a root, or None where there is none."""
+    places = (root / "sequences", root / "dataset" / "sequences")
+    return next((folder for folder in places if folder.is_dir()), None)
+
+
 def _sequences_folder(root: Path) -> Path:
-    for folder in (root / "sequences", root / "dataset" / "sequences"):
-        if folder.is_dir():
-            return folder
+    found = find_sequences(root)
+    if found is not None:
+        return found
     raise UserError(f"{root}: no SemanticKITTI here, it must contain sequences/ or dataset/sequences/")
 
 
@@ -304,7 +297,7 @@ def _choose(sequences: Path, split: SplitConfig) -> list[str]:
     return every_nth(chosen, split.every) if split.unit == "scene" else chosen
 
 
-def _open_sequence(folder: Path, cameras: tuple[str, ...]) -> _Sequence:
+def _open_sequence(folder: Path, cameras: tuple[str, ...], labels: str) -> _Sequence:
     """Read what a sequence has once: the scan list, calibration, poses and times."""
     scans = _scans(folder / "velodyne")
     frames = tuple(scans)
@@ -317,7 +310,7 @@ def _open_sequence(folder: Path, cameras: tuple[str, ...]) -> _Sequence:
     if calibration is not None and poses_path.exists():
         poses = _global_from_lidar(_table(poses_path, 12, lines), calibration.camera0_from_lidar)
     times_s = _table(times_path, 1, lines)[:, 0] if times_path.exists() else None
-    return _Sequence(folder, frames, scans, (folder / "labels").is_dir(), calibration, poses, times_s)
+    return _Sequence(folder, frames, scans, (folder / labels).is_dir(), calibration, poses, times_s)
 
 
 def _scans(folder: Path) -> dict[str, Path]:

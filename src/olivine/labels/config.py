@@ -80,7 +80,7 @@ class LabelConfig(Config):
     @field_validator("data")
     @classmethod
     def _without_masks(cls, data: DatasetConfig) -> DatasetConfig:
-        if data.masks is not None:
+        if getattr(data, "masks", None) is not None:  # not every dataset has any
             raise ValueError("masks are what this run makes; set out to their folder and leave data.masks away")
         return data
 

@@ -121,6 +121,7 @@ def write_semantickitti(submission: Submission, token: str, classes: NDArray[np.
 PREDICTION_WRITERS: dict[str, Callable[[Submission, str, NDArray[np.uint8]], Path]] = {
     "nuscenes": write_nuscenes,
     "semantickitti": write_semantickitti,
+    "scribblekitti": write_semantickitti,
 }
 """The format of each dataset, by `Dataset.name`."""
 
