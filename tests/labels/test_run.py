@@ -18,6 +18,7 @@ from PIL import Image
 from builders import commands
 from builders.labelling import Brightness, contents, label_config, labelling, tiny_images
 from builders.recipes import write_recipe
+from builders.scans import build_semanticstf
 from olivine.cli import main
 from olivine.data.frame import Camera
 from olivine.data.splits import SplitConfig
@@ -352,3 +353,11 @@ def test_the_shipped_recipe_runs(tmp_path, capsys):
     assert main(["label", "label_slic", *overrides]) == 0
     provenance = json.loads((tmp_path / "masks" / "manifest.json").read_text())["provenance"]
     assert (provenance["segments"], provenance["compactness"], provenance["sigma"]) == (150, 6.0, 3.0)
+
+
+def test_frames_without_images_are_no_labelling_and_leave_no_manifest(tmp_path, capsys):
+    data = build_semanticstf(tmp_path / "data")
+    words = ["label", "label_slic", "data.name=semanticstf", f"data.root={data}", f"out={tmp_path / 'masks'}"]
+    assert main(words) == 2
+    assert "none of 5 frames has a camera image to label" in capsys.readouterr().err
+    assert not (tmp_path / "masks" / "manifest.json").exists()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from olivine.errors import UserError
 from olivine.labels.base import Labeller
 from olivine.labels.config import LabelConfig
 from olivine.labels.manifest import LabelFolder, Shard, settings_of
@@ -96,6 +97,8 @@ def conclude(folder: LabelFolder, done: Iterable[Progress], frames: int, *, prog
         total.add(step)
         pace.show(total)
     problems = tuple(sorted(total.problems))
+    if frames and not total.tally.images and not problems:
+        raise UserError(f"none of {frames} frames has a camera image to label; choose another data or split")
     for problem in problems:
         _log.warning("no mask: %s", problem)
     summary = LabelSummary(total.tally.images, total.kept, problems, folder.finish(total.tally))
