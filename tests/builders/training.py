@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from olivine.config import Config, validate
 from olivine.data.batch import Batch, Cloud
-from olivine.engine.config import OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
+from olivine.engine.config import AnyScheduleConfig, OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
 from olivine.engine.distribution import Distribution
 from olivine.engine.loop import TrainResult, train
 from olivine.engine.run import RunFolder
@@ -34,7 +34,7 @@ class TinyConfig(Config):
     """A run's configuration in small."""
 
     optimizer: OptimizerConfig = SGDConfig(lr=0.05)
-    schedule: ScheduleConfig = ScheduleConfig(name="cosine_step", warmup=0.2)
+    schedule: AnyScheduleConfig = ScheduleConfig(name="cosine_step", warmup=0.2)
     train: TrainConfig = TrainConfig(epochs=3, batch_size=4, save_every=5, log_every=1, tensorboard=False)
     noisy: bool = True
 

@@ -100,6 +100,49 @@ class ScheduleConfig(Config):
         }[self.name]
         return rise * (1 + math.cos(math.pi * fraction)) / 2
 
+    def momentum(self, step: int, total_steps: int) -> float | None:  # noqa: ARG002
+        """The optimizer's momentum in that step, or None where it stays as it is."""
+        return None
+
+
+class OneCycleConfig(Config):
+    """One cycle of rate and momentum (Smith & Topin, arXiv 1708.07120), with the cosines of the published detectors."""
+
+    name: Literal["one_cycle"]
+    """Chooses this schedule."""
+    rise: float = Field(0.4, gt=0, lt=1)
+    """Fraction of the run over which the rate rises to the optimizer's `lr` and the momentum falls."""
+    start: float = Field(0.1, gt=0, le=1)
+    """The rate in the first step, as a factor of `lr`."""
+    end: float = Field(1e-5, ge=0, le=1)
+    """The rate that the last step comes near to, likewise."""
+    momenta: tuple[float, float] = (0.95, 0.85)
+    """Momentum (of Adam its first beta) at the ends and at the peak."""
+
+    def factor(self, step: int, total_steps: int, steps_per_epoch: int) -> float:  # noqa: ARG002
+        """What the learning rate is multiplied by in the step after `step` steps are done; as of `ScheduleConfig`."""
+        rising, part = self._phase(step, total_steps)
+        return _between(self.start, 1.0, part) if rising else _between(1.0, self.end, part)
+
+    def momentum(self, step: int, total_steps: int) -> float:
+        """The optimizer's momentum in that step."""
+        rising, part = self._phase(step, total_steps)
+        ends, peak = self.momenta
+        return _between(ends, peak, part) if rising else _between(peak, ends, part)
+
+    def _phase(self, step: int, total_steps: int) -> tuple[bool, float]:
+        """Whether the rate rises, and how much of this phase is over."""
+        peak = int(self.rise * total_steps)
+        return (True, step / peak) if step < peak else (False, (step - peak) / (total_steps - peak))
+
+
+AnyScheduleConfig = Annotated[ScheduleConfig | OneCycleConfig, Field(discriminator="name")]
+
+
+def _between(one: float, other: float, part: float) -> float:
+    """From one value to the other along half a cosine."""
+    return other + (one - other) / 2 * (1 + math.cos(math.pi * part))
+
 
 class TrainConfig(Config):
     """The loop: how long, how much at once, how often it saves, logs and evaluates."""

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from olivine.data.batch import Batch
 from olivine.engine.checkpoint import Checkpoint
-from olivine.engine.config import AdamWConfig, ScheduleConfig, SGDConfig, TrainConfig
+from olivine.engine.config import AdamWConfig, OneCycleConfig, ScheduleConfig, SGDConfig, TrainConfig
 from olivine.engine.distribution import Distribution
 from olivine.engine.record import Recorder, Stopwatch
 from olivine.engine.run import RunFolder
@@ -93,7 +93,7 @@ def train(
     run: RunFolder,
     *,
     optimizer: SGDConfig | AdamWConfig,
-    schedule: ScheduleConfig,
+    schedule: ScheduleConfig | OneCycleConfig,
     evaluate: Callable[[], Mapping[str, float]] | None = None,
     score: str | None = None,
     resume: bool = False,
@@ -169,7 +169,7 @@ class _Loop:
     loader: BatchSource
     config: TrainConfig
     run: RunFolder
-    schedule: ScheduleConfig
+    schedule: ScheduleConfig | OneCycleConfig
     evaluate: Callable[[], Mapping[str, float]] | None
     score: str | None
     processes: Distribution
@@ -218,7 +218,7 @@ class _Loop:
             losses = self._update(batches)
             self.step += 1
             if self.recorder is not None:
-                self.recorder.done(self.step)
+                self.recorder.done(self.step, self.config.batch_size)
             finished = self.step == plan.total_steps
             if finished or self.step % config.log_every == 0:
                 self._record(losses)
@@ -272,6 +272,10 @@ class _Loop:
         factor = self.schedule.factor(self.step, self.plan.total_steps, self.plan.steps_per_epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
+        momentum = self.schedule.momentum(self.step, self.plan.total_steps)
+        if momentum is not None:
+            for group in self.optimizer.param_groups:
+                group.update({"betas": (momentum, group["betas"][1])} if "betas" in group else {"momentum": momentum})
 
     def _seed(self, part: int) -> None:
         """Key torch's own generator too: layers such as dropout draw from it, and a resumed run must draw the same."""

@@ -21,7 +21,7 @@ from olivine.data.prepare import Augmentation, Prepare
 from olivine.data.second_view import ViewConfig
 from olivine.data.superpixels import read_superpixel_manifest
 from olivine.data.voxelize import CylindricalVoxels, VoxelConfig
-from olivine.engine.config import OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
+from olivine.engine.config import AnyScheduleConfig, OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
 from olivine.engine.distribution import Distribution
 from olivine.engine.inputs import digest_inputs
 from olivine.engine.loop import check_training, train
@@ -74,7 +74,7 @@ class PretrainConfig(Config):
     optimizer: OptimizerConfig = SGDConfig()
     """The optimizer."""
 
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: AnyScheduleConfig = ScheduleConfig()
     """The learning rate's course."""
 
     train: TrainConfig = TrainConfig()

@@ -8,7 +8,9 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from olivine.engine.run import RunFolder
 from olivine.files import writing
@@ -60,17 +62,19 @@ class Recorder:
 
     def __init__(self, run: RunFolder, first_step: int, total_steps: int, *, tensorboard: bool) -> None:
         self._run, self._total_steps = run, total_steps
-        self._clock = _Clock(total_steps)
+        self._clock, self._frames = _Clock(total_steps), 0
         self._said = -math.inf
         self._terminal = sys.stderr.isatty()
         self._events = _open_events(run, first_step) if tensorboard else None
 
-    def done(self, step: int) -> None:
-        """Note that a step has ended, for the time that is left.
+    def done(self, step: int, frames: int) -> None:
+        """Note that a step has ended, for the time that is left and the rate.
 
         Args:
             step: steps done, this one included.
+            frames: of a step, over all processes.
         """
+        self._frames = frames
         self._clock.done(step)
 
     def losses(
@@ -85,10 +89,13 @@ class Recorder:
             lr: learning rate of the first parameter group in this step.
             seconds: mean time per step by stage since the last record.
         """
-        line = {"step": step, "epoch": round(epoch, 4), "losses": _finite(losses), "lr": lr, "seconds": dict(seconds)}
+        machine = {"frames_per_s": self._clock.rate(self._frames), "memory_mb": _memory_mb()}
+        line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), "losses": _finite(losses), "lr": lr}
+        line |= {"seconds": dict(seconds), **machine}
         self._run.append_metrics(line)
         events = {f"losses/{name}": value for name, value in losses.items()}
         events |= {f"seconds/{name}": value for name, value in seconds.items()}
+        events |= {f"machine/{name}": value for name, value in machine.items() if value is not None}
         self._event(step, {**events, "lr": lr})
         self._progress(step, epoch, losses)
 
@@ -142,9 +149,18 @@ class _Clock:
     def __init__(self, total_steps: int) -> None:
         self._total_steps = total_steps
         self._ends: deque[tuple[int, float]] = deque(maxlen=_STEPS_TIMED)
+        self._asked: tuple[int, float] | None = None
 
     def done(self, step: int) -> None:
         self._ends.append((step, time.monotonic()))
+
+    def rate(self, frames: int) -> float | None:
+        """Frames per second since this was last asked, of so many in a step; None after the very first step."""
+        since, (last, ended) = self._asked, self._ends[-1]
+        self._asked = self._ends[-1]
+        if since is None:
+            since = self._ends[0]
+        return round(frames * (last - since[0]) / (ended - since[1]), 3) if last > since[0] else None
 
     def left(self) -> str:
         """`, M:SS left`, or nothing while there is nothing to tell it from."""
@@ -152,6 +168,18 @@ class _Clock:
         if last == first or last == self._total_steps:
             return ""
         return f", {_duration((ended - begun) / (last - first) * (self._total_steps - last))} left"
+
+
+def _memory_mb() -> float:
+    """The most memory that this process has had so far, 10⁶ bytes: of its GPU where it has one, else of its own."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    if sys.platform == "win32":
+        return 0.0
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6, 1)
 
 
 def _open_events(run: RunFolder, first_step: int) -> SummaryWriter:

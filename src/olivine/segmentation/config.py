@@ -11,7 +11,7 @@ from olivine.config import Config
 from olivine.data.augment import CloudAugment
 from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.data.voxelize import CylindricalVoxels, VoxelConfig
-from olivine.engine.config import OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
+from olivine.engine.config import AnyScheduleConfig, OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
 from olivine.segmentation.task import Mode
 
 
@@ -83,7 +83,7 @@ class SegmentConfig(Config):
     optimizer: OptimizerConfig = SGDConfig(lr=0.02, head_lr=2.0)
     """The optimizer; `head_lr` is the rate of the head."""
 
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: AnyScheduleConfig = ScheduleConfig()
     """The learning rate's course."""
 
     train: TrainConfig = TrainConfig(epochs=100)
