@@ -26,12 +26,12 @@ from olivine.data.batch import Batch
 from olivine.data.datasets import SplitConfig
 from olivine.data.loader import Loader
 from olivine.data.needs import Inputs
-from olivine.engine.pretrain import PretrainConfig, prepare_for
 from olivine.engine.task import HasEpochs
 from olivine.labels.config import LabelConfig
 from olivine.labels.labellers.superpixels import SlicConfig
 from olivine.labels.run import label
 from olivine.methods import Method
+from olivine.pretraining.run import PretrainConfig, prepare_for
 from olivine.simulate import SimulateConfig, simulate
 
 METHODS = ("deepcluster", "strl", "depthcontrast", "pointcontrast", "ppkt", "slidr", "scalr", "olivine")

@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from olivine.config import load_recipe
-from olivine.engine.pretrain import PretrainConfig, pretrain
+from olivine.pretraining.run import PretrainConfig, pretrain
 from olivine.simulate import SimulateConfig, simulate
 
 WARM_UP = 3

@@ -20,9 +20,9 @@ from olivine.config import load_recipe
 from olivine.data.batch import Batch
 from olivine.data.loader import Loader
 from olivine.data.needs import Inputs
-from olivine.engine.pretrain import PretrainConfig, prepare_for
 from olivine.methods import Method
 from olivine.methods.parts.cross_modal import CrossModalConfig
+from olivine.pretraining.run import PretrainConfig, prepare_for
 from olivine.simulate import SimulateConfig, simulate
 from olivine.teachers import TeacherCacheConfig
 

@@ -22,8 +22,8 @@ from olivine.data.labels import IGNORED
 from olivine.data.masks import UNKNOWN
 from olivine.data.pairs import find_pairs
 from olivine.data.splits import SplitConfig
-from olivine.engine.pretrain import PretrainConfig
 from olivine.geometry import transform_points
+from olivine.pretraining.run import PretrainConfig
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from olivine.cli import main
 from olivine.config import load_recipe, nearest, shipped_recipes
-from olivine.engine.pretrain import PretrainConfig
+from olivine.pretraining.run import PretrainConfig
 
 
 def refused(capsys: Any, *words: str) -> str:

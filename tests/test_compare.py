@@ -17,9 +17,9 @@ from olivine.cli import main
 from olivine.compare import CompareConfig, Comparison, compare, plan
 from olivine.compare.results import gather
 from olivine.config import dump, load_recipe, validate
-from olivine.engine import pretrain as pretraining
-from olivine.engine.pretrain import PretrainConfig
 from olivine.errors import UserError
+from olivine.pretraining import run as pretraining
+from olivine.pretraining.run import PretrainConfig
 from olivine.segmentation.scoring import evaluate_run
 from olivine.weights.file import read_weights
 

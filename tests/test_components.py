@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from olivine.cli import main
 from olivine.compare.jobs import job_environment
 from olivine.components import _digest, import_path, own_code
 from olivine.config import Config, dump, load_recipe, validate
-from olivine.data.datasets import DatasetConfig, NuScenesConfig
+from olivine.data.datasets import DatasetConfig, NuScenesConfig, Shipped
 from olivine.data.voxelize import CylindricalVoxels
 from olivine.engine.run import RunFolder
 from olivine.errors import UserError
@@ -33,7 +34,7 @@ from olivine.weights.file import save_weights
 OWN = """
 from pydantic import PositiveInt
 from olivine.config import Config
-from olivine.data.datasets import OwnDatasetConfig
+from olivine.data.datasets import OwnDatasetConfig, Shipped
 from olivine.labels.base import OwnLabellerConfig
 from olivine.methods import OwnMethodConfig
 from olivine.teachers import OwnTeacherConfig, TeacherConfig
@@ -235,7 +236,9 @@ def test_a_fresh_process_finds_it_again_from_a_pickle_and_from_a_job_of_a_compar
 def test_editors_that_read_the_schema_accept_import_paths():
     definition = Recipe.model_json_schema()["properties"]["data"]
     shipped, own = definition["anyOf"]
-    assert set(shipped["discriminator"]["mapping"]) == {"nuscenes", "semantickitti"}
+    assert set(shipped["discriminator"]["mapping"]) == {
+        found.model_fields["name"].default for found in get_args(Shipped)
+    }
     pattern = own["properties"]["name"]["pattern"]
     assert re.search(pattern, "own.parts:Inside.Data")
     assert not re.search(pattern, "nuscenes")
@@ -279,7 +282,7 @@ CAMERAS = """
 import dataclasses
 import numpy as np
 from olivine.data.nuscenes import NuScenesConfig
-from olivine.data.datasets import OwnDatasetConfig
+from olivine.data.datasets import OwnDatasetConfig, Shipped
 
 class Borrowed(OwnDatasetConfig):
     honest: bool = True

@@ -15,8 +15,8 @@ from olivine.backbones import Head, MinkUNetConfig
 from olivine.config import validate
 from olivine.data.nuscenes import NuScenes, NuScenesConfig
 from olivine.data.splits import SplitConfig
-from olivine.engine.pretrain import PretrainConfig, pretrain
 from olivine.errors import OlivineWarning, UserError
+from olivine.pretraining.run import PretrainConfig, pretrain
 from olivine.segmentation.segment import SegmentConfig, segment
 from olivine.sparse import SparseTensor
 from olivine.weights.file import read_weights, save_weights

@@ -15,10 +15,10 @@ from olivine.cli import main
 from olivine.compare import CompareConfig
 from olivine.config import Config, dump, load_recipe, read_recipe, shipped_recipes
 from olivine.demo import DemoConfig
-from olivine.engine.pretrain import PretrainConfig
 from olivine.errors import UserError
 from olivine.labels.config import LabelConfig
 from olivine.labels.scoring.score import ScoreConfig
+from olivine.pretraining.run import PretrainConfig
 from olivine.segmentation.segment import SegmentConfig
 from olivine.simulate import SimulateConfig
 

@@ -1,7 +1,7 @@
 """Pretrain LiDAR backbones from camera images, without human labels.
 
 `olivine.load(run)` gives a trained backbone ready to use on points; `olivine.sparse` is usable alone. Everything else
-is driven by recipes, from the command line or through `olivine.engine.pretrain` and `olivine.segmentation`.
+is driven by recipes, from the command line or through `olivine.pretraining.run` and `olivine.segmentation`.
 """
 
 from __future__ import annotations

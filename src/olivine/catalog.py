@@ -16,10 +16,10 @@ from pydantic.fields import FieldInfo
 from olivine.compare import CompareConfig
 from olivine.config import Config, load_recipe, nearest, parts_of, shipped_recipes, shipped_text
 from olivine.demo import DemoConfig
-from olivine.engine.pretrain import PretrainConfig
 from olivine.errors import UserError
 from olivine.labels.config import LabelConfig
 from olivine.labels.scoring.score import ScoreConfig
+from olivine.pretraining.run import PretrainConfig
 from olivine.segmentation.config import SegmentConfig
 from olivine.simulate import SimulateConfig
 

@@ -119,8 +119,8 @@ def label(
 @app.command(epilog=epilog("pretrain"))
 def pretrain(recipe: Recipe, overrides: Overrides = None, resume: Resume = False) -> None:
     """Pretrain a backbone from images."""
-    from olivine.engine.pretrain import PretrainConfig
-    from olivine.engine.pretrain import pretrain as run
+    from olivine.pretraining.run import PretrainConfig
+    from olivine.pretraining.run import pretrain as run
 
     _say(run(_configuration(PretrainConfig, recipe, overrides), resume=resume))
 

@@ -16,10 +16,10 @@ from olivine.config import Config, dump, load_recipe
 from olivine.data.check import check_folder
 from olivine.data.datasets import NuScenesConfig
 from olivine.drawing.report import Section, write_report
-from olivine.engine.pretrain import PretrainConfig
 from olivine.errors import UserError
 from olivine.files import write_text
 from olivine.inference import load
+from olivine.pretraining.run import PretrainConfig
 from olivine.segmentation.segment import SegmentConfig
 from olivine.simulate import SimulateConfig, simulate
 from olivine.visualize.comparison import comparison_sections

@@ -15,10 +15,10 @@ from builders.semantickitti import build_semantickitti
 from olivine.config import load_recipe, validate
 from olivine.data.batch import Batch
 from olivine.data.needs import Inputs
-from olivine.engine.pretrain import PretrainConfig, pretrain
 from olivine.engine.run import RunFolder
 from olivine.errors import UserError
 from olivine.methods.olivine import Olivine
+from olivine.pretraining.run import PretrainConfig, pretrain
 from olivine.teachers import Teacher
 from olivine.weights.file import load_weights, read_weights
 

@@ -18,9 +18,8 @@ from builders.recipes import tiny_data, tiny_pretraining, tiny_segmentation, wri
 from builders.training import TinyTask, tiny_run
 from olivine.cli import main
 from olivine.engine.checkpoint import Checkpoint
-from olivine.engine.taught import EMPTY_STEPS, Taught
+from olivine.engine.taught import EMPTY_STEPS, LEARNED_FROM, Taught
 from olivine.errors import UserError
-from olivine.methods.base import LEARNED_FROM
 
 ELSEWHERE = {"name": "cartesian", "size_m": [4.0, 4.0, 2.0], "bounds_m": [500, 500, 500, 600, 600, 600]}
 TEACHER = {"teacher": {"name": "random"}, "feature_dim": 8}

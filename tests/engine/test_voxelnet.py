@@ -16,8 +16,8 @@ from engine.test_taught import METHODS, sound  # noqa: F401 (a fixture)
 from olivine.backbones import VoxelNet
 from olivine.config import load_recipe, validate
 from olivine.data.batch import Batch
-from olivine.engine.pretrain import PretrainConfig, pretrain
 from olivine.methods.olivine import Olivine
+from olivine.pretraining.run import PretrainConfig, pretrain
 from olivine.segmentation.segment import SegmentConfig, segment
 from olivine.simulate import SimulateConfig, simulate
 from olivine.weights.file import read_weights

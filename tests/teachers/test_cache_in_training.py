@@ -10,9 +10,9 @@ import pytest
 
 from builders.semantickitti import build_semantickitti
 from olivine.config import validate
-from olivine.engine.pretrain import PretrainConfig, pretrain
 from olivine.engine.run import RunFolder
 from olivine.errors import UserError
+from olivine.pretraining.run import PretrainConfig, pretrain
 
 
 @pytest.fixture(scope="module")

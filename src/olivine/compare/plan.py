@@ -11,10 +11,10 @@ from pathlib import Path
 
 from olivine.compare.config import CompareConfig
 from olivine.config import load_recipe
-from olivine.engine.pretrain import MAY_DIFFER as PRETRAINING_MAY_DIFFER
-from olivine.engine.pretrain import PretrainConfig, check_pretraining, pretrain
 from olivine.engine.run import RunFolder
 from olivine.errors import UserError
+from olivine.pretraining.run import MAY_DIFFER as PRETRAINING_MAY_DIFFER
+from olivine.pretraining.run import PretrainConfig, check_pretraining, pretrain
 from olivine.segmentation.segment import MAY_DIFFER as SEGMENTATION_MAY_DIFFER
 from olivine.segmentation.segment import SegmentConfig, check_segmentation, segment
 

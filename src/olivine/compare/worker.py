@@ -18,8 +18,8 @@ import torch
 
 from olivine.compare.plan import perform
 from olivine.config import load_recipe
-from olivine.engine.pretrain import PretrainConfig
 from olivine.errors import TrainingDiverged, UserError
+from olivine.pretraining.run import PretrainConfig
 from olivine.processes import Stopped, exhausted, stoppable
 from olivine.segmentation.segment import SegmentConfig
 

@@ -26,7 +26,7 @@ class Task(Protocol):
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Scalar losses by name; `"loss"` is minimised, the others are logged.
 
-        A name that starts with `olivine.methods.base.LEARNED_FROM` is not logged but counts what the loss is made of
+        A name that starts with `olivine.engine.taught.LEARNED_FROM` is not logged but counts what the loss is made of
         (see `olivine.engine.taught`).
 
         With several processes `"loss"` must hang on every trained parameter in every step (a term that has nothing

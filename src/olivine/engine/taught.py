@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from olivine.errors import UserError
-from olivine.methods.base import LEARNED_FROM
+
+LEARNED_FROM = "learned_from/"
+"""What a count among the losses is called that says how much a step had to learn from, e.g. `learned_from/pairs`."""
 
 EMPTY_STEPS = 20
 """A run ends after so many steps in a row without something that its loss is made of, or if all of fewer were so."""

@@ -16,10 +16,8 @@ from olivine.backbones import Backbone, BackboneConfig, Embedding, Head
 from olivine.components import OwnConfig
 from olivine.data.batch import Batch, Cloud
 from olivine.data.needs import Inputs, Needs
+from olivine.engine.taught import LEARNED_FROM
 from olivine.methods.parts.timing import stage
-
-LEARNED_FROM = "learned_from/"
-"""What a count among the losses is called that says how much a step had to learn from, e.g. `learned_from/pairs`."""
 
 
 class Method(nn.Module, ABC):

@@ -8,10 +8,9 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, field_valida
 
 from olivine.backbones import DOWNSTREAM_MOMENTUM, BackboneConfig, MinkUNetConfig
 from olivine.config import Config
-from olivine.data.augment import CloudAugment
 from olivine.data.datasets import DatasetConfig, SplitConfig
-from olivine.data.voxelize import CylindricalVoxels, VoxelConfig
-from olivine.engine.config import AnyScheduleConfig, OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
+from olivine.engine.config import OptimizerConfig, SGDConfig, TrainConfig
+from olivine.engine.experiment import ExperimentConfig
 from olivine.segmentation.task import Mode
 
 
@@ -25,14 +24,8 @@ class LossConfig(Config):
     """Weight of the Lovász-softmax."""
 
 
-class SegmentConfig(Config):
+class SegmentConfig(ExperimentConfig):
     """Train a backbone for semantic segmentation on a labelled split, then score it on another."""
-
-    name: str
-    """Name of the run; its folder is `<out>/<name>`."""
-
-    out: Path = Path("runs")
-    """Folder of all runs."""
 
     mode: Mode = "finetune"
     """`finetune` trains the whole network; `probe` trains the head alone on frozen features."""
@@ -40,12 +33,6 @@ class SegmentConfig(Config):
     weights: Path | None = None
     """Pretrained weights: a pretraining run, or a weights file. Their heads are left out, everything else must fit.
     None trains from scratch."""
-
-    data: DatasetConfig
-    """The dataset to train on."""
-
-    train_split: SplitConfig = SplitConfig(split="train")
-    """What of it is trained on; `every` keeps a share of the labels."""
 
     val_data: DatasetConfig | None = None
     """The dataset to score on, where that is another one with the same classes; None is `data`."""
@@ -68,12 +55,6 @@ class SegmentConfig(Config):
     """Use pretrained weights on another grid, or on raw intensities of another range, than they were made for.
     Published results that carry weights from nuScenes to SemanticKITTI do the latter. Other features never fit."""
 
-    voxels: VoxelConfig = CylindricalVoxels()
-    """The grid and the input features; as in pretraining."""
-
-    augment: CloudAugment | None = CloudAugment()
-    """Augmentation of the training clouds; None for none."""
-
     backbone: BackboneConfig = MinkUNetConfig(batch_norm_momentum=DOWNSTREAM_MOMENTUM)
     """The network; as in pretraining. Its batch-norm momentum defaults to the published 0.02 here."""
 
@@ -82,9 +63,6 @@ class SegmentConfig(Config):
 
     optimizer: OptimizerConfig = SGDConfig(lr=0.02, head_lr=2.0)
     """The optimizer; `head_lr` is the rate of the head."""
-
-    schedule: AnyScheduleConfig = ScheduleConfig()
-    """The learning rate's course."""
 
     train: TrainConfig = TrainConfig(epochs=100)
     """The loop."""
@@ -103,7 +81,7 @@ class SegmentConfig(Config):
     @field_validator("backbone")
     @classmethod
     def _downstream_momentum(cls, value: BackboneConfig) -> BackboneConfig:
-        """The backbone's own default is that of pretraining."""
-        if "batch_norm_momentum" in value.model_fields_set:
+        """A MinkUNet's own default is that of pretraining."""
+        if not isinstance(value, MinkUNetConfig) or "batch_norm_momentum" in value.model_fields_set:
             return value
         return value.model_copy(update={"batch_norm_momentum": DOWNSTREAM_MOMENTUM})

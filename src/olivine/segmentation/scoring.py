@@ -35,7 +35,6 @@ from olivine.segmentation.lineage import overlap
 from olivine.segmentation.predictions import Submission, write_predictions
 from olivine.segmentation.results import headline, results_of
 from olivine.segmentation.task import SegmentationTask
-from olivine.streams import seed_torch
 from olivine.weights.file import load_weights, read_weights
 
 SCORING = (
@@ -53,8 +52,7 @@ SCORING = (
 
 def fresh_network(config: SegmentConfig, classes: int) -> tuple[Backbone, Head]:
     """A fresh backbone and its head, initialised from the run's seed and nothing else."""
-    with torch.random.fork_rng(devices=[]):
-        seed_torch("initial weights", config.train.seed)
+    with config.initial_weights():
         backbone = config.backbone.build(Inputs(config.voxels))
         return backbone, Head(backbone.channels, classes)
 

@@ -19,7 +19,7 @@ from olivine.data.prepare import Augmentation, Prepare
 from olivine.data.splits import SplitConfig
 from olivine.engine.distribution import Distribution
 from olivine.engine.inputs import digest_inputs
-from olivine.engine.loop import check_training, train
+from olivine.engine.loop import check_training
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
 from olivine.errors import UserError
 from olivine.segmentation.calibration import calibrate
@@ -58,18 +58,9 @@ def segment(config: SegmentConfig, *, resume: bool = False) -> dict[str, Any]:
     """
     ready = _ready(config)
     processes, task, about = ready.processes, ready.task, ready.about
-    run = RunFolder.open(
-        config.out,
-        config.name,
-        config,
-        resume=resume,
-        may_differ=MAY_DIFFER,
-        inputs=ready.inputs,
-        main=processes.main,
-    )
+    run = config.open_run(processes, ready.inputs, resume=resume, may_differ=MAY_DIFFER)
     if ready.loaded is not None and processes.main:
         run.log(f"pretrained weights: {ready.loaded}")
-    processes.wait()
     about["steps"] = _train(task, ready.loader, config, run, processes, monitor=ready.monitor, resume=resume)
     if processes.main:
         save_weights(run.path, task.backbone, about, {"classes": task.head})
@@ -124,7 +115,8 @@ def _ready(config: SegmentConfig) -> _Ready:
     )
     _check_pretrained(pretrained, val_data, config)
     monitor = None if monitored is None else _monitor(task, monitored, config, processes)
-    loader = _training_loader(train_data, config, processes)
+    prepare = Prepare(config.voxels, Augmentation(config.augment), Needs(labels=True))
+    loader = config.loader(train_data, prepare, processes)
     _check_start(task, loader, val_data, config, processes)
     about = {
         **learned,
@@ -192,20 +184,6 @@ def _check_start(
         check_format(val)
 
 
-def _training_loader(dataset: Dataset, config: SegmentConfig, processes: Distribution) -> Loader:
-    """Augmented frames in random order."""
-    return Loader(
-        dataset,
-        Prepare(config.voxels, Augmentation(config.augment), Needs(labels=True)),
-        batch_size=config.train.frames_per_part(processes.world),
-        seed=config.train.seed,
-        shuffle=True,
-        workers=config.train.workers,
-        rank=processes.rank,
-        world=processes.world,
-    )
-
-
 def _train(
     task: SegmentationTask,
     loader: Loader,
@@ -221,18 +199,8 @@ def _train(
         calibrate(task, loader, config.calibrate, processes)
         if processes.main:
             run.log(f"batch norms calibrated on {config.calibrate} training batches")
-    result = train(
-        task,
-        loader,
-        config.train,
-        run,
-        optimizer=config.optimizer,
-        schedule=config.schedule,
-        evaluate=monitor,
-        score=None if monitor is None else "miou",
-        resume=resume,
-        distribution=processes,
-    )
+    score = None if monitor is None else "miou"
+    result = config.run_loop(task, loader, run, processes, resume=resume, evaluate=monitor, score=score)
     return result.steps
 
 

@@ -14,8 +14,8 @@ from olivine.backbones import Backbone, Embedding, Head
 from olivine.data.batch import Batch
 from olivine.data.labels import IGNORED
 from olivine.engine.config import AdamWConfig, SGDConfig
+from olivine.engine.taught import LEARNED_FROM
 from olivine.errors import UserError
-from olivine.methods.base import LEARNED_FROM
 from olivine.segmentation.losses import cross_entropy, lovasz_softmax
 
 Mode = Literal["finetune", "probe"]
@@ -77,7 +77,7 @@ class SegmentationTask(nn.Module):
 
         Returns:
             `loss`, the weighted sum, its parts `loss_ce` and `loss_lovasz`, detached, and how many voxels have a label
-            (see `olivine.methods.base.LEARNED_FROM`).
+            (see `olivine.engine.taught.LEARNED_FROM`).
 
         Raises:
             UserError: the batch carries no labels.

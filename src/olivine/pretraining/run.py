@@ -5,13 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from olivine.backbones import BackboneConfig, MinkUNetConfig
 from olivine.components import own_code
-from olivine.config import Config
-from olivine.data.augment import CloudAugment, ImageAugment
-from olivine.data.datasets import DatasetConfig, SplitConfig
+from olivine.data.augment import ImageAugment
 from olivine.data.frame import Dataset
 from olivine.data.intensity import check_intensity, warn_if_faint
 from olivine.data.loader import Loader
@@ -20,41 +15,21 @@ from olivine.data.pairs import PairConfig
 from olivine.data.prepare import Augmentation, Prepare
 from olivine.data.second_view import ViewConfig
 from olivine.data.superpixels import read_superpixel_manifest
-from olivine.data.voxelize import CylindricalVoxels, VoxelConfig
-from olivine.engine.config import AnyScheduleConfig, OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
 from olivine.engine.distribution import Distribution
+from olivine.engine.experiment import ExperimentConfig
 from olivine.engine.inputs import digest_inputs
-from olivine.engine.loop import check_training, train
-from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
+from olivine.engine.loop import check_training
+from olivine.engine.run import LOOP_MAY_DIFFER
 from olivine.errors import UserError
 from olivine.methods import Method, MethodConfig
-from olivine.streams import seed_torch
 from olivine.weights.file import describe_heads, save_weights
 
 MAY_DIFFER = (*LOOP_MAY_DIFFER, "method.teacher_cache.folder", "method.teacher_cache.max_gb")
 """Settings that may change when a run is resumed: the weights do not depend on them."""
 
 
-class PretrainConfig(Config):
-    """Pretrain a backbone; the defaults are the published ones for MinkUNet."""
-
-    name: str
-    """Name of the run; its folder is `<out>/<name>`."""
-
-    out: Path = Path("runs")
-    """Folder of all runs."""
-
-    data: DatasetConfig
-    """The dataset to learn from. Its 3-D labels, where it has any, never reach the method."""
-
-    train_split: SplitConfig = SplitConfig(split="train")
-    """What of it is learned from."""
-
-    voxels: VoxelConfig = CylindricalVoxels()
-    """The grid and the input features."""
-
-    augment: CloudAugment | None = CloudAugment()
-    """Augmentation of the clouds; None for none."""
+class PretrainConfig(ExperimentConfig):
+    """Pretrain a backbone; the defaults are the published ones for MinkUNet. 3-D labels never reach the method."""
 
     images: ImageAugment = ImageAugment()
     """Size and augmentation of the images, for methods that use them."""
@@ -65,20 +40,8 @@ class PretrainConfig(Config):
     views: ViewConfig = ViewConfig()
     """How two views of a frame come about, for methods that compare them."""
 
-    backbone: BackboneConfig = MinkUNetConfig()
-    """The network that is pretrained."""
-
     method: MethodConfig
     """How it is pretrained."""
-
-    optimizer: OptimizerConfig = SGDConfig()
-    """The optimizer."""
-
-    schedule: AnyScheduleConfig = ScheduleConfig()
-    """The learning rate's course."""
-
-    train: TrainConfig = TrainConfig()
-    """The loop."""
 
 
 def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
@@ -96,26 +59,9 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
         TrainingDiverged: a loss became NaN or infinite.
     """
     processes, dataset, method, loader = _ready(config)
-    run = RunFolder.open(
-        config.out,
-        config.name,
-        config,
-        resume=resume,
-        may_differ=MAY_DIFFER,
-        inputs={**digest_inputs(dataset), **method.digests} if processes.main else None,
-        main=processes.main,
-    )
-    processes.wait()
-    result = train(
-        method,
-        loader,
-        config.train,
-        run,
-        optimizer=config.optimizer,
-        schedule=config.schedule,
-        resume=resume,
-        distribution=processes,
-    )
+    inputs = {**digest_inputs(dataset), **method.digests}
+    run = config.open_run(processes, inputs, resume=resume, may_differ=MAY_DIFFER)
+    result = config.run_loop(method, loader, run, processes, resume=resume)
     if processes.main:
         for name, source in method.sources.items():
             run.log(f"{name}: {source}")
@@ -148,25 +94,15 @@ def _ready(config: PretrainConfig) -> tuple[Distribution, Dataset, Method, Loade
 def _build(config: PretrainConfig, dataset: Dataset) -> Method:
     """A fresh method, initialised from the run's seed and nothing else."""
     inputs = Inputs(config.voxels, 0 if dataset.manifest is None else len(dataset.manifest.classes))
-    with torch.random.fork_rng(devices=[]):
-        seed_torch("initial weights", config.train.seed)
+    with config.initial_weights():
         return config.method.build(config.backbone, inputs)
 
 
 def _loader(config: PretrainConfig, dataset: Dataset, method: Method, processes: Distribution) -> Loader:
     """This process's share of the samples, with just what the method needs."""
     _check_needs(config, dataset, method.needs)
-    return Loader(
-        dataset,
-        prepare_for(config, method.needs),
-        batch_size=config.train.frames_per_part(processes.world),
-        seed=config.train.seed,
-        shuffle=True,
-        workers=config.train.workers,
-        rank=processes.rank,
-        world=processes.world,
-        max_gap=config.views.max_gap if method.needs.second == "frame" else None,
-    )
+    max_gap = config.views.max_gap if method.needs.second == "frame" else None
+    return config.loader(dataset, prepare_for(config, method.needs), processes, max_gap=max_gap)
 
 
 def prepare_for(config: PretrainConfig, needs: Needs) -> Prepare:
