@@ -34,7 +34,7 @@ from olivine.weights.file import save_weights
 OWN = """
 from pydantic import PositiveInt
 from olivine.config import Config
-from olivine.data.datasets import OwnDatasetConfig, Shipped
+from olivine.data.datasets import OwnDatasetConfig
 from olivine.labels.base import OwnLabellerConfig
 from olivine.methods import OwnMethodConfig
 from olivine.teachers import OwnTeacherConfig, TeacherConfig
@@ -282,7 +282,7 @@ CAMERAS = """
 import dataclasses
 import numpy as np
 from olivine.data.nuscenes import NuScenesConfig
-from olivine.data.datasets import OwnDatasetConfig, Shipped
+from olivine.data.datasets import OwnDatasetConfig
 
 class Borrowed(OwnDatasetConfig):
     honest: bool = True
