@@ -71,6 +71,24 @@ class PixelPairs:
 
 
 @dataclass(frozen=True)
+class Boxes:
+    """The annotated boxes of a batch, of the categories that were asked for. M boxes.
+
+    Attributes:
+        values: [M, 7] float32 (x, y, z, dx, dy, dz, yaw) in the frame of the augmented points, metres and radians, the
+            centre at the geometric centre, dx along the heading.
+        label: [M] int64 class 1…C in the order of `Needs.boxes`.
+        difficulty: [M] int64 by the dataset's own rule, from 0; -1 where that says nothing.
+        frame: [M] int64 frame of the batch, ascending.
+    """
+
+    values: Tensor
+    label: Tensor
+    difficulty: Tensor
+    frame: Tensor
+
+
+@dataclass(frozen=True)
 class SecondView:
     """Another view of each frame of a batch: the same scan augmented anew, or a neighbouring frame of its scene.
 
@@ -101,6 +119,7 @@ class Batch:
         segments: [M, H, W] int32 superpixel of each pixel, numbered from 0 in each image, -1 in none; or None where
             the method asks for none.
         second: another view of each frame, or None where the method asks for none.
+        boxes: the annotated boxes, or None where nothing asks for them.
     """
 
     tokens: tuple[str, ...]
@@ -111,6 +130,7 @@ class Batch:
     pairs: PixelPairs | None = None
     segments: Tensor | None = None
     second: SecondView | None = None
+    boxes: Boxes | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from olivine.data.batch import Batch, Cloud, PixelPairs, SecondView
-from olivine.data.prepare import Prepared, PreparedCloud, PreparedSecond
+from olivine.data.batch import Batch, Boxes, Cloud, PixelPairs, SecondView
+from olivine.data.prepare import Prepared, PreparedBoxes, PreparedCloud, PreparedSecond
 from olivine.errors import UserError
 
 
@@ -40,6 +40,7 @@ def collate(samples: Sequence[Prepared], seed: int, places: Sequence[int] | None
         pairs=_collate_pairs(samples, cloud) if images else None,
         segments=_join(segments) if segments else None,
         second=_collate_second([sample.second for sample in samples if sample.second is not None], cloud),
+        boxes=_collate_boxes([sample.boxes for sample in samples if sample.boxes is not None]),
     )
 
 
@@ -74,6 +75,18 @@ def _collate_second(seconds: Sequence[PreparedSecond], first: Cloud) -> SecondVi
         cloud=cloud,
         second_from_first=torch.from_numpy(np.stack([second.second_from_first for second in seconds])),
         match=_join(matches) if matches else None,
+    )
+
+
+def _collate_boxes(boxes: Sequence[PreparedBoxes]) -> Boxes | None:
+    if not boxes:
+        return None
+    counts = [len(each.label) for each in boxes]
+    return Boxes(
+        values=_join([each.values.astype(np.float32) for each in boxes]),
+        label=_join([each.label for each in boxes]),
+        difficulty=_join([each.difficulty for each in boxes]),
+        frame=torch.from_numpy(np.repeat(np.arange(len(boxes)), counts)),
     )
 
 

@@ -82,10 +82,13 @@ class Boxes:
         boxes: [M, 7] float64 (x, y, z, dx, dy, dz, yaw), metres and radians, centre at the geometric centre, dx
             along the heading.
         names: [M] category names, as the dataset writes them.
+        difficulty: [M] int64 how hard each is to see by the dataset's own rule, from 0; -1 where that says nothing.
+            None where the dataset has no such rule.
     """
 
     boxes: NDArray[np.float64]
     names: tuple[str, ...]
+    difficulty: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Needs:
         second: a second view of each frame: its own `scan` augmented anew, or a neighbouring `frame` of its scene.
         match: which voxels of the two views hold the same point.
         labels: the 3-D labels. No pretraining asks for them, and none could see them.
+        boxes: names of the categories whose boxes are wanted, in the order of their classes 1…C; likewise.
     """
 
     images: bool = False
@@ -33,6 +34,7 @@ class Needs:
     second: Literal["scan", "frame"] | None = None
     match: bool = False
     labels: bool = False
+    boxes: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from olivine.data.pairs import PairConfig, Pairs, find_pairs
 from olivine.data.second_view import ViewConfig, cut_view, same_places, same_rows, voxel_matches
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, Voxels, voxel_features, voxelize
 from olivine.errors import UserError
-from olivine.geometry import invert, transform_points
+from olivine.geometry import invert, transform_points, turned_boxes
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,21 @@ class PreparedCloud:
     voxels: Voxels
     features: NDArray[np.float32]
     labels: NDArray[np.uint8] | None
+
+
+@dataclass(frozen=True)
+class PreparedBoxes:
+    """The boxes of a sample. M boxes.
+
+    Attributes:
+        values: [M, 7] float64, augmented like the points.
+        label: [M] int64 class 1…C.
+        difficulty: [M] int64.
+    """
+
+    values: NDArray[np.float64]
+    label: NDArray[np.int64]
+    difficulty: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,7 @@ class Prepared:
         pairs: the pairs, or None; every pair's point lies in a voxel.
         range_m: [P] float32 horizontal range of each pair's point before augmentation, metres, or None.
         second: another view, or None.
+        boxes: the boxes, or None.
     """
 
     token: str
@@ -87,6 +103,7 @@ class Prepared:
     pairs: Pairs | None = None
     range_m: NDArray[np.float32] | None = None
     second: PreparedSecond | None = None
+    boxes: PreparedBoxes | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +157,8 @@ class Prepare:
 
         Raises:
             UserError: images are wanted and the frame has no camera; an image, a mask or superpixels are missing,
-                unreadable or of the wrong size; labels are wanted and hold ids of no class; a point is not finite or
+                unreadable or of the wrong size; labels are wanted and hold ids of no class; boxes are wanted and the
+                frame has none annotated; a point is not finite or
                 too far away for the grid; matches are wanted between frames without poses.
         """
         _check_finite(frame)
@@ -151,12 +169,13 @@ class Prepare:
         row = np.arange(len(frame.points_lidar_m)) if seen is None else seen.row
         cloud = self._cloud(frame, row, rng, matrix)
         second = None if self.needs.second is None else self._second(frame, other or frame, cloud, rng)
+        boxes = None if self.needs.boxes is None else _boxes(frame, self.needs.boxes, matrix)
         if seen is None:
-            return Prepared(frame.token, cloud, second=second)
+            return Prepared(frame.token, cloud, second=second, boxes=boxes)
         pairs = seen.pairs if len(cloud.row) == len(row) else drop_points(np.isin(row, cloud.row), seen.pairs)
         pairs = pairs.select(cloud.voxels.point_voxel[pairs.point] >= 0)
         range_m = np.hypot(*frame.points_lidar_m[cloud.row[pairs.point], :2].T)
-        return Prepared(frame.token, cloud, seen.images, seen.segments, pairs, range_m, second)
+        return Prepared(frame.token, cloud, seen.images, seen.segments, pairs, range_m, second, boxes)
 
     def _matrix(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """[3, 3] how a view of a cloud is rotated, mirrored and scaled."""
@@ -244,6 +263,20 @@ def _segments(frame: Frame, cuts: Sequence[Cut]) -> NDArray[np.int32]:
             raise UserError(f"{camera.image_path}: has no superpixels; make them with olivine label label_slic")
         parts.append(cut.segments(numbers))
     return np.stack(parts)
+
+
+def _boxes(frame: Frame, names: tuple[str, ...], matrix: NDArray[np.float32]) -> PreparedBoxes:
+    """The boxes of some categories, turned like the cloud."""
+    if frame.boxes is None:
+        raise UserError(f"frame {frame.token!r}: no annotated boxes, and learning to detect needs them")
+    label = np.array([names.index(name) + 1 if name in names else 0 for name in frame.boxes.names], np.int64)
+    wanted = label > 0
+    difficulty = frame.boxes.difficulty
+    return PreparedBoxes(
+        turned_boxes(matrix, frame.boxes.boxes[wanted]),
+        label[wanted],
+        np.full(int(wanted.sum()), -1, np.int64) if difficulty is None else difficulty[wanted],
+    )
 
 
 def _between(first: Frame, second: Frame) -> NDArray[np.float64]:
