@@ -206,3 +206,10 @@ def test_files_of_older_layouts_and_foreign_ones_still_load(tmp_path: Path, task
         assert weights.about["heads"] == {head: about["heads"]["final"]}
     with pytest.raises(UserError, match=r"has no head 'other'; it has "):
         weights.head("other")
+
+
+def test_the_former_place_of_weights_still_leads_to_them() -> None:
+    from olivine.engine import weights as former
+
+    assert former.read_weights is read_weights
+    assert former.save_weights is save_weights
