@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from builders.nuscenes import build_nuscenes, token
+from builders.recipes import tiny_data, tiny_segmentation
 from builders.semantickitti import build_semantickitti
 from olivine.config import dump, load_recipe, validate
 from olivine.data.needs import Inputs
@@ -430,3 +431,16 @@ def test_two_processes_score_every_frame_once(root: Path, tmp_path: Path) -> Non
     assert [results["coverage"] for results in together] == [alone["coverage"]] * 2
     assert alone["coverage"]["frames"] == 3
     assert len(list((tmp_path / "run" / "evaluations" / "1" / "predictions").rglob("*.label"))) == 3
+
+
+def test_masks_are_no_input_of_a_run_that_reads_none(tmp_path: Path) -> None:
+    data = tiny_data(tmp_path / "data")
+    recipe = tiny_segmentation(data, out=str(tmp_path))
+    mask = sorted((data / "camseg").rglob("*.png"))[0]
+    content = mask.read_bytes()
+    mask.unlink()
+    segment(validate(SegmentConfig, recipe, "test"))
+    mask.write_bytes(content)
+    (tmp_path / "segmented" / "results.json").unlink()
+    segment(validate(SegmentConfig, recipe, "test"), resume=True)
+    assert json.loads((tmp_path / "segmented" / "inputs.json").read_text()).keys() == {"frames"}

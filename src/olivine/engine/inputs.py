@@ -11,32 +11,35 @@ import hashlib
 import numpy as np
 
 from olivine.data.frame import Dataset
+from olivine.data.needs import Needs
+from olivine.reading import IMAGE_BYTES, read_file
 
 SAMPLED = 64
 """Frames, spread evenly over the dataset, whose masks and superpixels are read for the digest."""
 
 
-def digest_inputs(dataset: Dataset, weights: str | None = None) -> dict[str, str]:
+def digest_inputs(dataset: Dataset, needs: Needs, weights: str | None = None) -> dict[str, str]:
     """SHA-256 of what a run learns from, by name.
 
     Args:
         dataset: the frames it trains on.
+        needs: what it reads of them.
         weights: digest of the pretrained weights it starts from, where it does.
 
     Returns:
-        `frames` (their tokens, in order), and where there are any `masks` and `superpixels` (their manifests, and the
+        `frames` (their tokens, in order), and where they are read `masks` and `superpixels` (their manifests, and the
         files of `SAMPLED` frames: those made anew under the same manifest differ nearly everywhere) and `weights`.
 
     Raises:
-        UserError: one of the frames cannot be read.
+        UserError: one of the frames, masks or superpixels cannot be read.
     """
     frames = hashlib.sha256()
     for index in range(len(dataset)):
         frames.update(dataset.token(index).encode() + b"\0")
     found = {"frames": frames.hexdigest()}
     manifests = {
-        "masks": None if dataset.manifest is None else dataset.manifest.path,
-        "superpixels": None if dataset.superpixels is None else dataset.superpixels / "manifest.json",
+        "masks": dataset.manifest.path if dataset.manifest is not None and needs.weak_labels else None,
+        "superpixels": dataset.superpixels / "manifest.json" if dataset.superpixels and needs.segments else None,
     }
     digests = {
         name: hashlib.sha256(path.read_bytes())
@@ -47,7 +50,7 @@ def digest_inputs(dataset: Dataset, weights: str | None = None) -> dict[str, str
         for index in np.unique(np.linspace(0, len(dataset) - 1, min(SAMPLED, len(dataset))).round().astype(int)):
             for camera in dataset[int(index)].cameras:
                 for name, path in (("masks", camera.mask_path), ("superpixels", camera.segments_path)):
-                    if name in digests and path is not None and path.is_file():
-                        digests[name].update(path.read_bytes())
+                    if name in digests and path is not None:
+                        digests[name].update(read_file(path, f"these {name}", limit=IMAGE_BYTES))
     found |= {name: digest.hexdigest() for name, digest in digests.items()}
     return found if weights is None else {**found, "weights": weights}

@@ -59,7 +59,7 @@ def pretrain(config: PretrainConfig, *, resume: bool = False) -> Path:
         TrainingDiverged: a loss became NaN or infinite.
     """
     processes, dataset, method, loader = _ready(config)
-    inputs = {**digest_inputs(dataset), **method.digests}
+    inputs = {**digest_inputs(dataset, method.needs), **method.digests}
     run = config.open_run(processes, inputs, resume=resume, may_differ=MAY_DIFFER)
     result = config.run_loop(method, loader, run, processes, resume=resume)
     if processes.main:

@@ -132,7 +132,7 @@ def _ready(config: SegmentConfig) -> _Ready:
         "calibrate": config.calibrate,
         "own_code": own_code(config),
     }
-    inputs = digest_inputs(train_data, None if pretrained is None else pretrained["sha256"])
+    inputs = digest_inputs(train_data, Needs(labels=True), None if pretrained is None else pretrained["sha256"])
     return _Ready(processes, task, loader, val_data, monitor, loaded, inputs, about)
 
 
