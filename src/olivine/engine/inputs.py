@@ -17,6 +17,8 @@ from olivine.reading import IMAGE_BYTES, read_file
 SAMPLED = 64
 """Frames, spread evenly over the dataset, whose masks and superpixels are read for the digest."""
 
+_SAID = {"masks": "this mask", "superpixels": "these superpixels"}
+
 
 def digest_inputs(dataset: Dataset, needs: Needs, weights: str | None = None) -> dict[str, str]:
     """SHA-256 of what a run learns from, by name.
@@ -51,6 +53,6 @@ def digest_inputs(dataset: Dataset, needs: Needs, weights: str | None = None) ->
             for camera in dataset[int(index)].cameras:
                 for name, path in (("masks", camera.mask_path), ("superpixels", camera.segments_path)):
                     if name in digests and path is not None:
-                        digests[name].update(read_file(path, f"these {name}", limit=IMAGE_BYTES))
+                        digests[name].update(read_file(path, _SAID[name], limit=IMAGE_BYTES))
     found |= {name: digest.hexdigest() for name, digest in digests.items()}
     return found if weights is None else {**found, "weights": weights}
