@@ -78,6 +78,7 @@ def test_help_shows_examples_whole(command: str, capsys: Any) -> None:
 def test_an_example_is_a_command_line_that_works(example: str) -> None:
     words = example.split(" olivine " if example.startswith("torchrun") else "olivine ", 1)[1].split()
     group: Any = typer.main.get_command(app)
+    assert words[0] in group.commands
     chosen = group.commands[words[0]]
     with chosen.make_context(words[0], words[1:]) as context:  # a wrong option or a missing argument is raised
         recipe, overrides = context.params.get("recipe"), context.params.get("overrides") or []
@@ -85,7 +86,7 @@ def test_an_example_is_a_command_line_that_works(example: str) -> None:
     if words[0] in ("demo", "simulate"):
         recipe = words[0]
     if recipe is not None and kind in CATALOG:
-        load_recipe(CATALOG[kind], recipe, overrides)
+        assert isinstance(load_recipe(CATALOG[kind], recipe, overrides), CATALOG[kind])
 
 
 def test_without_a_command_all_are_listed(capsys: Any) -> None:

@@ -247,7 +247,8 @@ def test_settings_that_hold_themselves_are_read_to_an_end(tmp_path: Path) -> Non
     settings: dict[str, Any] = dict(STATED)
     settings["config"] = settings
     torch.save({"model_points": prefixed(""), "config": settings}, tmp_path / "published.pt")
-    import_weights(tmp_path / "published.pt", "minkowski", tmp_path / "in")
+    path = import_weights(tmp_path / "published.pt", "minkowski", tmp_path / "in")
+    assert read_weights(path).about["intensity_max"] == 255
 
 
 def test_several_input_channels_have_to_be_named(tmp_path: Path) -> None:
