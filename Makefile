@@ -29,7 +29,7 @@ lint: setup
 # spconv's CPU wheel, where there is one, is what the sparse engine is timed against.
 bench: setup
 	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
-	$(BIN)/python benchmarks/page.py docs/benchmarks.md
+	$(BIN)/python benchmarks/page.py docs/results/benchmarks.md
 
 docs: setup
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html

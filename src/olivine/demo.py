@@ -33,7 +33,7 @@ HONESTY = (
     "spoiled on purpose: displaced boundaries, whole segments confused or missed, unknown patches. Pretraining sees "
     "these images and masks, and no 3-D label.",
     "The image teacher is an EfficientNet-Lite0 trained on ImageNet photographs; it never saw this world.",
-    "So the numbers say that the method works as built, and nothing about real streets; docs/results.md has those.",
+    "So the numbers say that the method works as built, and nothing about real streets; docs/results/real_scans.md has those.",
 )
 
 

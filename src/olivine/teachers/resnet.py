@@ -143,7 +143,7 @@ class ResNet50Config(FrozenConfig):
             if not self.weights.is_file():
                 raise UserError(
                     f"method.teacher.weights={self.weights}: no such weights file; MoCo v2's is published by the "
-                    "repository facebookresearch/moco, the others are listed in docs/weights.md; "
+                    "repository facebookresearch/moco, the others are listed in docs/guide/weights.md; "
                     "method.teacher.name=efficientnet_lite0 needs no file"
                 )
             tensors = find_encoder(read_checkpoint(self.weights), self.layout, self.weights)
