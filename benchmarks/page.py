@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 import olivine
-from olivine.sparse import native
+from olivine import native
 
 HERE = Path(__file__).parent
 

@@ -40,7 +40,7 @@ import torch
 
 import olivine
 from lidar_clouds import KITTI, NUSCENES, Cloud, Points, Scanner, cylindrical, kitti_grid, read_points, scan, turned
-from olivine.sparse import native
+from olivine import native
 from sparse_cases import Case, Run, layer_cases, minkunet, network_cases, voxel_backbone
 
 PATHS = ("native", "torch", "spconv", "dense_gemm")

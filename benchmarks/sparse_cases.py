@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lidar_clouds import KITTI_CELLS, Cloud
+from olivine import native
 from olivine.backbones.voxelnet import VoxelBackBone8x
-from olivine.sparse import Convolution, ConvolutionTranspose, SparseTensor, native
+from olivine.sparse import Convolution, ConvolutionTranspose, SparseTensor
 from olivine.sparse.grid import GridTensor
 from olivine.weights.foreign import PublishedMinkUNet
 from sparse_work import Layer, Mode, Product, convolutions

@@ -18,6 +18,7 @@ ROAD = (
     "documents",
     "config",
     "components",
+    "native",
     "geometry",
     "sparse",
     "weights",
@@ -98,8 +99,14 @@ def test_no_module_imports_itself_by_way_of_others():
 
 
 def test_the_sparse_engine_stands_alone():
-    allowed = ("sparse", "errors", "files")
+    allowed = ("sparse", "native", "errors", "files")
     for path in (SOURCE / "sparse").rglob("*.py"):
+        assert all(module.split(".")[0] in allowed for module in imports(path)), path
+
+
+def test_the_native_kernels_need_nothing_but_errors_and_files():
+    allowed = ("native", "errors", "files")
+    for path in (SOURCE / "native").rglob("*.py"):
         assert all(module.split(".")[0] in allowed for module in imports(path)), path
 
 

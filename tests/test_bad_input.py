@@ -20,7 +20,7 @@ from builders.nuscenes import LIDAR, filename, token
 from builders.recipes import BACKBONE, tiny_data, tiny_pretraining, tiny_segmentation, write_recipe
 from olivine.backbones import MinkUNetConfig
 from olivine.cli import main
-from olivine.sparse.native import library
+from olivine.native import library
 from olivine.weights.file import save_weights
 
 SWEEP = filename(0, 1, LIDAR)

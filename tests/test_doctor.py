@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+from olivine import native
 from olivine.cli import main
 from olivine.doctor import examine
-from olivine.sparse import native, spconv_adapter
+from olivine.sparse import spconv_adapter
 
 
 def test_versions_are_those_that_are_installed() -> None:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from olivine import __version__
+from olivine import __version__, native
 from olivine.files import cache_folder
-from olivine.sparse import native, spconv_adapter
+from olivine.sparse import spconv_adapter
 
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sim": ("olivine simulate, olivine demo", ("embreex",)),

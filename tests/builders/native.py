@@ -9,7 +9,7 @@ import mmap
 import pytest
 import torch
 
-from olivine.sparse import native
+from olivine import native
 
 PATHS = ("native", "pytorch")
 _NO_ACCESS = 0  # PROT_NONE

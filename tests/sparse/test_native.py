@@ -12,11 +12,12 @@ from torch import nn
 
 from builders.native import PATHS, Guard, taking, threads
 from builders.sparse import random_cloud
-from olivine.sparse import BatchNorm, Convolution, ConvolutionTranspose, SparseTensor, conv_bn, native
+from olivine import native
+from olivine.native.build import instruction_set
+from olivine.sparse import BatchNorm, Convolution, ConvolutionTranspose, SparseTensor, conv_bn
 from olivine.sparse.grid import GridTensor
 from olivine.sparse.grid_layers import GridSequential, SparseConv3d, SubMConv3d
 from olivine.sparse.kernels import Epilogue, convolve, weight_gradient
-from olivine.sparse.native.build import instruction_set
 from olivine.sparse.normalization import batch_normalize
 from olivine.weights.foreign import PublishedMinkUNet
 

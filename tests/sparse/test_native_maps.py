@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.native import PATHS, Guard, taking, threads
-from olivine.sparse import SparseTensor, native
+from olivine import native
+from olivine.sparse import SparseTensor
 from olivine.sparse.coordinates import CoordinateMap, floor_to_stride, kernel_offsets
 from olivine.sparse.grid import GridLevel, KernelGeometry
 from olivine.sparse.kernel_map import build_kernel_map

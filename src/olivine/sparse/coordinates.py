@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from olivine.sparse import native
+from olivine import native
 
 Triple = tuple[int, int, int]
 

@@ -17,7 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from olivine.sparse import native
+from olivine import native
 from olivine.sparse.coordinates import (
     CoordinateMap,
     Triple,

@@ -14,7 +14,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from olivine.sparse import native
+from olivine import native
 from olivine.sparse.coordinates import CoordinateMap, pack
 
 

@@ -1,7 +1,7 @@
 """The arithmetic of sparse layers on plain tensors: the seam between what a layer means and how it is computed.
 
 Everything above this module speaks of layers and coordinates, everything here of rows, weights and a `KernelMap`. In
-float32 on the CPU the C++ kernels of `olivine.sparse.native` do the work, on a GPU spconv where it is installed, and
+float32 on the CPU the C++ kernels of `olivine.native` do the work, on a GPU spconv where it is installed, and
 everywhere else, and as their reference, PyTorch. Within a kernel cell no row occurs twice, and sums are made in an
 order that depends on the sizes alone: the same bits on every run.
 """
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from olivine.sparse import native, spconv_adapter
+from olivine import native
+from olivine.sparse import spconv_adapter
 from olivine.sparse.kernel_map import KernelMap
 
 _SMALL = 2**20

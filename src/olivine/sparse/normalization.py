@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.module import _has_any_global_hook
 
-from olivine.sparse import native
+from olivine import native
 
 
 def batch_normalize(

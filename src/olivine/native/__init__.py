@@ -1,6 +1,6 @@
 """C++ kernels for the CPU: compiled on first use, kept per machine, and done without where there is no compiler.
 
-    from olivine.sparse import native
+    from olivine import native
 
     native.status()                  # which kernels run here, and why
     with native.disabled(): ...      # the pure PyTorch path, whatever there is
@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from olivine.errors import OlivineWarning
-from olivine.sparse.native.build import BuildError, Kernels, instruction_set, load
-from olivine.sparse.native.library import Library
+from olivine.native.build import BuildError, Kernels, instruction_set, load
+from olivine.native.library import Library
 
 __all__ = ["Library", "disabled", "library", "library_for", "library_on", "status"]
 

@@ -23,10 +23,11 @@ import pytest
 import torch
 
 from builders.recipes import tiny_data, tiny_pretraining, write_recipe
+from olivine import native
 from olivine.cli import main
 from olivine.errors import OlivineWarning, UserError
-from olivine.sparse import Convolution, SparseTensor, native
-from olivine.sparse.native import build
+from olivine.native import build
+from olivine.sparse import Convolution, SparseTensor
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the kernels are for Linux and macOS")
 
@@ -153,14 +154,14 @@ def test_without_a_compiler_convolution_works_and_one_warning_says_why(no_compil
     no_compiler()
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from olivine.sparse import Convolution, SparseTensor, native\nimport torch\n"
+        "from olivine import native\nfrom olivine.sparse import Convolution, SparseTensor\nimport torch\n"
         "tensor = SparseTensor(torch.ones(4, 2), torch.tensor([[0, x, 0, 0] for x in range(4)]).int())\n"
         "layer = Convolution(2, 2, 3)\ntorch.nn.init.ones_(layer.kernel)\n"
         "for _ in range(3): total = layer(tensor).features.sum().item()\n"
         "print(total, native.status())"
     )
     ran = subprocess.run(
-        [sys.executable, "-W", "always", "-c", script, str(Path(native.__file__).parents[3])],
+        [sys.executable, "-W", "always", "-c", script, str(Path(native.__file__).parents[2])],
         capture_output=True,
         text=True,
         check=True,
@@ -476,7 +477,7 @@ def test_spaces_and_quotes_are_no_trouble_and_no_shell_reads_them(monkeypatch, w
 
 
 def process(script, **options):
-    source = str(Path(native.__file__).parents[3])
+    source = str(Path(native.__file__).parents[2])
     command = [sys.executable, "-W", "error", "-c", f"import sys; sys.path.insert(0, {source!r})\n{script}"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
@@ -488,7 +489,7 @@ def test_processes_at_first_use_at_once_compile_once(monkeypatch, tmp_path, comp
     monkeypatch.setenv("CXX", str(counting.path))
     monkeypatch.setenv("OLIVINE_CACHE", str(tmp_path / "it's a cache"))
     # Each says that it is ready and waits for a line, so that all ask for the kernels at the same moment.
-    script = "from olivine.sparse import native\nprint('ready', flush=True)\ninput()\nprint(native.status())"
+    script = "from olivine import native\nprint('ready', flush=True)\ninput()\nprint(native.status())"
     processes = [process(script, stdin=subprocess.PIPE) for _ in range(2)]
     for one in processes:
         assert one.stdout.readline() == "ready\n"
@@ -510,7 +511,7 @@ def test_a_process_killed_while_it_compiles_is_no_trouble_for_the_next(monkeypat
     waiting = f"[ -e {slow} ] && {{ printf half > $out; echo $$ > {pid}.new; mv {pid}.new {pid}; sleep 60; }}"
     copying = compiler(tmp_path, f"{waiting}\ncp {compiled} $out")
     monkeypatch.setenv("CXX", str(copying.path))
-    victim = process("from olivine.sparse import native; native.library()")
+    victim = process("from olivine import native; native.library()")
     deadline = time.monotonic() + 30
     while not pid.exists():
         assert time.monotonic() < deadline

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from olivine.sparse import native
-from olivine.sparse.native.build import INSTRUCTION_SETS, instruction_set
+from olivine import native
+from olivine.native.build import INSTRUCTION_SETS, instruction_set
 
 SOURCES = sorted(Path(native.__file__).parent.glob("*.cpp"))
 CHECK = Path(__file__).parent / "kernels_check.cpp"

@@ -1,5 +1,5 @@
 // Runs every kernel on random voxels, on two threads, and compares with plain loops in double precision. Built with
-// sanitizers by test_native_sanitized.py: memory errors, undefined behaviour and races end it with a report.
+// sanitizers by test_sanitized.py: memory errors, undefined behaviour and races end it with a report.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>

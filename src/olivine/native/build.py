@@ -28,7 +28,7 @@ import torch
 
 from olivine.errors import UserError
 from olivine.files import cache_folder, locked
-from olivine.sparse.native.library import Library
+from olivine.native.library import Library
 
 INSTRUCTION_SETS = {
     "avx512": ("-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"),
