@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.config import Config
+from olivine.data.calibration_rows import matrix_row, read_calibration_rows
 from olivine.data.frame import Camera, Frame
 from olivine.data.images import image_size
 from olivine.data.labels import load_class_set
@@ -232,11 +233,7 @@ def read_calibration(path: Path, cameras: tuple[str, ...]) -> Calibration:
     Raises:
         UserError: missing, or a row is missing or malformed.
     """
-    rows: dict[str, str] = {}
-    for line in _read_text(path).splitlines():
-        key, colon, numbers = line.partition(":")
-        if colon and rows.setdefault(key, numbers).split() != numbers.split():
-            raise UserError(f"{path}: two rows {key!r} that differ; keep the right one")
+    rows = read_calibration_rows(path)
     tr = _matrix(rows, "Tr", path)
     camera0_from_lidar = rigid_transform(tr[:, :3], tr[:, 3])
     intrinsics, camera_from_lidar = {}, {}
@@ -250,16 +247,7 @@ def read_calibration(path: Path, cameras: tuple[str, ...]) -> Calibration:
 
 def _matrix(rows: dict[str, str], key: str, path: Path) -> NDArray[np.float64]:
     """Row `key` of a calibration file as [3, 4]."""
-    if key not in rows:
-        raise UserError(f"{path}: no row {key!r}; use the calib.txt that comes with SemanticKITTI")
-    try:
-        matrix = np.array(rows[key].split(), dtype=np.float64).reshape(3, 4)
-        usable = bool(np.isfinite(matrix).all()) and abs(np.linalg.det(matrix[:, :3])) > 0
-    except ValueError:
-        usable = False
-    if not usable:
-        raise UserError(f"{path}: row {key!r} must be 12 numbers that form a regular 3×4 matrix")
-    return matrix
+    return matrix_row(rows, (key,), 4, path, "use the calib.txt that comes with SemanticKITTI")
 
 
 def find_sequences(root: Path) -> Path | None:

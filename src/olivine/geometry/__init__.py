@@ -1,6 +1,6 @@
 """Transforms between frames, projection, and boxes."""
 
-from olivine.geometry.boxes import points_in_boxes, turned_boxes
+from olivine.geometry.boxes import corners, points_in_boxes, turned_boxes
 from olivine.geometry.transforms import (
     Float,
     invert,
@@ -13,6 +13,7 @@ from olivine.geometry.transforms import (
 
 __all__ = [
     "Float",
+    "corners",
     "invert",
     "points_in_boxes",
     "project",

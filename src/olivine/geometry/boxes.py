@@ -10,6 +10,27 @@ from numpy.typing import NDArray
 
 from olivine.geometry.transforms import Float
 
+UNIT_CORNERS = np.array(
+    [(1, 1, -1), (1, -1, -1), (-1, -1, -1), (-1, 1, -1), (1, 1, 1), (1, -1, 1), (-1, -1, 1), (-1, 1, 1)]
+)
+"""[8, 3] corners of a box, in half sides: front left, front right, rear right, rear left below, then the same above."""
+
+
+def corners(boxes: Float) -> NDArray[np.float64]:
+    """Corners of boxes.
+
+    Args:
+        boxes: [M, 7] (x, y, z, dx, dy, dz, yaw), metres and radians, dx along the heading.
+
+    Returns:
+        [M, 8, 3] float64 in the frame of the boxes, in the order of `UNIT_CORNERS`.
+    """
+    values = np.asarray(boxes, np.float64).reshape(-1, 7)
+    along, across, up = np.moveaxis(UNIT_CORNERS / 2 * values[:, None, 3:6], -1, 0)
+    cos, sin = np.cos(values[:, 6:]), np.sin(values[:, 6:])
+    shifted = np.stack((cos * along - sin * across, sin * along + cos * across, up), axis=-1)
+    return np.asarray(shifted + values[:, None, :3])
+
 
 def turned_boxes(matrix: Float, boxes: Float) -> NDArray[np.float64]:
     """Boxes in a frame that a cloud's augmentation made: rotated about z, mirrored at x or y, scaled alike on all axes.
