@@ -41,6 +41,11 @@ class Sites:
         canvas[(frame * rows + y) * columns + x, :, z] = self.rows
         return canvas.flatten(1)
 
+    def map(self) -> Tensor:
+        """[frames, C · z, y, x] the map as 2-D networks take it, stored pixel by pixel (channels last)."""
+        _, rows, columns = self.shape
+        return self.canvas().view(self.frames, rows, columns, -1).permute(0, 3, 1, 2)
+
 
 class BirdsEyeEmbedding(Embedding):
     """Features on a map seen from above.

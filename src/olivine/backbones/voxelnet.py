@@ -156,11 +156,18 @@ class VoxelNet(Backbone):
 
     def forward(self, cloud: Cloud) -> BirdsEyeEmbedding:
         """Features seen from above of the clouds of a batch."""
+        return BirdsEyeEmbedding(_sites(self.scales(cloud).encoded), cloud, self._pixels, STRIDE)
+
+    def scales(self, cloud: Cloud) -> VoxelScales:
+        """All that the encoder computes of the clouds of a batch, for detectors that stand on it."""
         frames = len(cloud.point_offsets) - 1
         indices = cloud.coordinates[:, [0, 3, 2, 1]].contiguous()
-        encoded = self.encoder(GridTensor(cloud.features, indices, self.encoder.spatial_shape, frames)).encoded
-        sites = Sites(encoded.features, encoded.indices, encoded.spatial_shape, frames)
-        return BirdsEyeEmbedding(sites, cloud, self._pixels, STRIDE)
+        scales: VoxelScales = self.encoder(GridTensor(cloud.features, indices, self.encoder.spatial_shape, frames))
+        return scales
+
+    def map_of(self, scales: VoxelScales) -> Tensor:
+        """[B, channels, Y, X] the encoder's output seen from above; see `Sites.map`."""
+        return _sites(scales.encoded).map()
 
     def pretraining_head(self, out_channels: int, *, unit: bool = False) -> Head:
         """A head of the cells' channels, shared by all heights, as published for this network.
@@ -176,6 +183,10 @@ class VoxelNet(Backbone):
         """[P, 2] points, metres → [P, 2] pixels (column, row) of the map."""
         low, pixel = (torch.tensor(each, dtype=xy_m.dtype, device=xy_m.device) for each in (self._low_m, self._pixel_m))
         return (xy_m - low) / pixel
+
+
+def _sites(encoded: GridTensor) -> Sites:
+    return Sites(encoded.features, encoded.indices, encoded.spatial_shape, encoded.batch_size)
 
 
 class VoxelNetConfig(Config):

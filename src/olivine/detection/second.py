@@ -1,0 +1,163 @@
+"""SECOND: boxes of objects from one sweep (Yan, Mao & Li, Sensors 2018, 10.3390/s18103337), as published for KITTI.
+
+    voxels → sparse encoder → map seen from above → 2-D network → anchor head → losses, or boxes
+
+The encoder is the backbone `voxelnet`, the one that images can teach.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from olivine.backbones import BackboneConfig, VoxelNet
+from olivine.config import Config
+from olivine.data.batch import Batch, Boxes
+from olivine.data.needs import Inputs
+from olivine.data.voxelize import CartesianVoxels
+from olivine.detection.anchor_head import AnchorHead, HeadOutputs
+from olivine.detection.anchors import KITTI_ANCHORS, AnchorConfig, Anchors
+from olivine.detection.birds_eye_backbone import BirdsEyeBackbone, BirdsEyeConfig
+from olivine.detection.coder import decode, yaw_after_direction
+from olivine.detection.detections import Detections
+from olivine.detection.losses import AnchorLossConfig, anchor_losses
+from olivine.detection.selection import SelectionConfig, candidates, suppress
+from olivine.detection.targets import match_anchors
+from olivine.errors import UserError
+
+
+class SecondConfig(Config):
+    """SECOND; the defaults are the published ones for KITTI."""
+
+    name: Literal["second"] = "second"
+    """Chooses this detector. It needs `backbone.name=voxelnet`."""
+    anchors: tuple[AnchorConfig, ...] = Field(default=KITTI_ANCHORS, min_length=1)
+    """The classes, in order, and the anchors of each."""
+    birds_eye: BirdsEyeConfig = BirdsEyeConfig()
+    """The 2-D network."""
+    losses: AnchorLossConfig = AnchorLossConfig()
+    """What is learned."""
+    selection: SelectionConfig = SelectionConfig()
+    """Which boxes are kept."""
+
+    @field_validator("anchors")
+    @classmethod
+    def _even(cls, anchors: tuple[AnchorConfig, ...]) -> tuple[AnchorConfig, ...]:
+        names = [config.category for config in anchors]
+        if len(set(names)) != len(names):
+            raise ValueError(f"a class stands twice among {', '.join(names)}")
+        if len({len(config.yaws_rad) for config in anchors}) != 1:
+            raise ValueError("yaws_rad has the same number of headings for every class")
+        return anchors
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; class c is `classes[c - 1]`."""
+        return tuple(config.category for config in self.anchors)
+
+    def build(self, backbone: BackboneConfig, inputs: Inputs) -> Second:
+        """The detector around a fresh backbone, initialised from torch's generator.
+
+        Args:
+            backbone: which backbone to build.
+            inputs: what its input is.
+
+        Raises:
+            UserError: the backbone makes no map seen from above, or a map of a size that the 2-D network cannot halve.
+        """
+        encoder = backbone.build(inputs)
+        if not isinstance(encoder, VoxelNet) or not isinstance(inputs.voxels, CartesianVoxels):
+            raise UserError(f"detector second needs backbone.name=voxelnet, not {backbone.name!r}")
+        _, rows, columns = encoder.encoder.encoded_shape
+        stride = self.birds_eye.stride
+        if rows % stride or columns % stride:
+            raise UserError(
+                f"voxels.bounds_m: the map has {rows} × {columns} pixels of 8 voxels; detector second needs multiples "
+                f"of {stride} along y and x"
+            )
+        assert inputs.voxels.bounds_m is not None
+        shape = self.birds_eye.out_shape(rows, columns)
+        return Second(encoder, Anchors(self.anchors, inputs.voxels.bounds_m, shape), self)
+
+
+class Second(nn.Module):
+    """The detector.
+
+    Args:
+        backbone: the encoder.
+        anchors: anchors of the map that the 2-D network makes.
+        config: the rest.
+
+    Attributes:
+        backbone: the encoder, which pretrained weights fit.
+        birds_eye: the 2-D network.
+        anchor_head: the anchor head.
+        anchors: the anchors; no part of the state.
+    """
+
+    def __init__(self, backbone: VoxelNet, anchors: Anchors, config: SecondConfig) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.birds_eye = BirdsEyeBackbone(backbone.channels, config.birds_eye)
+        self.anchor_head = AnchorHead(self.birds_eye.out_channels, len(config.anchors), anchors.per_pixel)
+        self.anchors = anchors
+        self._config = config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; class c is `classes[c - 1]`."""
+        return self._config.classes
+
+    @property
+    def heads(self) -> dict[str, nn.Module]:
+        """What stands behind the backbone, by the names under which it is saved (`olivine.weights.file`)."""
+        return {"birds_eye": self.birds_eye, "anchor_head": self.anchor_head}
+
+    def forward(self, batch: Batch) -> HeadOutputs:
+        """What the network says of all anchors in the clouds of a batch; its boxes are not looked at."""
+        scales = self.backbone.scales(batch.cloud)
+        outputs: HeadOutputs = self.anchor_head(self.birds_eye(self.backbone.map_of(scales)))
+        return outputs
+
+    def losses(self, outputs: HeadOutputs, boxes: Boxes) -> dict[str, Tensor]:
+        """The losses of a batch.
+
+        Args:
+            outputs: as of `forward`.
+            boxes: the objects of the batch, by `classes`.
+
+        Returns:
+            Scalars: `loss`, which is minimised, and its weighted parts (see `olivine.detection.losses`).
+        """
+        return anchor_losses(outputs, match_anchors(self.anchors, boxes, len(outputs)), self._config.losses)
+
+    @torch.no_grad()
+    def detections(self, outputs: HeadOutputs) -> list[Detections]:
+        """The objects of each frame.
+
+        Args:
+            outputs: as of `forward`.
+
+        Raises:
+            UserError: a score is not finite.
+        """
+        return [self._detections(outputs, frame) for frame in range(len(outputs))]
+
+    def _detections(self, outputs: HeadOutputs, frame: int) -> Detections:
+        logits, labels = outputs.class_logits[frame].max(dim=1)
+        if not bool(logits.isfinite().all()):
+            raise UserError("class scores are not finite; the network's weights are damaged, or its training diverged")
+        scores = logits.sigmoid()
+        rows = candidates(scores, self._config.selection)
+        boxes = self.decoded(outputs, frame, rows)
+        kept = suppress(boxes, scores[rows], self._config.selection)
+        return Detections(boxes[kept], scores[rows[kept]], labels[rows[kept]] + 1)
+
+    def decoded(self, outputs: HeadOutputs, frame: int, rows: Tensor) -> Tensor:
+        """[Q, 7] the boxes of anchors [Q] of a frame, headings included."""
+        boxes = decode(outputs.codes[frame, rows], self.anchors.boxes[rows])
+        direction = outputs.direction_logits[frame, rows].argmax(dim=1)
+        return torch.cat((boxes[:, :6], yaw_after_direction(boxes[:, 6:], direction[:, None])), dim=1)
