@@ -13,6 +13,7 @@ from typing import Annotated, TypeAlias, get_args
 from olivine.components import Open, OwnConfig
 from olivine.data.daps3d import Daps3dConfig
 from olivine.data.frame import Dataset
+from olivine.data.kitti_object import KittiObjectConfig
 from olivine.data.nuscenes import NuScenesConfig
 from olivine.data.rellis3d import Rellis3dConfig
 from olivine.data.scribblekitti import ScribbleKittiConfig
@@ -23,6 +24,7 @@ from olivine.data.splits import SplitConfig
 __all__ = [
     "Daps3dConfig",
     "DatasetConfig",
+    "KittiObjectConfig",
     "NuScenesConfig",
     "OwnDatasetConfig",
     "Rellis3dConfig",
@@ -56,7 +58,13 @@ class OwnDatasetConfig(OwnConfig):
 
 
 Shipped: TypeAlias = (
-    NuScenesConfig | SemanticKittiConfig | ScribbleKittiConfig | SemanticStfConfig | Rellis3dConfig | Daps3dConfig
+    NuScenesConfig
+    | SemanticKittiConfig
+    | KittiObjectConfig
+    | ScribbleKittiConfig
+    | SemanticStfConfig
+    | Rellis3dConfig
+    | Daps3dConfig
 )
 """The datasets of the package."""
 

@@ -84,11 +84,14 @@ class Boxes:
         names: [M] category names, as the dataset writes them.
         difficulty: [M] int64 how hard each is to see by the dataset's own rule, from 0; -1 where that says nothing.
             None where the dataset has no such rule.
+        image_boxes: [M, 4] float64 left, top, right, bottom of each in the image of the frame's first camera, pixels,
+            as the dataset labels it apart from the box in space; None where it does not.
     """
 
     boxes: NDArray[np.float64]
     names: tuple[str, ...]
     difficulty: NDArray[np.int64] | None = None
+    image_boxes: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,8 @@ class Frame:
 
     Attributes:
         token: the dataset's unique name for this moment.
-        scene: the recording it belongs to (nuScenes scene name, SemanticKITTI sequence).
+        scene: the recording it belongs to (nuScenes scene name, SemanticKITTI sequence); a moment that belongs to
+            none is one of its own.
         points_lidar_m: [N, 3] float32, metres, in file order.
         intensity: [N] float32, in the format's own range 0…`intensity_max`.
         intensity_max: the top of that range (nuScenes 255, KITTI 1).

@@ -84,6 +84,15 @@ class ClassSet:
         )
 
 
+def without_classes(name: str) -> ClassSet:
+    """The class set of a dataset whose points have no labels.
+
+    Args:
+        name: the dataset's.
+    """
+    return ClassSet(name, (), np.zeros((1, 3), np.uint8), np.zeros(_MAX_RAW + 1, np.uint8), np.zeros(1, np.uint16))
+
+
 def shipped_class_sets() -> list[str]:
     """Names of the class sets that ship with the package, sorted."""
     folder = resources.files("olivine.data") / "classes"

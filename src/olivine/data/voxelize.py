@@ -87,7 +87,8 @@ class CartesianVoxels(_Features):
     """Voxel size along x, y, z, metres."""
 
     bounds_m: tuple[float, float, float, float, float, float] | None = None
-    """x_min, y_min, z_min, x_max, y_max, z_max, metres; points outside belong to no voxel. None: unbounded."""
+    """x_min, y_min, z_min, x_max, y_max, z_max, metres; points outside belong to no voxel. Spans are rounded to whole
+    cells. None: unbounded."""
 
     @field_validator("bounds_m")
     @classmethod
@@ -115,11 +116,16 @@ class CartesianVoxels(_Features):
         return x, y, z
 
     def inside(self, points_m: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """[N] bool: which points lie within the bounds (lower ones included, upper ones not)."""
+        """[N] bool: which points lie in a cell of the grid, lower bounds included, upper ones not.
+
+        The cell decides, as in the published code: just below an upper bound rounding may give the first cell beyond.
+        """
         if self.bounds_m is None:
             return np.ones(len(points_m), np.bool_)
-        low, high = np.array(self.bounds_m, np.float32).reshape(2, 3)
-        return np.asarray(((points_m >= low) & (points_m < high)).all(axis=1))
+        with np.errstate(over="ignore", invalid="ignore"):
+            x, y, z = self.grid(points_m).T
+        wide, long, high = self.cells
+        return np.asarray((x >= 0) & (x < wide) & (y >= 0) & (y < long) & (z >= 0) & (z < high))
 
 
 VoxelConfig = Annotated[CylindricalVoxels | CartesianVoxels, Field(discriminator="name")]
