@@ -1,6 +1,6 @@
 """Transforms between frames, projection, and boxes."""
 
-from olivine.geometry.boxes import corners, points_in_boxes, turned_boxes
+from olivine.geometry.boxes import corners, enlarged, limit_period, points_in_boxes, turned_boxes
 from olivine.geometry.transforms import (
     Float,
     invert,
@@ -14,7 +14,9 @@ from olivine.geometry.transforms import (
 __all__ = [
     "Float",
     "corners",
+    "enlarged",
     "invert",
+    "limit_period",
     "points_in_boxes",
     "project",
     "quaternion_from_rotation",
