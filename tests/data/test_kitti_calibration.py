@@ -141,6 +141,11 @@ def test_of_a_box_beside_the_camera_the_part_before_it_counts(calibration):
     assert (found[2, 2:] > found[2, :2]).all()
 
 
+def test_a_frame_without_boxes_is_one_without_objects(calibration):
+    objects = objects_from_boxes(np.zeros((0, 7)), [], [], calibration, (1242, 375))
+    assert (len(objects), objects.image_box.shape, objects.score.shape) == (0, (0, 4), (0,))
+
+
 @pytest.mark.parametrize("ending", ["\n", "\r\n", " \r\n"])
 @pytest.mark.parametrize("names", [("R0_rect:", "Tr_velo_to_cam:"), ("R_rect", "Tr_velo_cam")])
 def test_line_ends_and_the_tracking_benchmarks_names_are_read(tmp_path, calibration, ending, names):

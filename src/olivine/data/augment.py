@@ -28,8 +28,14 @@ class CloudAugment(Config):
     rotate: bool = True
     """Rotate about z by an angle uniform in [0, 2π)."""
 
+    max_angle_rad: float | None = Field(default=None, gt=0, le=np.pi)
+    """With `rotate`: by an angle uniform within ± this instead; for detection on KITTI π/4 is published."""
+
     flip: bool = True
     """Mirror x and mirror y, each with probability 0.5."""
+
+    flip_axes: Literal["xy", "y"] = "xy"
+    """With `flip`: what is mirrored; `y` alone where x must go on pointing ahead, as published for KITTI."""
 
     scale: float = Field(default=0.0, ge=0, lt=1)
     """Scale by a factor uniform in 1 ± this; 0 in the published recipes."""
@@ -91,13 +97,15 @@ def cloud_transform(rng: np.random.Generator, config: CloudAugment) -> NDArray[n
     Returns:
         [3, 3] float32 `augmented_from_lidar`; the same number of draws whatever is switched on.
     """
-    angle_rad, mirror_x, mirror_y, scale = rng.random(4) * (2 * np.pi, 1, 1, 2)
+    turn, mirror_x, mirror_y, scale = rng.random(4) * (1, 1, 1, 2)
+    angle_rad = 2 * np.pi * turn if config.max_angle_rad is None else config.max_angle_rad * (2 * turn - 1)
     matrix = np.eye(3)
     if config.rotate:
         cos, sin = np.cos(angle_rad), np.sin(angle_rad)
         matrix[:2, :2] = [[cos, -sin], [sin, cos]]
     if config.flip:
-        matrix = np.diag([-1 if mirror_x < 0.5 else 1, -1 if mirror_y < 0.5 else 1, 1]) @ matrix
+        flip_x, flip_y = config.flip_axes == "xy" and mirror_x < 0.5, mirror_y < 0.5
+        matrix = np.diag([-1 if flip_x else 1, -1 if flip_y else 1, 1]) @ matrix
     return np.asarray(matrix * (1 + config.scale * (scale - 1)), np.float32)
 
 

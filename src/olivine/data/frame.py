@@ -112,6 +112,7 @@ class Frame:
             not list; whoever learns from the labels or scores by them refuses the frame.
         boxes: annotated boxes, or None where there are none.
         global_from_lidar: [4, 4] float64 pose of the LiDAR, or None where unknown.
+        ground_lidar: [4] float64 plane of the road, a·x + b·y + c·z + d = 0 in the LiDAR frame, metres, or None.
     """
 
     token: str
@@ -125,6 +126,7 @@ class Frame:
     boxes: Boxes | None = None
     global_from_lidar: NDArray[np.float64] | None = None
     label_fault: str | None = None
+    ground_lidar: NDArray[np.float64] | None = None
 
 
 class Dataset(Protocol):

@@ -70,7 +70,7 @@ def image_boxes(edges_px: NDArray[np.float64], size: tuple[int, int]) -> NDArray
         [M, 4] float64 left, top, right, bottom, cut to 0…width − 1 and 0…height − 1; zeros where nothing lies before
         the camera.
     """
-    ends_px = edges_px.reshape(len(edges_px), -1, 2)
+    ends_px = edges_px.reshape(len(edges_px), 2 * len(EDGES), 2)
     shown = np.isfinite(ends_px).all(axis=-1, keepdims=True)
     low, high = np.where(shown, ends_px, np.inf).min(axis=1), np.where(shown, ends_px, -np.inf).max(axis=1)
     found = np.clip(np.concatenate((low, high), axis=1), 0, [size[0] - 1, size[1] - 1] * 2)

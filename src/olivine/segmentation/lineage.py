@@ -13,6 +13,7 @@ from olivine.data.frame import Dataset
 from olivine.errors import UserError
 
 _NAMED = 3
+_LABELLED_TASKS = ("segmentation", "detection")
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def overlap(about: Mapping[str, Any], scored: Dataset, trained_tokens: Collectio
     tokens = set(trained_tokens)
     for step in _chain(about):
         train = step.get("train") or {}
-        with_labels = step.get("task") == "segmentation"
+        with_labels = step.get("task") in _LABELLED_TASKS
         (labelled if with_labels else unlabelled).update(train.get("scenes") or ())
         tokens.update((train.get("tokens") or ()) if with_labels else ())
     monitored = set((about.get("monitor") or {}).get("scenes") or ())

@@ -5,28 +5,25 @@ Every later evaluation has a folder of its own in the run's, `evaluations/<n>/`.
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from olivine.backbones import Backbone, Head
-from olivine.config import dump, load_recipe
+from olivine.config import load_recipe
 from olivine.data.frame import Dataset
 from olivine.data.loader import Loader
 from olivine.data.needs import Inputs, Needs
 from olivine.data.prepare import Prepare
 from olivine.drawing.confusion import draw_confusion
 from olivine.engine.distribution import Distribution
+from olivine.engine.evaluations import check_scoring, new_evaluation
 from olivine.engine.run import RunFolder
 from olivine.errors import MissingExtraError, OlivineWarning, UserError
-from olivine.files import write_json, write_text, writing
+from olivine.files import write_json, writing
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.evaluate import evaluate
 from olivine.segmentation.inputs import check_trained_range
@@ -74,10 +71,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         UserError: this is no finished segmentation run, a setting is none of scoring, the data do not fit, or the
             weights were trained on scenes that are scored and `allow_shared_scenes` is not set.
     """
-    for override in overrides:
-        key = override.partition("=")[0]
-        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in SCORING):
-            raise UserError(f"{key}: not a setting of scoring, which are {', '.join(SCORING)}; the run is what it is")
+    check_scoring(overrides, SCORING)
     weights = read_weights(folder)
     if not Path(folder).is_dir() or weights.about.get("task") != "segmentation":
         raise UserError(f"{folder}: not the folder of a finished `olivine segment` run")
@@ -94,30 +88,15 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     load_weights(head, weights.head("classes"))
     task = SegmentationTask(backbone, head, mode=config.mode, source=str(weights.path)).to(processes.device)
     run = RunFolder(Path(folder))
-    place = _new_evaluation(run, config, processes)
+    place = new_evaluation(run, config, processes)
+    if processes.main and config.write_predictions and (run.path / "predictions").exists():
+        warnings.warn(
+            f"{run.path / 'predictions'} keeps the predictions of results.json; those of this evaluation go to "
+            f"{place / 'predictions'}",
+            OlivineWarning,
+            stacklevel=2,
+        )
     return score(task, dataset, config, run, processes, about=weights.about, file=place / "evaluation.json")
-
-
-def _new_evaluation(run: RunFolder, config: SegmentConfig, processes: Distribution) -> Path:
-    """Make the folder of this evaluation, the next number; never one that another evaluation has begun."""
-    parent, number = run.path / "evaluations", 0
-    if processes.main:
-        taken = [int(entry.name) for entry in parent.glob("*") if entry.name.isdecimal()]
-        for number in count(max(taken, default=0) + 1):
-            with writing(parent / str(number)), contextlib.suppress(FileExistsError):
-                (parent / str(number)).mkdir(parents=True)
-                break
-        write_text(parent / str(number) / "config.yaml", dump(config))
-        if (run.path / "predictions").exists() and config.write_predictions:
-            warnings.warn(
-                f"{run.path / 'predictions'} keeps the predictions of results.json; those of this evaluation go to "
-                f"{parent / str(number) / 'predictions'}",
-                OlivineWarning,
-                stacklevel=3,
-            )
-    # The others give 0, so the sum is the first one's number.
-    total = processes.accelerator.reduce(torch.tensor(number, device=processes.device), reduction="sum")
-    return parent / str(int(total))
 
 
 def scoring_loader(dataset: Dataset, config: SegmentConfig, processes: Distribution) -> Loader:
