@@ -8,15 +8,24 @@ from typing import TypeVar
 
 from olivine.errors import UserError
 from olivine.weights.foreign.minkowski import PublishedMinkUNet, export_minkowski, import_minkowski
+from olivine.weights.foreign.openpcdet import export_openpcdet, import_openpcdet
+from olivine.weights.foreign.slidr_voxelnet import import_slidr_voxelnet
 
 T = TypeVar("T")
 
 __all__ = ["EXPORTERS", "IMPORTERS", "PublishedMinkUNet", "export_weights", "import_weights"]
 
-EXPORTERS: dict[str, Callable[[Path, Path], Path]] = {"minkowski": export_minkowski}
+EXPORTERS: dict[str, Callable[[Path, Path], Path]] = {
+    "minkowski": export_minkowski,
+    "openpcdet": export_openpcdet,
+}
 """Writes the weights of a run (first path) in a layout (second path)."""
 
-IMPORTERS: dict[str, Callable[[Path, Path, Sequence[str]], Path]] = {"minkowski": import_minkowski}
+IMPORTERS: dict[str, Callable[[Path, Path, Sequence[str]], Path]] = {
+    "minkowski": import_minkowski,
+    "openpcdet": import_openpcdet,
+    "slidr_voxelnet": import_slidr_voxelnet,
+}
 """Reads a file of a layout (first path) into a folder of weights (second path), with `key=value` settings."""
 
 
