@@ -1,4 +1,6 @@
-"""Run the benchmarks and write their figures to the documentation: `python benchmarks/page.py docs/results/benchmarks.md`.
+"""Run the benchmarks and write their figures to the documentation.
+
+    python benchmarks/page.py docs/results/benchmarks.md
 
 Every section is a command and what it printed, so that a reader can repeat one of them alone. Run it on an otherwise
 idle machine. `--only` runs some sections and keeps the others as the page has them.

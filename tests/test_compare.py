@@ -20,6 +20,7 @@ from olivine.config import dump, load_recipe, validate
 from olivine.errors import UserError
 from olivine.pretraining import run as pretraining
 from olivine.pretraining.run import PretrainConfig
+from olivine.segmentation import kind as segmentation_kind
 from olivine.segmentation.scoring import evaluate_run
 from olivine.weights.file import read_weights
 
@@ -85,7 +86,7 @@ def test_the_table_has_a_row_per_arm(finished: Comparison) -> None:
     lines = [line.split() for line in table.splitlines()]
     assert lines[0] == ["mIoU", "(%)", "finetune", "probe"]
     assert [line[0] for line in lines[1:3]] == ["scratch", "olivine"]
-    first, second = finished.miou["olivine"]["probe"]
+    first, second = finished.scores["olivine"]["probe"]
     mean, spread = (first + second) / 2, abs(first - second) / 2**0.5
     assert lines[2][-3:] == [f"{mean:.1f}", "±", f"{spread:.1f}"]
 
@@ -123,7 +124,7 @@ def test_what_each_protocol_saw_is_kept(finished: Comparison) -> None:
 def test_its_runs_are_ordinary_runs(finished: Comparison) -> None:
     run = finished.path / "olivine-finetune-seed7"
     again = evaluate_run(run)
-    assert round(again["miou"], 2) == finished.miou["olivine"]["finetune"][1]
+    assert round(again["miou"], 2) == finished.scores["olivine"]["finetune"][1]
 
 
 def test_started_again_it_does_nothing_and_says_the_same(data: Path, tmp_path: Path, capsys: Any) -> None:
@@ -139,7 +140,7 @@ def test_interrupted_between_runs_it_goes_on(
     data: Path, finished: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config(tmp_path, data)
-    segment, started = plan.segment, []
+    segment, started = segmentation_kind.segment, []
 
     def counted(run: Any, *, resume: bool) -> Any:
         started.append(run.name)
@@ -147,11 +148,11 @@ def test_interrupted_between_runs_it_goes_on(
             raise KeyboardInterrupt
         return segment(run, resume=resume)
 
-    monkeypatch.setattr(plan, "segment", counted)
+    monkeypatch.setattr(segmentation_kind, "segment", counted)
     with pytest.raises(KeyboardInterrupt):
         compare(settings)
     assert not (tmp_path / "both" / "results.json").exists()
-    assert compare(settings).miou == finished.miou
+    assert compare(settings).scores == finished.scores
     assert started == [*RUNS[:6], *RUNS[5:]]
 
 
@@ -172,7 +173,7 @@ def test_a_pretraining_is_done_when_all_its_weights_are_there(
     assert (tmp_path / "both" / "pretrain-olivine" / "weights.safetensors").exists()
     monkeypatch.undo()
     again = compare(settings)
-    assert again.miou["olivine"]["probe"] == finished.miou["olivine"]["probe"][:1]
+    assert again.scores["olivine"]["probe"] == finished.scores["olivine"]["probe"][:1]
     assert (tmp_path / "both" / "pretrain-olivine" / "weights.json").exists()
 
 
@@ -261,7 +262,7 @@ def test_a_protocol_without_labels_to_score_is_a_failure(data: Path, tmp_path: P
     segmentation = write_recipe(tmp_path / "unlabelled.yaml", tiny_segmentation(data, val_data=unlabelled))
     settings = config(tmp_path, data, arms={"scratch": None}, protocols={"finetune": {"recipe": segmentation}})
     comparison = compare(settings)
-    assert comparison.miou == {"scratch": {"finetune": [None, None]}}
+    assert comparison.scores == {"scratch": {"finetune": [None, None]}}
     assert [str(failure) for failure in comparison.failures] == [
         f"scratch-finetune-seed{seed}: no labels in the scored split; set val_split to a labelled one" for seed in SEEDS
     ]
@@ -282,7 +283,7 @@ def test_results_say_what_they_are_worth(finished: Comparison) -> None:
             assert summary["mean"] == pytest.approx(statistics.mean(run["miou"] for run in runs))
             assert summary["standard_deviation"] == pytest.approx(statistics.stdev(run["miou"] for run in runs))
             assert summary["accuracy"] == [run["accuracy"] for run in runs]
-            assert list(summary["iou"]) == list(runs[0]["iou"])
+            assert list(summary["by_class"]["values"]) == list(runs[0]["iou"])
             assert list(summary["official"]) == ["nuscenes_devkit", "semantickitti_api", "reference_compatible"]
             if arm == "scratch":
                 assert summary["difference"] is None
@@ -353,7 +354,7 @@ def test_the_baseline_may_be_chosen_when_all_is_done(data: Path, finished: Compa
     stored = load_recipe(CompareConfig, finished.path / "compare.yaml")
     again = compare(stored.model_copy(update={"baseline": "olivine"}))
     assert "difference to olivine" in str(again)
-    assert compare(stored).miou == finished.miou
+    assert compare(stored).scores == finished.scores
 
 
 def test_what_is_scored_over_other_classes_is_not_compared(data: Path, finished: Comparison, tmp_path: Path) -> None:
@@ -376,9 +377,9 @@ def test_what_is_scored_over_other_classes_is_not_compared(data: Path, finished:
         f"olivine-probe-seed0: scored over other classes than scratch-probe-seed0 ({gone}); remove its folder and "
         "start again",
     ]
-    assert comparison.miou["olivine"]["probe"][0] is None
-    assert comparison.miou["olivine"]["finetune"][1] is None
-    assert comparison.miou["scratch"] == finished.miou["scratch"]
+    assert comparison.scores["olivine"]["probe"][0] is None
+    assert comparison.scores["olivine"]["finetune"][1] is None
+    assert comparison.scores["scratch"] == finished.scores["scratch"]
 
 
 def test_results_of_the_earlier_rule_are_scored_anew(data: Path, finished: Comparison, tmp_path: Path) -> None:
@@ -390,7 +391,7 @@ def test_results_of_the_earlier_rule_are_scored_anew(data: Path, finished: Compa
             del content[key]
         path.write_text(json.dumps({**content, "miou": 1.0}))
     again = gather(settings, plan.plan(settings), [])
-    assert again.miou == finished.miou
+    assert again.scores == finished.scores
     assert again.failures == ()
 
 
@@ -430,27 +431,27 @@ def test_when_an_arm_fails_the_others_go_on(data: Path, tmp_path: Path, capsys: 
 def test_a_defect_in_one_run_leaves_a_traceback_and_the_others_alone(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    segment = plan.segment
+    segment = segmentation_kind.segment
 
     def defective(run: Any, *, resume: bool) -> Any:
         if run.name == "scratch-probe-seed0":
             raise IndexError("out of\nbounds")
         return segment(run, resume=resume)
 
-    monkeypatch.setattr(plan, "segment", defective)
+    monkeypatch.setattr(segmentation_kind, "segment", defective)
     comparison = compare(config(tmp_path, data, arms={"scratch": None}, seeds=[0]))
     (failure,) = comparison.failures
     assert str(failure).startswith("scratch-probe-seed0: IndexError: out of bounds (see ")
     assert failure.log is not None
     assert "in defective" in failure.log.read_text()
-    assert [type(values[0]) for values in comparison.miou["scratch"].values()] == [float, type(None)]
+    assert [type(values[0]) for values in comparison.scores["scratch"].values()] == [float, type(None)]
 
 
 def test_a_comparison_keeps_to_its_number_of_threads(data: Path, tmp_path: Path) -> None:
     settings = config(tmp_path, data, arms={"scratch": None}, seeds=[0], threads=3)
     compare(settings)
     free = settings.model_copy(update={"threads": None, "jobs": 2})
-    assert compare(free).miou == compare(settings).miou
+    assert compare(free).scores == compare(settings).scores
     assert load_recipe(CompareConfig, tmp_path / "both" / "compare.yaml").threads == 3
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from olivine.compare import CompareConfig
-from olivine.config import Config, load_recipe, nearest, parts_of, shipped_recipes, shipped_text
+from olivine.config import Config, kind_of, load_recipe, nearest, parts_of, read_recipe, shipped_recipes, shipped_text
 from olivine.demo import DemoConfig
 from olivine.errors import UserError
 from olivine.labels.config import LabelConfig
@@ -39,7 +39,7 @@ _WORDS[type(None)] = "null"
 
 
 def command_of(recipe: str) -> str:
-    """The command that takes a recipe: the one whose model it fits.
+    """The command that takes a recipe: that of its kind, or where it does not say, the one whose model it fits.
 
     Args:
         recipe: name of a shipped recipe, or path of a YAML file.
@@ -47,7 +47,12 @@ def command_of(recipe: str) -> str:
     Raises:
         UserError: it fits none, or cannot be read.
     """
+    kind = read_recipe(recipe).get("kind")
     for command, model in COMMANDS.items():
+        if kind is not None:
+            if kind_of(model) == kind:
+                return command
+            continue
         try:
             load_recipe(model, recipe)
         except UserError:

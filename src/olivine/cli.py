@@ -140,14 +140,15 @@ def segment(recipe: Recipe, overrides: Overrides = None, resume: Resume = False,
 
 @app.command(epilog=epilog("evaluate"))
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder of `olivine segment`.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run that was scored.")],
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a fine-tuned or probed network again, perhaps on another split."""
-    from olivine.segmentation.scoring import evaluate_run
+    """Score a trained network again, perhaps on another split."""
+    from olivine.compare.kinds import evaluate as score
 
-    _print_results(evaluate_run(run, overrides or []), as_json=as_json)
+    results, headline = score(run, overrides or [])
+    _say(json.dumps(results) if as_json else headline)
 
 
 @app.command(epilog=epilog("compare"))

@@ -5,6 +5,9 @@ registry: a choice between components is a union of their classes, told apart by
 `name` (say `method.name=slidr`) drops the rest of that subtree, so that the other component starts from its own
 defaults.
 
+A recipe knows what it is a recipe of, its `kind`: a shipped one by its folder, one of your own by that key or by the
+recipe it stands on.
+
 A recipe may stand on another one, `base: NAME` (shipped) or `base: FILE.yaml` (beside it): its keys are laid over the
 base's, part by part; a part with another `name` replaces the base's.
 """
@@ -73,9 +76,20 @@ def recipe_bases() -> list[str]:
 
 def _shipped_files() -> dict[str, Traversable]:
     """Every shipped recipe by name, those that others stand on included."""
+    return {name: file for name, (_, file) in _shelved().items()}
+
+
+def _shelved() -> dict[str, tuple[str, Traversable]]:
+    """The folder and file of every shipped recipe by name."""
     folders = (entry for entry in (resources.files("olivine") / "recipes").iterdir() if entry.is_dir())
-    files = (file for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml"))
-    return {file.name.removesuffix(".yaml"): file for file in files}
+    files = ((folder.name, file) for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return {file.name.removesuffix(".yaml"): (folder, file) for folder, file in files}
+
+
+def _folder_of(recipe: str) -> str | None:
+    """The folder of a shipped recipe, after which its kind is called; None of a file, and of what others stand on."""
+    place = _shelved().get(recipe)
+    return None if place is None or recipe.startswith("_") else place[0]
 
 
 def read_recipe(recipe: str | Path, above: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -99,6 +113,9 @@ def read_recipe(recipe: str | Path, above: tuple[str, ...] = ()) -> dict[str, An
         tree = parse_yaml(shipped_text(str(recipe)), str(recipe))
     if not isinstance(tree, dict):
         raise UserError(f"{recipe}: a recipe is a mapping of keys, this is {type(tree).__name__}")
+    folder = _folder_of(str(recipe))
+    if folder is not None:
+        tree.setdefault("kind", folder)
     base = tree.pop("base", None)
     if base is None:
         return tree
@@ -124,8 +141,22 @@ def load_recipe(model: type[C], recipe: str | Path, overrides: Sequence[str] = (
         UserError: unknown recipe, invalid YAML, malformed override, or a key or value the model refuses; the message
             names the dotted key, the value and what is allowed.
     """
-    tree = _merge(model, read_recipe(recipe), overrides, str(recipe))
+    read = read_recipe(recipe)
+    _check_kind(model, read.get("kind"), str(recipe))
+    tree = _merge(model, read, overrides, str(recipe))
     return validate(model, tree, str(recipe))
+
+
+def kind_of(model: type[Config]) -> str | None:
+    """What a configuration class is of: the one value of its `kind`; None where it has none."""
+    field = model.model_fields.get("kind")
+    return None if field is None else str(field.default)
+
+
+def _check_kind(model: type[Config], kind: Any, source: str) -> None:
+    wanted = kind_of(model)
+    if kind is not None and wanted is not None and kind != wanted:
+        raise UserError(f"{source}: this is a recipe of kind {kind!r}, and one of kind {wanted!r} is wanted here")
 
 
 def from_overrides(model: type[C], overrides: Sequence[str], source: str, *, base: dict[str, Any] | None = None) -> C:

@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from pathlib import Path
+from typing import Literal
 
 from olivine.compare import CompareConfig, Comparison, check_recipes, compare, pretraining_folder
 from olivine.config import Config, dump, load_recipe
@@ -33,12 +34,16 @@ HONESTY = (
     "spoiled on purpose: displaced boundaries, whole segments confused or missed, unknown patches. Pretraining sees "
     "these images and masks, and no 3-D label.",
     "The image teacher is an EfficientNet-Lite0 trained on ImageNet photographs; it never saw this world.",
-    "So the numbers say that the method works as built, and nothing about real streets; docs/results/real_scans.md has those.",
+    "So the numbers say that the method works as built, and nothing about real streets; docs/results/real_scans.md has "
+    "those.",
 )
 
 
 class DemoConfig(Config):
     """The demo: a world and a comparison on it."""
+
+    kind: Literal["demo"] = "demo"
+    """What it is a recipe of."""
 
     world: SimulateConfig = SimulateConfig()
     """The simulated dataset, written to `<out>/<name>/world`."""

@@ -169,7 +169,7 @@ def test_the_results_do_not_depend_on_the_number_of_jobs(data: Path, tmp_path: P
     two = compare(settings.model_copy(update={"arms": {"olivine": method, "bad": bad}}))
     assert [failure.name for failure in two.failures] == ["pretrain-bad"]
     assert "not finite in step" in two.failures[0].message
-    assert two.miou == {"olivine": one.miou["olivine"], "bad": {"finetune": [None]}}
+    assert two.scores == {"olivine": one.scores["olivine"], "bad": {"finetune": [None]}}
     for name in ("olivine-finetune-seed0", "pretrain-olivine"):
         tensors, others = read_weights(one.path / name).tensors, read_weights(two.path / name).tensors
         assert all(torch.equal(tensor, others[key]) for key, tensor in tensors.items())

@@ -15,9 +15,10 @@ from builders.recipes import tiny_data, tiny_pretraining, tiny_segmentation, wri
 from olivine.compare import CompareConfig, Comparison, compare
 from olivine.config import validate
 from olivine.drawing.report import write_report
+from olivine.engine.statistics import mean_and_spread
 from olivine.visualize import comparison as shown
 from olivine.visualize.comparison import comparison_sections, label_plot, read_metrics
-from olivine.visualize.scores import explanations, gains_in_words, mean_and_spread
+from olivine.visualize.scores import explanations, gains_in_words
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +51,10 @@ def test_the_report_of_a_comparison_is_complete(finished: Comparison, tmp_path: 
         "Downstream training",
     ]
     page = Page(write_report(tmp_path / "report.html", "A comparison", sections))
-    for scores in finished.miou.values():
+    for scores in finished.scores.values():
         for values in scores.values():
             assert f"{mean_and_spread(values)}  ({values[0]:.1f}, {values[1]:.1f})" in page.text
-    for gain in gains_in_words(finished.miou, "scratch"):
+    for gain in gains_in_words(finished.scores, "scratch"):
         assert gain in page.text
     assert "spread of downstream seeds only" in page.text
     for explanation in explanations(finished.protocols):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, StringConstraints, field_validator, model_validator
 
@@ -44,7 +44,7 @@ class ArmReference(Config):
 
 
 class ProtocolReference(RecipeReference):
-    """A protocol: a segmentation recipe, what is changed in it, and its place in the plot."""
+    """A protocol: a recipe of something that is scored, what is changed in it, and its place in the plot."""
 
     fraction: float | None = Field(default=None, gt=0, le=1)
     """Share of the labels it trains on, for the plot; null takes 1 / `train_split.every`. Protocols of one recipe, mode
@@ -53,6 +53,9 @@ class ProtocolReference(RecipeReference):
 
 class CompareConfig(Config):
     """A comparison."""
+
+    kind: Literal["compare"] = "compare"
+    """What it is a recipe of."""
 
     name: Name
     """Folder of the comparison under `out`."""
@@ -76,7 +79,7 @@ class CompareConfig(Config):
     continued."""
 
     protocols: dict[Name, ProtocolReference] = Field(min_length=1)
-    """Segmentation recipe of each protocol by name."""
+    """Recipe of each protocol by name: anything that is trained from `weights` and scored."""
 
     overrides: tuple[str, ...] = ()
     """Settings over all recipes, e.g. `data.root=...`."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from olivine.compare.plan import Run, perform
+from olivine.compare.plan import Run
 from olivine.config import dump
 from olivine.errors import TrainingDiverged, UserError
 from olivine.files import write_text, writing
@@ -137,7 +137,7 @@ def _with_what_they_cost(failures: dict[Path, Failure], runs: Sequence[Run]) -> 
 def _attempt(run: Run, *, alone: bool) -> Failure | None:
     """Run in this process, and say what went wrong; of several processes, raise it."""
     try:
-        perform(run.settings)
+        run.kind.perform(run.settings)
     except (UserError, TrainingDiverged) as error:
         if not alone:
             raise
@@ -226,8 +226,7 @@ def job_command(run: Run, recipe: Path, threads: int) -> list[str]:
         recipe: its resolved recipe, a file.
         threads: its CPU threads.
     """
-    kind = "pretrain" if run.protocol is None else "segment"
-    return [sys.executable, "-m", "olivine.compare.worker", kind, str(recipe), str(threads)]
+    return [sys.executable, "-m", "olivine.compare.worker", run.settings.kind, str(recipe), str(threads)]
 
 
 def job_environment(slot: int, threads: int) -> dict[str, str]:

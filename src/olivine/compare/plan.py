@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from olivine.compare.config import CompareConfig
+from olivine.compare.kinds import PRETRAINING, kind_for, scored_kind
 from olivine.config import load_recipe
+from olivine.engine.experiment import ExperimentConfig
+from olivine.engine.kinds import Kind
 from olivine.engine.run import RunFolder
 from olivine.errors import UserError
-from olivine.pretraining.run import MAY_DIFFER as PRETRAINING_MAY_DIFFER
-from olivine.pretraining.run import PretrainConfig, check_pretraining, pretrain
-from olivine.segmentation.segment import MAY_DIFFER as SEGMENTATION_MAY_DIFFER
-from olivine.segmentation.segment import SegmentConfig, check_segmentation, segment
-
-MAY_DIFFER = {PretrainConfig: PRETRAINING_MAY_DIFFER, SegmentConfig: SEGMENTATION_MAY_DIFFER}
-"""Settings that may change when a run is continued, by the kind of its recipe."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Run:
 
     arm: str
     protocol: str | None
-    settings: PretrainConfig | SegmentConfig
+    settings: ExperimentConfig
     needs: Path | None = None
 
     def __str__(self) -> str:
@@ -47,9 +44,14 @@ class Run:
         return self.settings.out / self.settings.name
 
     @property
+    def kind(self) -> Kind[Any]:
+        """What it trains."""
+        return kind_for(self.settings)
+
+    @property
     def done(self) -> bool:
-        """Whether it ran to its end: these files are written last."""
-        return (self.path / ("weights.json" if self.protocol is None else "results.json")).exists()
+        """Whether it ran to its end."""
+        return (self.path / self.kind.last_file).exists()
 
     def check(self) -> None:
         """Refuse a folder that another recipe made.
@@ -59,7 +61,7 @@ class Run:
         """
         run = RunFolder(self.path)
         if run.begun and run.config_path.exists():
-            run.check_config(self.settings, MAY_DIFFER[type(self.settings)])
+            run.check_config(self.settings, self.kind.may_differ)
 
 
 def check_starts(runs: Sequence[Run]) -> None:
@@ -79,24 +81,10 @@ def check_starts(runs: Sequence[Run]) -> None:
             continue
         seen.add(kind)
         try:
-            if isinstance(run.settings, PretrainConfig):
-                check_pretraining(run.settings)
-            else:
-                check_segmentation(run.settings.model_copy(update={"weights": None}))
+            alone = {} if run.protocol is None else {"weights": None}
+            run.kind.check(run.settings.model_copy(update=alone))
         except UserError as error:
             raise UserError(f"{kind}: {error}") from error
-
-
-def perform(settings: PretrainConfig | SegmentConfig) -> None:
-    """Train, or go on training, in this process.
-
-    Args:
-        settings: the resolved recipe of a run.
-    """
-    if isinstance(settings, PretrainConfig):
-        pretrain(settings, resume=True)
-    else:
-        segment(settings, resume=True)
 
 
 def pretraining_folder(folder: Path, arm: str, seed: int, *, pretrain_seeds: bool) -> Path:
@@ -122,7 +110,9 @@ def plan(config: CompareConfig) -> list[Run]:
     """
     pretraining = {arm: dict(_pretrainings(config, arm)) for arm in config.arms}
     protocols = {
-        name: load_recipe(SegmentConfig, reference.recipe, [*reference.overrides, *config.overrides])
+        name: load_recipe(
+            scored_kind(reference.recipe).config, reference.recipe, [*reference.overrides, *config.overrides]
+        )
         for name, reference in config.protocols.items()
     }
     runs: list[Run] = []
@@ -143,7 +133,7 @@ def _pretrainings(config: CompareConfig, arm: str) -> Iterator[tuple[int, Run]]:
     reference = config.pretrainings().get(arm)
     if reference is None:
         return
-    recipe = load_recipe(PretrainConfig, reference.recipe, [*reference.overrides, *config.overrides])
+    recipe = load_recipe(PRETRAINING.config, reference.recipe, [*reference.overrides, *config.overrides])
     folder = config.out / config.name
     for seed in config.seeds:
         path = pretraining_folder(folder, arm, seed, pretrain_seeds=config.pretrain_seeds)
@@ -152,7 +142,7 @@ def _pretrainings(config: CompareConfig, arm: str) -> Iterator[tuple[int, Run]]:
 
 
 def _downstream(
-    config: CompareConfig, arm: str, protocol: str, recipe: SegmentConfig, seed: int, pretraining: Run | None
+    config: CompareConfig, arm: str, protocol: str, recipe: ExperimentConfig, seed: int, pretraining: Run | None
 ) -> Run:
     weights = None if pretraining is None else pretraining.path
     own = config.arms[arm]
@@ -160,7 +150,10 @@ def _downstream(
         "name": f"{arm}-{protocol}-seed{seed}",
         "out": config.out / config.name,
         "weights": weights,
-        "calibrate": recipe.calibrate if own is None or not own.calibrate else own.calibrate,
         "train": recipe.train.model_copy(update={"seed": seed}),
     }
+    if own is not None and own.calibrate:
+        if "calibrate" not in type(recipe).model_fields:
+            raise UserError(f"arm {arm} sets calibrate, which recipes of kind {recipe.kind!r} ({protocol}) do not have")
+        changes["calibrate"] = own.calibrate
     return Run(arm, protocol, recipe.model_copy(update=changes), weights)

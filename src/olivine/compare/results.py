@@ -10,19 +10,18 @@ from typing import Any
 
 from olivine.compare.config import CompareConfig
 from olivine.compare.jobs import Failure
+from olivine.compare.kinds import scored_kind
 from olivine.compare.plan import Run
+from olivine.engine.kinds import Score, ScoredKind
+from olivine.engine.statistics import mean_and_spread, mean_of_known, paired_difference, standard_deviation
 from olivine.errors import printable
 from olivine.files import write_json, write_text
-from olivine.segmentation.iou import OFFICIAL
-from olivine.segmentation.results import rescored
 from olivine.visualize.scores import (
     DIFFERENCES,
     differences_table,
     explanations,
-    mean_and_spread,
-    mean_of_known,
-    paired_difference,
-    standard_deviation,
+    score_key,
+    titled,
     what_of_seeds,
 )
 
@@ -33,9 +32,9 @@ class Comparison:
 
     Attributes:
         path: its folder.
-        miou: percent by arm, protocol and seed, in the order of the recipe; None where a run failed.
+        scores: by arm, protocol and seed, in the order of the recipe; None where a run failed.
         protocols: what each protocol's first result says of its data, split, mode and versions; with `labelled_scans`,
-            `fraction` and `recipe`.
+            `fraction`, `recipe`, and `metric` and `unit` of its scores.
         seeds: the seeds, in order.
         arms: by arm, what else is known of it (see `as_json`).
         failures: the runs that did not run to their end, or that cannot be compared.
@@ -44,7 +43,7 @@ class Comparison:
     """
 
     path: Path
-    miou: dict[str, dict[str, list[float | None]]]
+    scores: dict[str, dict[str, list[float | None]]]
     protocols: dict[str, Any] = field(repr=False)
     seeds: tuple[int, ...] = ()
     arms: dict[str, Any] = field(default_factory=dict, repr=False)
@@ -55,14 +54,16 @@ class Comparison:
     def as_json(self) -> dict[str, Any]:
         """The content of `results.json`.
 
-        By arm: `<protocol>_miou`, percent by seed (null where the run failed); `seeds`; `pretraining` (method, data,
-        steps and versions by run; null from scratch); `summary` by protocol with `mean`, `standard_deviation`,
-        `difference` (to the `baseline`, paired over the seeds, with `interval_95`), `accuracy` by seed, the mean by
-        `official` rule and the mean `iou` by class; and `failed`, why by run.
+        By arm: `<protocol>_<metric>`, the scores by seed (null where the run failed), such as `probe_miou`; `seeds`;
+        `pretraining` (method, data, steps and versions by run; null from scratch); `summary` by protocol with `mean`,
+        `standard_deviation`, `difference` (to the `baseline`, paired over the seeds, with `interval_95`), the means
+        `by_class`, and what else scores of this kind have (`accuracy` by seed and the mean by `official` rule in
+        segmentation); and `failed`, why by run.
         """
+        keys = {name: score_key(name, protocol) for name, protocol in self.protocols.items()}
         return {
-            arm: {**{f"{name}_miou": values for name, values in scores.items()}, **self.arms.get(arm, {})}
-            for arm, scores in self.miou.items()
+            arm: {**{keys[name]: values for name, values in scores.items()}, **self.arms.get(arm, {})}
+            for arm, scores in self.scores.items()
         }
 
     def __str__(self) -> str:
@@ -90,16 +91,16 @@ class Comparison:
         write_text(self.path / "table.md", f"{self.markdown()}\n")
 
     def _rows(self) -> list[list[str]]:
-        names = list(next(iter(self.miou.values())))
-        rows = [["mIoU (%)", *names]]
-        return [*rows, *([arm, *(mean_and_spread(by[name]) for name in names)] for arm, by in self.miou.items())]
+        names = list(next(iter(self.scores.values())))
+        rows = [titled(self.protocols, names)]
+        return [*rows, *([arm, *(mean_and_spread(by[name]) for name in names)] for arm, by in self.scores.items())]
 
     def _what(self) -> str:
-        runs = next(iter(next(iter(self.miou.values())).values()))
+        runs = next(iter(next(iter(self.scores.values())).values()))
         return what_of_seeds(len(runs), pretrained_once=self.pretrained_once)
 
     def _differences(self) -> list[list[str]]:
-        return [] if self.baseline is None else differences_table(self.miou, self.baseline)
+        return [] if self.baseline is None else differences_table(self.scores, self.baseline)
 
 
 def gather(config: CompareConfig, runs: Sequence[Run], failures: Sequence[Failure]) -> Comparison:
@@ -114,26 +115,29 @@ def gather(config: CompareConfig, runs: Sequence[Run], failures: Sequence[Failur
     unscored: list[Failure] = []
     for run in (run for run in runs if run.protocol is not None):
         result = _result(run)
-        if result is not None and result["miou"] is None:
+        if result is not None and Score.of(result).value is None:
             unscored.append(Failure(result["name"], "no labels in the scored split; set val_split to a labelled one"))
             result = None
         found[run.arm].setdefault(run.protocol or "", []).append(result)
-    unscored += _drop_incomparable(found)
+    kinds = {name: scored_kind(reference.recipe) for name, reference in config.protocols.items()}
+    unscored += _drop_incomparable(found, kinds)
     every = (*failures, *unscored)
     return Comparison(
         path=config.out / config.name,
-        miou={arm: {name: [_percent(r) for r in cell] for name, cell in by.items()} for arm, by in found.items()},
-        protocols={name: _protocol(config, name, found) for name in config.protocols},
+        scores={arm: {name: [_rounded(r) for r in cell] for name, cell in by.items()} for arm, by in found.items()},
+        protocols={name: _protocol(config, name, kinds[name], found) for name in config.protocols},
         seeds=config.seeds,
-        arms={arm: _arm(config, arm, found, runs, every) for arm in found},
+        arms={arm: _arm(config, arm, kinds, found, runs, every) for arm in found},
         failures=every,
         baseline=config.compared_with,
         pretrained_once=bool(config.pretrainings()) and not config.pretrain_seeds,
     )
 
 
-def _drop_incomparable(found: dict[str, dict[str, list[dict[str, Any] | None]]]) -> list[Failure]:
-    """Take out what was scored over other classes, labels or frames than the first result of its protocol.
+def _drop_incomparable(
+    found: dict[str, dict[str, list[dict[str, Any] | None]]], kinds: dict[str, ScoredKind[Any]]
+) -> list[Failure]:
+    """Take out what was scored by another metric, or over other things, than the first of its protocol.
 
     Runs of a protocol share their settings, so this happens where data changed between them.
     """
@@ -145,24 +149,23 @@ def _drop_incomparable(found: dict[str, dict[str, list[dict[str, Any] | None]]])
                 if result is None:
                     continue
                 wanted = first.setdefault(protocol, result)
-                if _scored_over(result) != _scored_over(wanted):
+                odd = _not_shared(kinds[protocol], result, wanted)
+                if odd is not None:
                     cell[place] = None
-                    dropped.append(Failure(result["name"], _other_score(result, wanted)))
+                    dropped.append(Failure(result["name"], f"{odd}; remove its folder and start again"))
     return dropped
 
 
-def _scored_over(result: dict[str, Any]) -> tuple[Any, ...]:
-    scored = result["protocol"]["scored"]
-    frames = [scored.get(key) for key in ("dataset", "frames", "scenes", "tokens")]
-    return result["miou_classes"], result["reference_compatible"], result["points"], frames
-
-
-def _other_score(result: dict[str, Any], wanted: dict[str, Any]) -> str:
-    here, there = set(result["miou_classes"]), set(wanted["miou_classes"])
-    if here == there:
-        return f"scored on other frames or labels than {wanted['name']}; remove its folder and start again"
-    odd = ", ".join(sorted(here ^ there))
-    return f"scored over other classes than {wanted['name']} ({odd}); remove its folder and start again"
+def _not_shared(kind: ScoredKind[Any], result: dict[str, Any], wanted: dict[str, Any]) -> str | None:
+    """The first thing that two scores do not share, in words; of lists of words, which of them differ."""
+    here, there = ({"metric": Score.of(one).metric, **kind.scored_over(one)} for one in (result, wanted))
+    for what in here:
+        if here[what] != there[what]:
+            words = [one for one in (here[what], there[what]) if isinstance(one, list)]
+            named = len(words) == 2 and all(isinstance(word, str) for both in words for word in both)
+            odd = f" ({', '.join(sorted(set(words[0]) ^ set(words[1])))})" if named else ""
+            return f"scored {'over' if named else 'on'} other {what} than {wanted['name']}{odd}"
+    return None
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -185,15 +188,20 @@ def _cells(row: Sequence[str]) -> list[str]:
 def _result(run: Run) -> dict[str, Any] | None:
     if not run.done:
         return None
-    content: dict[str, Any] = json.loads((run.path / "results.json").read_text(encoding="utf-8"))
-    return rescored(content)
+    kind = run.kind
+    return kind.read(run.path) if isinstance(kind, ScoredKind) else None
 
 
-def _percent(result: dict[str, Any] | None) -> float | None:
-    return None if result is None else round(float(result["miou"]), 2)
+def _score(result: dict[str, Any] | None) -> float | None:
+    return None if result is None else Score.of(result).value
 
 
-def _protocol(config: CompareConfig, name: str, found: dict[str, Any]) -> dict[str, Any]:
+def _rounded(result: dict[str, Any] | None) -> float | None:
+    score = _score(result)
+    return None if score is None else round(score, 2)
+
+
+def _protocol(config: CompareConfig, name: str, kind: ScoredKind[Any], found: dict[str, Any]) -> dict[str, Any]:
     """What the first result of a protocol says of it, and its place in the plot."""
     first = next((result for by in found.values() for result in by[name] if result is not None), None)
     if first is None:
@@ -207,7 +215,8 @@ def _protocol(config: CompareConfig, name: str, found: dict[str, Any]) -> dict[s
         "recipe": config.protocols[name].recipe,
         "labelled_scans": train["frames"],
         "fraction": config.protocols[name].fraction or 1 / train["every"],
-        **{key: first.get(key) for key in ("miou_classes", "reference_compatible", "coverage")},
+        **{key: Score.of(first).as_dict()[key] for key in ("metric", "unit")},
+        **kind.protocol(first),
         "pretraining_scenes_scored": sorted(seen),
         "versions": sorted(list(version) for version in versions),
     }
@@ -216,6 +225,7 @@ def _protocol(config: CompareConfig, name: str, found: dict[str, Any]) -> dict[s
 def _arm(
     config: CompareConfig,
     arm: str,
+    kinds: dict[str, ScoredKind[Any]],
     found: dict[str, dict[str, list[dict[str, Any] | None]]],
     every: Sequence[Run],
     failures: Sequence[Failure],
@@ -229,7 +239,8 @@ def _arm(
         "baseline": baseline,
         "summary": {
             name: {
-                **_summary(cell),
+                **_spread(cell),
+                **kinds[name].summary(cell),
                 "difference": None if arm == baseline else _difference(cell, found[baseline][name]),
             }
             for name, cell in found[arm].items()
@@ -248,20 +259,10 @@ def _pretraining(run: Run) -> dict[str, Any] | None:
 def _difference(
     cell: Sequence[dict[str, Any] | None], baseline: Sequence[dict[str, Any] | None]
 ) -> dict[str, Any] | None:
-    found = paired_difference([_percent(result) for result in cell], [_percent(result) for result in baseline])
+    found = paired_difference([_rounded(result) for result in cell], [_rounded(result) for result in baseline])
     return None if found is None else found.as_dict()
 
 
-def _summary(cell: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
-    known = [result for result in cell if result is not None]
-    miou = [float(result["miou"]) for result in known]
-    classes = list(known[0]["iou"]) if known else []
-    return {
-        "mean": mean_of_known(miou),
-        "standard_deviation": standard_deviation(miou),
-        "official": {
-            rule: mean_of_known([result["official"][rule]["miou"] for result in known]) for rule in OFFICIAL if known
-        },
-        "accuracy": [None if result is None else result["accuracy"] for result in cell],
-        "iou": {name: mean_of_known([result["iou"][name] for result in known]) for name in classes},
-    }
+def _spread(cell: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
+    scores = [_score(result) for result in cell]
+    return {"mean": mean_of_known(scores), "standard_deviation": standard_deviation(scores)}

@@ -16,15 +16,10 @@ from collections.abc import Sequence
 
 import torch
 
-from olivine.compare.plan import perform
+from olivine.compare.kinds import load_kind
 from olivine.config import load_recipe
 from olivine.errors import TrainingDiverged, UserError
-from olivine.pretraining.run import PretrainConfig
 from olivine.processes import Stopped, exhausted, stoppable
-from olivine.segmentation.segment import SegmentConfig
-
-RECIPES: dict[str, type[PretrainConfig] | type[SegmentConfig]] = {"pretrain": PretrainConfig, "segment": SegmentConfig}
-"""The kinds of runs."""
 
 SECONDS_TO_SAVE = 8.0
 """How long a job may take over its last step and checkpoint when its comparison has ended."""
@@ -50,7 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     log = logging.getLogger("olivine")
     try:
         with stoppable():
-            perform(load_recipe(RECIPES[kind], recipe))
+            what = load_kind(kind)
+            what.perform(load_recipe(what.config, recipe))
     except (UserError, TrainingDiverged) as error:
         log.error("%s", " ".join(str(error).split()))
         return FAILED

@@ -30,6 +30,9 @@ from olivine.streams import seed_torch
 class ExperimentConfig(Config):
     """The keys that every training has."""
 
+    kind: str
+    """What it is a recipe of."""
+
     name: str
     """Name of the run; its folder is `<out>/<name>`."""
 

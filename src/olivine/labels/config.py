@@ -46,6 +46,9 @@ class RayConfig(Config):
 class LabelConfig(Config):
     """Masks for every camera image of a split of a dataset."""
 
+    kind: Literal["label"] = "label"
+    """What it is a recipe of."""
+
     data: DatasetConfig
     """The dataset whose images are labelled; `masks` stays unset."""
 

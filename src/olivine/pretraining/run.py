@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from olivine.components import own_code
 from olivine.data.augment import ImageAugment
@@ -30,6 +30,9 @@ MAY_DIFFER = (*LOOP_MAY_DIFFER, "method.teacher_cache.folder", "method.teacher_c
 
 class PretrainConfig(ExperimentConfig):
     """Pretrain a backbone; the defaults are the published ones for MinkUNet. 3-D labels never reach the method."""
+
+    kind: Literal["pretrain"] = "pretrain"
+    """What it is a recipe of."""
 
     images: ImageAugment = ImageAugment()
     """Size and augmentation of the images, for methods that use them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
 
@@ -26,6 +27,9 @@ class LossConfig(Config):
 
 class SegmentConfig(ExperimentConfig):
     """Train a backbone for semantic segmentation on a labelled split, then score it on another."""
+
+    kind: Literal["segment"] = "segment"
+    """What it is a recipe of."""
 
     mode: Mode = "finetune"
     """`finetune` trains the whole network; `probe` trains the head alone on frozen features."""

@@ -11,6 +11,7 @@ import torch
 from olivine.components import own_code
 from olivine.data.frame import Dataset
 from olivine.data.splits import SplitConfig
+from olivine.engine.kinds import Score
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.iou import ConfusionMatrix
 from olivine.segmentation.lineage import overlap
@@ -58,9 +59,11 @@ def results_of(
         The scores in percent (see `SegmentationScores.as_dict`), the `confusion` matrix and the `protocol`.
     """
     classes = dataset.classes
+    scores = matrix.scores(classes.names, reference_compatible=config.reference_compatible).as_dict()
     return {
         "name": config.name,
-        **matrix.scores(classes.names, reference_compatible=config.reference_compatible).as_dict(),
+        "score": Score("mIoU", scores["miou"]).as_dict(),
+        **scores,
         "coverage": matrix.coverage(),
         "confusion": {
             "rows_true": list(classes.names),
@@ -88,15 +91,15 @@ def rescored(results: dict[str, Any]) -> dict[str, Any]:
     """Results of an earlier version, whose mean was over the classes in labels or predictions, scored by today's rule.
 
     Args:
-        results: the content of a `results.json`; returned as it is where it is of today's rule.
+        results: the content of a `results.json`; where it is of today's rule, it is given its `score` at most.
     """
     if "miou_classes" in results:
-        return results
+        return {"score": Score("mIoU", results["miou"]).as_dict(), **results}
     names = results["confusion"]["rows_true"]
     matrix = ConfusionMatrix(len(names))
     matrix.counts += torch.tensor(results["confusion"]["counts"], dtype=torch.int64)
-    scores = matrix.scores(tuple(names), reference_compatible=results.get("reference_compatible", False))
-    return {**results, **scores.as_dict()}
+    scores = matrix.scores(tuple(names), reference_compatible=results.get("reference_compatible", False)).as_dict()
+    return {**results, **scores, "score": Score("mIoU", scores["miou"]).as_dict()}
 
 
 def headline(results: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -56,6 +56,9 @@ class WeakLabelConfig(Config):
 
 class SimulateConfig(Config):
     """A simulated data set."""
+
+    kind: Literal["simulate"] = "simulate"
+    """What it is a recipe of."""
 
     scenes: int = Field(10, ge=1, le=9999)
     """Number of scenes; each is a street of its own."""

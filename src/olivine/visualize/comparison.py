@@ -17,15 +17,16 @@ import yaml
 
 from olivine.drawing.figures import Band, bands, bars, curves, stacked
 from olivine.drawing.report import Picture, Section
+from olivine.engine.statistics import mean_and_spread, mean_of_known, standard_deviation
 from olivine.visualize.scores import (
     DIFFERENCES,
     differences_table,
     explanations,
     gains_in_words,
-    mean_and_spread,
-    mean_of_known,
     mode_in_words,
-    standard_deviation,
+    score_key,
+    score_of,
+    titled,
     what_of_seeds,
 )
 
@@ -81,6 +82,11 @@ class _Folder:
         )
         return _Folder(path, settings, results, protocols)
 
+    def scores(self, arm: str, protocol: str) -> list[float | None]:
+        """The scores of an arm by seed."""
+        found: list[float | None] = self.results[arm][score_key(protocol, self.protocols[protocol])]
+        return found
+
     def pretrained(self) -> dict[str, Path]:
         """The folder of each arm's first pretraining that was begun."""
         runs = {arm: list(content.get("pretraining") or ()) for arm, content in self.results.items()}
@@ -129,16 +135,17 @@ def label_plot(path: Path) -> bytes | None:
         MissingExtraError: matplotlib is not installed.
     """
     folder = _Folder.read(path)
-    panels, ticks = {}, {}
+    panels, ticks, titles = {}, {}, set()
     for group in _groups(folder.protocols).values():
         first = folder.protocols[group[0]]
         every = {arm: _band(folder, arm, group) for arm in folder.results}
         drawn = {arm: band for arm, band in every.items() if not all(map(math.isnan, band.mean))}
+        titles.add(score_of(first).title)
         panels[f"{mode_in_words(first)} ({Path(first['recipe']).stem})"] = drawn
         for protocol in (folder.protocols[name] for name in group):
             scans = protocol["labelled_scans"]
             ticks[scans] = f"{scans}\n{round(100 * protocol['fraction'], 1):g} %"
-    return bands(panels, ticks, "labelled scans", "mIoU, %", list(folder.results)) if panels else None
+    return bands(panels, ticks, "labelled scans", " or ".join(sorted(titles)), list(folder.results)) if panels else None
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
@@ -159,7 +166,7 @@ def _groups(protocols: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, ...],
 
 
 def _band(folder: _Folder, arm: str, group: Sequence[str]) -> Band:
-    scores = [folder.results[arm][f"{name}_miou"] for name in group]
+    scores = [folder.scores(arm, name) for name in group]
     scans = [float(folder.protocols[name]["labelled_scans"]) for name in group]
     return Band(scans, *([_nan(f(values)) for values in scores] for f in (mean_of_known, standard_deviation)))
 
@@ -169,11 +176,8 @@ def _nan(value: float | None) -> float:
 
 
 def _scores(folder: _Folder) -> dict[str, dict[str, list[float | None]]]:
-    """Percent by arm, protocol and seed."""
-    return {
-        arm: {protocol: content[f"{protocol}_miou"] for protocol in folder.protocols}
-        for arm, content in folder.results.items()
-    }
+    """By arm, protocol and seed."""
+    return {arm: {protocol: folder.scores(arm, protocol) for protocol in folder.protocols} for arm in folder.results}
 
 
 def _baseline(folder: _Folder) -> str:
@@ -187,19 +191,21 @@ def _seeds_in_words(folder: _Folder) -> str:
 
 def _headline(folder: _Folder) -> Section:
     """What was gained over the baseline, and what it was scored on."""
-    gains = gains_in_words(_scores(folder), _baseline(folder))
+    gains = gains_in_words(_scores(folder), _baseline(folder), folder.protocols)
     return Section("What was gained", [*gains, *explanations(folder.protocols)], note=True)
 
 
 def _differences(folder: _Folder) -> list[Section]:
     rows = differences_table(_scores(folder), _baseline(folder))
-    return [Section(f"Differences to {_baseline(folder)}", [f"mIoU, points; {DIFFERENCES}."], rows)] if rows else []
+    return (
+        [Section(f"Differences to {_baseline(folder)}", [f"Points of the score; {DIFFERENCES}."], rows)] if rows else []
+    )
 
 
 def _result(folder: _Folder) -> Section:
-    rows = [["mIoU, %", *folder.protocols]]
-    for arm, content in folder.results.items():
-        cells = [content[f"{protocol}_miou"] for protocol in folder.protocols]
+    rows = [titled(folder.protocols, list(folder.protocols))]
+    for arm in folder.results:
+        cells = [folder.scores(arm, protocol) for protocol in folder.protocols]
         rows.append([arm, *(f"{mean_and_spread(cell)}  ({_each(cell)})" for cell in cells)])
     plot = label_plot(folder.path)
     caption = "Score against labelled scans: mean over the seeds, and the standard deviation as a band."
@@ -316,21 +322,33 @@ def _seconds(run: Path) -> dict[str, float]:
 
 
 def _classes(folder: _Folder, protocol: str) -> list[Section]:
-    """IoU of each class, the mean over each arm's runs, as numbers and bars."""
-    iou = {
-        arm: content["summary"][protocol]["iou"]
-        for arm, content in folder.results.items()
-        if content["summary"][protocol]["iou"]
-    }
-    if not iou:
+    """Score of each class, the mean over each arm's runs, as numbers and bars."""
+    found = {arm: _by_class(content["summary"][protocol]) for arm, content in folder.results.items()}
+    found = {arm: by for arm, by in found.items() if by["values"]}
+    if not found:
         return []
-    names = list(next(iter(iou.values())))
-    rows = [["IoU, %", *iou]]
-    rows += [[name, *(f"{_nan(by[name]):.1f}".replace("nan", "–") for by in iou.values())] for name in names]
-    values = {arm: [_nan(by[name]) for name in names] for arm, by in iou.items()}
-    picture = bars([name.replace("_", " ") for name in names], values, protocol, "IoU, %", list(folder.results))
-    text = ["IoU per class, mean over the seeds; – for a class without labelled points, which is not in the mean."]
+    first = next(iter(found.values()))
+    names, title = list(first["values"]), f"{first['metric']}, {first['unit']}"
+    rows = [[title, *found]]
+    rows += [
+        [name, *(f"{_nan(by['values'][name]):.1f}".replace("nan", "–") for by in found.values())] for name in names
+    ]
+    values = {arm: [_nan(by["values"][name]) for name in names] for arm, by in found.items()}
+    picture = bars([name.replace("_", " ") for name in names], values, protocol, title, list(folder.results))
+    text = [
+        f"{first['metric']} per class, mean over the seeds; – for a class without labels, which is not in the mean."
+    ]
     return [Section(f"Class by class: {protocol}", text, rows, [Picture(picture, f"Protocol: {protocol}.")], wide=True)]
+
+
+def _by_class(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """`metric`, `unit` and `values` by class; earlier versions kept the IoU alone."""
+    found: dict[str, Any] = summary.get("by_class") or {
+        "metric": "IoU",
+        "unit": "%",
+        "values": summary.get("iou", {}),
+    }
+    return found
 
 
 def _training_curves(protocol: str, finished: Mapping[str, Sequence[Path]], arms: Sequence[str]) -> Picture:

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from olivine.engine.kinds import Score
+from olivine.engine.statistics import mean_of_known, paired_difference
 
 _MODES = {"finetune": "fine-tuning", "probe": "linear probing"}
 _NAMED_SCENES = 4
 
 
-def mean_of_known(values: Sequence[float | None]) -> float | None:
-    """Mean of the values that are not None, or None."""
-    known = [value for value in values if value is not None]
-    return statistics.mean(known) if known else None
+def score_of(protocol: Mapping[str, Any]) -> Score:
+    """Metric and unit of a protocol's scores, as its entry in `protocols.json` says; of earlier versions mIoU."""
+    return Score(protocol.get("metric", "mIoU"), None, protocol.get("unit", "%"))
 
 
-def standard_deviation(values: Sequence[float | None]) -> float | None:
-    """Sample standard deviation (n − 1) of the values that are not None; None of fewer than two."""
-    known = [value for value in values if value is not None]
-    return statistics.stdev(known) if len(known) > 1 else None
+def score_key(name: str, protocol: Mapping[str, Any]) -> str:
+    """Where `results.json` keeps the scores of a protocol: `<name>_<metric>`."""
+    return f"{name}_{score_of(protocol).key}"
 
 
-def mean_and_spread(values: Sequence[float | None]) -> str:
-    """`"17.4 ± 2.4"`; without a spread of one value, `"–"` of none; how many there are where some are missing."""
-    mean, spread = mean_of_known(values), standard_deviation(values)
-    if mean is None:
-        return "–"
-    known = sum(value is not None for value in values)
-    missing = "" if known == len(values) else f" ({known} of {len(values)})"
-    return f"{mean:.1f}" + ("" if spread is None else f" ± {spread:.1f}") + missing
+def titled(protocols: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """The head of a table of scores: the metric in the corner, or beside each protocol where they differ."""
+    titles = {name: score_of(protocols.get(name, {})).title for name in names}
+    one = set(titles.values())
+    return [*one, *names] if len(one) == 1 else ["score", *(f"{name}: {titles[name]}" for name in names)]
 
 
 def what_of_seeds(seeds: int, *, pretrained_once: bool = False) -> str:
@@ -42,63 +37,17 @@ def what_of_seeds(seeds: int, *, pretrained_once: bool = False) -> str:
     return f"mean ± standard deviation over {seeds} seeds{alone}"
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How far one arm is above another, seed by seed.
-
-    Attributes:
-        mean: of the differences.
-        interval: the ends of the 95 % confidence interval of the mean (Student's t, n − 1 degrees of freedom); None of
-            fewer than two differences.
-        seeds: n, how many seeds both have.
-    """
-
-    mean: float
-    interval: tuple[float, float] | None
-    seeds: int
-
-    def __str__(self) -> str:
-        if self.interval is None:
-            return f"{self.mean:+.1f} (n = 1, no interval)"
-        return f"{self.mean:+.1f} [{self.interval[0]:+.1f}, {self.interval[1]:+.1f}] (n = {self.seeds})"
-
-    @property
-    def certain(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
-        return {"mean": self.mean, "interval_95": self.interval, "seeds": self.seeds}
-
-
-def paired_difference(values: Sequence[float | None], baseline: Sequence[float | None]) -> Difference | None:
-    """The mean difference of two arms over the seeds that both have; None where there is none.
-
-    Args:
-        values: [S] scores of an arm by seed, None where a run failed.
-        baseline: [S] those of the other, seed by seed the same.
-    """
-    pairs = zip(values, baseline, strict=True)
-    differences = [one - other for one, other in pairs if one is not None and other is not None]
-    n = len(differences)
-    if n == 0:
-        return None
-    mean = statistics.mean(differences)
-    if n == 1:
-        return Difference(mean, None, n)
-    from scipy import stats
-
-    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(differences) / math.sqrt(n)
-    return Difference(mean, (mean - half, mean + half), n)
-
-
-def gains_in_words(scores: Mapping[str, Mapping[str, Sequence[float | None]]], baseline: str) -> list[str]:
+def gains_in_words(
+    scores: Mapping[str, Mapping[str, Sequence[float | None]]],
+    baseline: str,
+    protocols: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[str]:
     """A sentence per protocol: which arm is furthest above the baseline, by how much, and whether that is certain.
 
     Args:
-        scores: percent by arm, protocol and seed.
+        scores: by arm, protocol and seed.
         baseline: the arm to compare with.
+        protocols: as in `protocols.json`, for what the scores are.
     """
     lines = []
     for protocol, base in scores[baseline].items():
@@ -108,7 +57,8 @@ def gains_in_words(scores: Mapping[str, Mapping[str, Sequence[float | None]]], b
             continue
         best, gain = max(known.items(), key=lambda item: item[1].mean)
         means = " against ".join(f"{mean_of_known(by):.1f}" for by in (scores[best][protocol], base))
-        verb = "gains {} points of mIoU over" if gain.mean >= 0 else "loses {} points of mIoU against"
+        metric = score_of((protocols or {}).get(protocol, {})).metric
+        verb = f"gains {{}} points of {metric} over" if gain.mean >= 0 else f"loses {{}} points of {metric} against"
         text = f"{protocol}: {best} {verb.format(f'{abs(gain.mean):.1f}')} {baseline} ({means})"
         if gain.interval is None:
             text += "; one seed, so nothing says how certain this is"
@@ -124,7 +74,7 @@ def differences_table(scores: Mapping[str, Mapping[str, Sequence[float | None]]]
     """Rows of cells: the head, then every arm but the baseline, its difference by protocol; none without other arms.
 
     Args:
-        scores: percent by arm, protocol and seed.
+        scores: by arm, protocol and seed.
         baseline: the arm to compare with.
     """
     others = [arm for arm in scores if arm != baseline]

@@ -262,7 +262,8 @@ def _check_complete(files: ModelFiles) -> None:
     if pickled:
         raise UserError(
             f"{files.name}: {folder} has only pickled weights ({pickled[0]}), which are not read; "
-            "fetch a revision with model.safetensors, or convert them on a machine you can spare (docs/guide/labels_vfm.md)"
+            "fetch a revision with model.safetensors, or convert them on a machine you can spare "
+            "(docs/guide/labels_vfm.md)"
         )
     raise UserError(f"{files.name}: {folder} holds no weights: model.safetensors is missing; fetch it")
 

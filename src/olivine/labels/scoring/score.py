@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,9 @@ _REPORT_EVERY = 100
 
 class ScoreConfig(Config):
     """Score a dataset's weak-label masks by its labelled points."""
+
+    kind: Literal["score"] = "score"
+    """What it is a recipe of."""
 
     data: DatasetConfig
     """The dataset; its `masks` are what is scored, its points' labels are the truth."""
