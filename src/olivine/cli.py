@@ -46,8 +46,8 @@ Overrides = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run; ends in the same weights.")]
 Layout = (
-    "Layout: minkowski (a .pt file with a state dict of MinkUNet34C in it), openpcdet (a .pth file of SECOND, or of its "
-    "encoder), or, to read, slidr_voxelnet (a .pt file with a VoxelNet of SLidR or OLIVINE in it)."
+    "Layout: minkowski (a .pt file with a state dict of MinkUNet34C in it), openpcdet (a .pth file of SECOND, or of "
+    "its encoder), or, to read, slidr_voxelnet (a .pt file with a VoxelNet of SLidR or OLIVINE in it)."
 )
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for a program to read.")]
 
