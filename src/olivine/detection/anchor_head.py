@@ -55,13 +55,10 @@ class AnchorHead(nn.Module):
 
     def forward(self, map_: Tensor) -> HeadOutputs:
         """[B, in_channels, Y, X] → what is said of all anchors over the map."""
-        return HeadOutputs(
-            _by_anchor(self.conv_cls(map_), self.classes),
-            _by_anchor(self.conv_box(map_), CODE_SIZE),
-            _by_anchor(self.conv_dir_cls(map_), DIRECTION_BINS),
-        )
-
-
-def _by_anchor(map_: Tensor, numbers: int) -> Tensor:
-    """[B, anchors · numbers, Y, X] → [B, A, numbers]."""
-    return torch.permute(map_, (0, 2, 3, 1)).reshape(len(map_), -1, numbers)
+        # As one convolution, which reads the map once.
+        parts = (self.conv_cls, self.conv_box, self.conv_dir_cls)
+        biases = [part.bias for part in parts if part.bias is not None]
+        out = nn.functional.conv2d(map_, torch.cat([part.weight for part in parts]), torch.cat(biases))
+        by_pixel = torch.split(torch.permute(out, (0, 2, 3, 1)), [part.out_channels for part in parts], dim=3)
+        sizes = (self.classes, CODE_SIZE, DIRECTION_BINS)
+        return HeadOutputs(*(part.reshape(len(map_), -1, size) for part, size in zip(by_pixel, sizes, strict=True)))
