@@ -25,6 +25,9 @@ void olivine_normalize(const float*, int64_t, int64_t, const float*, const float
                        float*, float*, int);
 void olivine_normalize_gradient(const float*, const float*, const float*, int64_t, int64_t, const float*, double,
                                 const float*, const float*, float*, float*, float*, float*, int);
+void olivine_measure_boxes(const double*, int64_t, const double*, int64_t, int, double*, int);
+void olivine_measure_pairs(const double*, const double*, int64_t, int, double*, int);
+int64_t olivine_suppress(const double*, int64_t, double, int64_t, int64_t*, int);
 }
 
 namespace {
@@ -145,6 +148,34 @@ bool check_sets(const std::vector<int32_t>& voxels, const Map& map) {
     return count > 0 && count < kRows && found > 0 && std::is_sorted(in.begin(), in.begin() + map.starts[1]);
 }
 
+// Boxes along the axes, whose overlap is plain arithmetic; and suppression, one pair at a time.
+bool check_boxes() {
+    constexpr int64_t kBoxes = 700;
+    std::uniform_real_distribution<double> place(-9, 9), side(1, 4);
+    std::vector<double> boxes, matrix(kBoxes * kBoxes), pairs(kBoxes);
+    for (int64_t row = 0; row < kBoxes; ++row)
+        boxes.insert(boxes.end(), {place(generator), place(generator), 0, side(generator), side(generator), 1, 0});
+    olivine_measure_boxes(boxes.data(), kBoxes, boxes.data(), kBoxes, 1, matrix.data(), kThreads);
+    olivine_measure_pairs(boxes.data(), boxes.data(), kBoxes, 2, pairs.data(), kThreads);
+    bool right = true;
+    for (int64_t a = 0; a < kBoxes; ++a)
+        for (int64_t b = 0; b < kBoxes; ++b) {
+            const double *one = &boxes[7 * a], *other = &boxes[7 * b];
+            double shared = 1;
+            for (int axis = 0; axis < 2; ++axis)
+                shared *= std::max(0.0, std::min(one[axis] + one[3 + axis] / 2, other[axis] + other[3 + axis] / 2) -
+                                            std::max(one[axis] - one[3 + axis] / 2, other[axis] - other[3 + axis] / 2));
+            const double iou = shared / (one[3] * one[4] + other[3] * other[4] - shared);
+            right &= std::abs(matrix[a * kBoxes + b] - iou) < 1e-12 && std::abs(pairs[a] - 1) < 1e-12;
+        }
+    std::vector<int64_t> kept(kBoxes), expected;
+    kept.resize(olivine_suppress(boxes.data(), kBoxes, 0.2, kBoxes, kept.data(), kThreads));
+    for (int64_t row = 0; row < kBoxes; ++row)
+        if (std::none_of(expected.begin(), expected.end(), [&](int64_t k) { return matrix[k * kBoxes + row] > 0.2; }))
+            expected.push_back(row);
+    return right && kept == expected;
+}
+
 }  // namespace
 
 int main() {
@@ -156,5 +187,5 @@ int main() {
         error = std::max(error, check_convolution(map, inputs, outputs));
         error = std::max(error, check_norm(outputs));
     }
-    std::printf("%s %.1e\n", check_sets(voxels, map) && error < 1e-5 ? "right" : "wrong", error);
+    std::printf("%s %.1e\n", check_sets(voxels, map) && check_boxes() && error < 1e-5 ? "right" : "wrong", error);
 }

@@ -6,6 +6,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from olivine.config import Config
+from olivine.geometry.overlap import nms
 
 
 class SelectionConfig(Config):
@@ -48,7 +49,4 @@ def suppress(boxes: Tensor, scores: Tensor, config: SelectionConfig) -> Tensor:
     Returns:
         [K] int64 rows, best first.
     """
-    from olivine.geometry.overlap import nms  # type: ignore[import-not-found]
-
-    rows: Tensor = nms(boxes, scores, config.iou_threshold)
-    return rows[: config.keep]
+    return nms(boxes, scores, config.iou_threshold, most=config.keep)

@@ -8,7 +8,7 @@
 `OLIVINE_NATIVE=0` turns the kernels off, and `OLIVINE_NATIVE=avx2` (or `avx512`, `neon`, `generic`) picks one of the
 machine's instruction sets. The source stands beside this file: `block.h` is the one inner loop, `convolve.cpp` and
 `gradient.cpp` the convolution and its weight gradient, `voxel_sets.cpp` and `kernel_map.cpp` the voxels of strided
-layers and the pairs of rows, `normalize.cpp` batch norm.
+layers and the pairs of rows, `normalize.cpp` batch norm, `boxes.cpp` how much rotated boxes overlap.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def library() -> Library | None:
         return None
     loaded = _loaded()
     if isinstance(loaded, str):
-        _warn(f"sparse convolution runs on the slower PyTorch path: {loaded}")
+        _warn(f"sparse convolution and overlap of boxes run on the slower PyTorch path: {loaded}")
         return None
     if loaded.unkept:
-        _warn(f"the kernels of sparse convolution are compiled at every start: {loaded.unkept}")
+        _warn(f"the C++ kernels are compiled at every start: {loaded.unkept}")
     return loaded.library
 
 
@@ -69,7 +69,7 @@ def library_for(*tensors: Tensor | None) -> Library | None:
 
 
 def status() -> str:
-    """One line: what runs sparse convolutions on this CPU, and why. It compiles the kernels if need be.
+    """One line: whether the kernels or PyTorch do the work on this CPU, and why. It compiles the kernels if need be.
 
     Raises:
         UserError: `OLIVINE_NATIVE` names no instruction set of this machine.

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from olivine.native.boxes import SIGNATURES, BoxKernels
+
 _TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_int64, "i": ctypes.c_int, "d": ctypes.c_double}
 _SIGNATURES = {
     "olivine_index": ("plpl", "l"),
@@ -27,13 +29,14 @@ _SIGNATURES = {
     "olivine_weight_gradient": ("pppllpppli", None),
     "olivine_normalize": ("pllppdpipppi", None),
     "olivine_normalize_gradient": ("pppllpdppppppi", None),
+    **SIGNATURES,
 }
 """Arguments (p pointer, l int64, i int, d double) and result of each function, as in the C++ source."""
 
 _LEAST_SLOTS = 16
 
 
-class Library:
+class Library(BoxKernels):
     """One compiled library.
 
     Args:
