@@ -254,6 +254,11 @@ def test_road_planes_are_optional_and_point_up(tmp_path):
     dataset = opened(root)
     plane = dataset.road_plane(1)
     np.testing.assert_allclose(plane, np.array([0.01, -2, 0.02, 3.3]) / np.sqrt(4.0005))
+    below = np.array([12.0, 3, 0, 1])  # of the LiDAR; brought down onto the plane, it lies on it for the camera too
+    ground = dataset[1].ground_lidar
+    below[2] = -(ground @ below) / ground[2]
+    assert abs(plane @ dataset.calibration(1).rectified_from_lidar @ below) < 1e-12
+    assert -2.5 < below[2] < -1
     path = root / "training" / "planes" / "000008.txt"
     path.write_text(PLANE.replace("0.01 -2 0.02 3.3", "-0.01 2 -0.02 -3.3"))
     np.testing.assert_allclose(dataset.road_plane(1), plane)

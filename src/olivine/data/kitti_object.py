@@ -131,6 +131,7 @@ class KittiObject:
             timestamp_us=0,
             cameras=self.cameras(index, calibration),
             boxes=self._boxes(index, calibration) if self.labelled else None,
+            ground_lidar=self._ground(index, calibration),
         )
 
     def token(self, index: int) -> str:
@@ -213,6 +214,10 @@ class KittiObject:
             UserError: there are planes, but that of this frame is missing or damaged.
         """
         return read_plane(self._file(index, "planes", "txt")) if (self._folder / "planes").is_dir() else None
+
+    def _ground(self, index: int, calibration: KittiCalibration) -> NDArray[np.float64] | None:
+        plane = self.road_plane(index)
+        return None if plane is None else plane @ calibration.rectified_from_lidar
 
     def _boxes(self, index: int, calibration: KittiCalibration) -> Boxes:
         objects = self.objects(index)

@@ -1,0 +1,82 @@
+"""Settings of a run that trains a detector; the defaults are the published ones of SECOND for KITTI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
+
+from olivine.backbones import BackboneConfig, VoxelNetConfig
+from olivine.data.augment import CloudAugment
+from olivine.data.splits import SplitConfig
+from olivine.data.voxelize import CartesianVoxels, VoxelConfig
+from olivine.detection.sampling import SamplingConfig
+from olivine.detection.second import SecondConfig
+from olivine.engine.config import AdamWConfig, AnyScheduleConfig, OneCycleConfig, OptimizerConfig, TrainConfig
+from olivine.engine.experiment import ExperimentConfig
+
+KITTI_VOXELS = CartesianVoxels(
+    size_m=(0.05, 0.05, 0.1),
+    bounds_m=(0, -40, -3, 70.4, 40, 1),
+    features=("x", "y", "z", "intensity"),
+    reduce="mean",
+    max_points=5,
+    max_voxels=16_000,
+)
+"""The published grid for KITTI."""
+
+
+class DetectConfig(ExperimentConfig):
+    """Train a detector on a split with boxes, then score it on another."""
+
+    kind: Literal["detect"] = "detect"
+    """What it is a recipe of."""
+
+    detector: SecondConfig = SecondConfig()
+    """The network behind the backbone, its classes and what it learns."""
+
+    weights: Path | None = None
+    """Pretrained weights of the backbone: a pretraining run, or a weights file. Every entry must fit. None trains from
+    scratch."""
+
+    voxels: VoxelConfig = KITTI_VOXELS
+    """The grid and the input features; the pretraining may have had voxels of another size."""
+
+    eval_max_voxels: PositiveInt | None = 40_000
+    """`voxels.max_voxels` where frames are scored; null keeps all."""
+
+    augment: CloudAugment | None = CloudAugment(max_angle_rad=np.pi / 4, flip_axes="y", scale=0.05)
+    """Augmentation of the scans, after objects are pasted; None for none."""
+
+    sampling: SamplingConfig | None = SamplingConfig()
+    """Which objects of other scans are pasted into each; None pastes none."""
+
+    val_split: SplitConfig = SplitConfig(split="val")
+    """What is scored."""
+
+    monitor_split: SplitConfig | None = None
+    """A split that is scored while training, every `train.evaluate_every` epochs, to keep the best checkpoint and to
+    see the curve; None scores only the end. The results are those of the last weights either way."""
+
+    allow_shared_scenes: bool = False
+    """Score on frames that were also trained on: a test of memory, not a result, and marked as one."""
+
+    backbone: BackboneConfig = VoxelNetConfig()
+    """The network that images can teach."""
+
+    optimizer: OptimizerConfig = AdamWConfig(name="adamw", lr=3e-3, weight_decay=0.01, betas=(0.95, 0.99))
+    """The optimizer; the decay is of every parameter, and the schedule sets the first beta."""
+
+    schedule: AnyScheduleConfig = OneCycleConfig(name="one_cycle")
+    """The learning rate's course."""
+
+    train: TrainConfig = TrainConfig(epochs=80, batch_size=32, clip_norm=10.0)
+    """The loop."""
+
+    eval_batch_size: PositiveInt = 1
+    """Frames predicted at a time by each process. Does not change the scores."""
+
+    pictures: NonNegativeInt = 4
+    """Scored frames, spread evenly over the split, that are drawn with their boxes."""

@@ -1,0 +1,94 @@
+"""Whether a run's data and pretrained weights fit each other, looked at before anything is written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from olivine.data.frame import Dataset
+from olivine.data.intensity import check_intensity, warn_if_faint
+from olivine.data.voxelize import CartesianVoxels
+from olivine.detection.annotated import annotated_boxes
+from olivine.detection.config import DetectConfig
+from olivine.errors import UserError
+from olivine.weights.file import Weights
+
+
+def bounds_of(config: DetectConfig) -> tuple[float, float, float, float, float, float]:
+    """The grid's bounds.
+
+    Raises:
+        UserError: the grid has none.
+    """
+    voxels = config.voxels
+    if not isinstance(voxels, CartesianVoxels) or voxels.bounds_m is None:
+        raise UserError("voxels: detection needs a grid with bounds; set voxels.name=cartesian and voxels.bounds_m")
+    return voxels.bounds_m
+
+
+def check_made_for(weights: Weights, config: DetectConfig) -> list[str]:
+    """Compare what pretrained weights say they were trained on with what a run gives them.
+
+    Weights of a sparse encoder fit voxels of any size, and the published transfer from nuScenes to KITTI changes it.
+
+    Args:
+        weights: the weights.
+        config: the run.
+
+    Returns:
+        What is another than in the pretraining, and allowed, a line each.
+
+    Raises:
+        UserError: the network or the input features are another.
+    """
+    about, where = weights.about, f"weights={weights.path}"
+    backbone, voxels = about.get("backbone"), about.get("voxels")
+    voxels = voxels if isinstance(voxels, dict) else {}
+    features = (voxels.get("features"), list(config.voxels.features))
+    asked = {
+        "backbone": (backbone.get("name") if isinstance(backbone, dict) else None, config.backbone.name),
+        "in_channels": (about.get("in_channels"), config.voxels.channels),
+        "voxels.features": features,
+    }
+    for key, (made, wanted) in asked.items():
+        if made is not None and made != wanted:
+            raise UserError(
+                f"{where}: made for {key} {json.dumps(made)}, but this run has {json.dumps(wanted)}; "
+                "use the settings of the pretraining"
+            )
+    now = config.voxels.model_dump(mode="json")
+    return [
+        f"{where}: pretrained with voxels.{key} {json.dumps(voxels[key])}, here {json.dumps(now.get(key))}"
+        for key in ("name", "size_m", "bounds_m", "intensity", "reduce", "max_points")
+        if key in voxels and voxels[key] != now.get(key)
+    ]
+
+
+def check_data(train: Dataset, scored: Dataset, config: DetectConfig) -> float:
+    """Look at the first scan of what is trained on and of what is scored.
+
+    Args:
+        train: what is trained on.
+        scored: what is scored.
+        config: the run.
+
+    Returns:
+        The top of the range of intensities that is trained on.
+
+    Raises:
+        UserError: a frame has no boxes, or intensities lie outside their format's range.
+    """
+    for frame in (train[0], scored[0]):
+        annotated_boxes(frame)
+        if "intensity" in config.voxels.features:
+            check_intensity(frame)
+            warn_if_faint(frame)
+    return train[0].intensity_max
+
+
+def raw_range(config: DetectConfig, intensity_max: float, about: dict[str, Any]) -> str | None:
+    """What to say where raw intensities have another range than in the pretraining; None where there is nothing."""
+    made = about.get("intensity_max")
+    if config.voxels.intensity != "raw" or "intensity" not in config.voxels.features or made in (None, intensity_max):
+        return None
+    return f"pretrained on raw intensities of 0…{made:g}, here 0…{intensity_max:g}"
