@@ -22,7 +22,7 @@ def build_kitti_object(
     frames: Sequence[str] = ("000000", "000008", "000010"),
     *,
     part: str = "training",
-    points: int | None = 2000,
+    points: int | None = None,
     labels: bool = True,
     images: bool = True,
     planes: bool = False,

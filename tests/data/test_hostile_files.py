@@ -7,9 +7,12 @@ import zlib
 
 import pytest
 
+from builders.kitti_object import build_kitti_object
 from builders.nuscenes import CAMERAS, LIDAR, build_nuscenes, filename, token
 from builders.semantickitti import build_semantickitti
 from olivine.data.check import check_folder
+from olivine.data.datasets import KittiObjectConfig
+from olivine.data.splits import SplitConfig
 from olivine.errors import UserError
 
 
@@ -75,6 +78,39 @@ def test_a_file_of_semantickitti_that_is_none_is_one_line_of_the_check(tmp_path,
     spoil(root / KITTI[place])
     report = check_folder(root)
     assert [KITTI[place] in problem and "cannot read" in problem for problem in report.problems] == [True]
+
+
+@pytest.mark.parametrize("spoil", STRANGE)
+@pytest.mark.parametrize(
+    "place", ["velodyne/000008.bin", "image_2/000008.png", "calib/000008.txt", "label_2/000008.txt"]
+)
+def test_a_file_of_kittis_objects_that_is_none_is_one_line_of_the_check(tmp_path, spoil, place):
+    root = build_kitti_object(tmp_path / "data")
+    spoil(root / "training" / place)
+    report = check_folder(root)
+    assert report.frames == 3
+    assert [place in problem and "cannot read" in problem for problem in report.problems] == [True]
+
+
+@pytest.mark.parametrize("spoil", STRANGE)
+def test_a_road_plane_that_is_no_file_is_refused(tmp_path, spoil):
+    root = build_kitti_object(tmp_path / "data", planes=True)
+    spoil(root / "training" / "planes" / "000008.txt")
+    dataset = KittiObjectConfig(root=root).open(SplitConfig(split="all"))
+    with pytest.raises(UserError, match=r"planes/000008\.txt: cannot read this road plane"):
+        dataset.road_plane(1)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\0" * 64, b"Car " * 50_000, b"[" * 100_000, b"1e999 " * 16])
+@pytest.mark.parametrize("file", ["calib", "label_2", "planes"])
+def test_texts_of_kitti_that_are_none_are_one_line(tmp_path, file, content):
+    root = build_kitti_object(tmp_path / "data", planes=True)
+    (root / "training" / file / "000008.txt").write_bytes(content)
+    dataset = KittiObjectConfig(root=root).open(SplitConfig(split="all"))
+    with pytest.raises(UserError, match=rf"{file}/000008\.txt: ") as caught:
+        dataset.road_plane(1) if file == "planes" else dataset[1]
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 @pytest.mark.parametrize("spoil", STRANGE)

@@ -11,10 +11,10 @@ from olivine.data.pairs import find_pairs
 from olivine.data.semantickitti import SemanticKitti, SemanticKittiConfig
 from olivine.data.splits import SplitConfig
 from olivine.drawing.tiles import TITLE_PX
+from olivine.visualize.folder import draw_folder
 from olivine.visualize.projection import (
     depth_colors,
     draw_depth,
-    draw_folder,
     draw_labels,
     draw_points,
     draw_projections,
@@ -119,6 +119,6 @@ def test_datasets_without_images_or_masks_give_fewer_pictures(tmp_path):
 
 def test_several_datasets_in_a_folder_do_not_overwrite_each_other(tmp_path, monkeypatch):
     dataset = open_one(build_semantickitti(tmp_path / "data", camseg=False))
-    monkeypatch.setattr("olivine.visualize.projection.open_any", lambda root: [dataset, dataset])
+    monkeypatch.setattr("olivine.visualize.folder.open_any", lambda root: [dataset, dataset])
     written = draw_folder(tmp_path / "data", tmp_path / "pictures", frames=1)
     assert [path.parent.name for path in written] == ["0-semantickitti", "1-semantickitti"]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from olivine.components import import_class, import_path
 from olivine.config import validate
+from olivine.data.check_boxes import BoxReport
 from olivine.data.datasets import OwnDatasetConfig, recognise
 from olivine.data.frame import Boxes, Camera, Dataset, Frame
 from olivine.data.intensity import faint
@@ -40,19 +41,26 @@ class CheckReport:
         frames: number of frames of the dataset, readable or not.
         pairs: number of point-pixel pairs over all frames, by camera name.
         problems: one line each, naming the file or the frame.
+        boxes: what annotated boxes there are, or None where no frame is annotated.
     """
 
     frames: int = 0
     pairs: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    boxes: BoxReport | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """`{"frames": …, "pairs": {camera: count}, "problems": […]}`, ready for `json.dumps`."""
-        return {"frames": self.frames, "pairs": dict(self.pairs), "problems": list(self.problems)}
+        """`{"frames": …, "pairs": {camera: count}, "problems": […]}`, ready for `json.dumps`.
+
+        Where frames are annotated, `"boxes"` is what `BoxReport.as_json` says.
+        """
+        boxes = {} if self.boxes is None else {"boxes": self.boxes.as_json()}
+        return {"frames": self.frames, "pairs": dict(self.pairs), **boxes, "problems": list(self.problems)}
 
     def __str__(self) -> str:
-        """For people: frames, pairs of each camera, then every problem on a line."""
+        """For people: frames, pairs of each camera, what boxes there are, then every problem on a line."""
         pairs = [f"{printable(camera)}: {count} pairs" for camera, count in self.pairs.items()]
+        pairs += [] if self.boxes is None else self.boxes.lines()
         problems = (
             [f"{len(self.problems)} problems:", *map(printable, self.problems)] if self.problems else ["no problems"]
         )
@@ -63,7 +71,8 @@ class CheckReport:
         pairs = dict(self.pairs)
         for camera, count in other.pairs.items():
             pairs[camera] = pairs.get(camera, 0) + count
-        return CheckReport(self.frames + other.frames, pairs, self.problems + other.problems)
+        boxes = self.boxes.merged(other.boxes) if self.boxes and other.boxes else self.boxes or other.boxes
+        return CheckReport(self.frames + other.frames, pairs, self.problems + other.problems, boxes)
 
 
 def open_any(root: Path, own: str | None = None) -> list[Dataset]:
@@ -118,6 +127,7 @@ def check_dataset(dataset: Dataset, progress: Callable[[int], None] | None = Non
             report.problems.append(str(error))
         else:
             report.problems.extend(_frame_problems(frame, dataset, earlier))
+            _count_boxes(frame, report)
             _count_pairs(frame, report)
             read += 1
             for what, has in (("cameras", bool(frame.cameras)), ("labels", frame.labels is not None)):
@@ -126,6 +136,8 @@ def check_dataset(dataset: Dataset, progress: Callable[[int], None] | None = Non
         if progress is not None:
             progress(index + 1)
     report.problems.extend(_lacking_problems(lacking, read))
+    if report.boxes is not None:
+        report.problems.extend(report.boxes.problems(dataset.name))
     return report
 
 
@@ -156,7 +168,7 @@ def _open_own(root: Path, path: str) -> Dataset:
 
 def _frame_problems(frame: Frame, dataset: Dataset, earlier: dict[str, int]) -> Iterator[str]:
     """Problems of one frame; `earlier` keeps the last time seen in each scene."""
-    where = f"frame {frame.token} of {frame.scene}"
+    where = _name(frame)
     yield from _cloud_problems(frame, len(dataset.classes.names), where)
     if frame.boxes is not None:
         yield from _box_problems(frame.boxes, where)
@@ -198,6 +210,18 @@ def _box_problems(boxes: Boxes, where: str) -> Iterator[str]:
         yield f"{where}: a box is not finite"
     elif (boxes.boxes[:, 3:6] <= 0).any():
         yield f"{where}: a box has a side that is not positive"
+
+
+def _count_boxes(frame: Frame, report: CheckReport) -> None:
+    """Add the frame's boxes to the report, unless they are a problem themselves."""
+    if frame.boxes is None or any(_box_problems(frame.boxes, "")):
+        return
+    report.boxes = report.boxes or BoxReport()
+    report.problems.extend(report.boxes.add(frame, _name(frame)))
+
+
+def _name(frame: Frame) -> str:
+    return f"frame {frame.token} of {frame.scene}"
 
 
 def _camera_problems(camera: Camera, frame: Frame, manifest: MaskManifest | None) -> Iterator[str]:

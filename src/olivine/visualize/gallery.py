@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from olivine.data.frame import Dataset
+import numpy as np
+from numpy.typing import NDArray
+
+from olivine.data.frame import Boxes, Dataset, Frame
 from olivine.data.pairs import find_pairs
 from olivine.drawing.figures import clouds, pca_colors
 from olivine.drawing.report import Picture
-from olivine.drawing.tiles import abreast, below, legend, png
+from olivine.drawing.tiles import abreast, below, beside, legend, png
 from olivine.errors import UserError
 from olivine.inference import Model
+from olivine.visualize.boxes import Colors, box_tiles, extent_of
 from olivine.visualize.projection import COLUMNS, depth_scale, frame_tiles, mask_legend, mask_palette
 
 _TILE_PX = 400
+_BOX_TILE_PX = 640
 _LEGEND_PX = 900
 
 
@@ -67,3 +72,31 @@ def image_pictures(dataset: Dataset, index: int) -> list[Picture]:
         tiles = abreast(labels, COLUMNS)
         pictures.append(Picture(png(below([tiles, mask_legend(names, palette, tiles.shape[1])])), text))
     return pictures
+
+
+def box_pictures(frame: Frame, boxes: Mapping[str, Boxes], colors: Colors) -> list[Picture]:
+    """Boxes of a frame, labelled and detected, on its images and from above.
+
+    Args:
+        frame: the frame.
+        boxes: by what they are, e.g. `"labelled"` or the name of a detector.
+        colors: of their categories, as of `olivine.visualize.boxes.box_colors`.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    pictures, above = [], []
+    extent_m = extent_of(frame.points_lidar_m, Boxes(*_together(boxes)))
+    for what, each in boxes.items():
+        images, seen = box_tiles(frame, each, colors, _BOX_TILE_PX, extent_m, what)
+        above.append(seen)
+        if images:
+            pictures.append(Picture(png(abreast(images, COLUMNS)), f"Frame {frame.token}: boxes, {what}."))
+    key = legend(list(colors), np.array(list(colors.values()), np.uint8).reshape(-1, 3), _LEGEND_PX)
+    return [*pictures, Picture(png(below([beside(above), key])), f"Frame {frame.token} from above.")]
+
+
+def _together(boxes: Mapping[str, Boxes]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """All boxes, and their names."""
+    values = [np.zeros((0, 7)), *(each.boxes for each in boxes.values())]
+    return np.concatenate(values), tuple(name for each in boxes.values() for name in each.names)

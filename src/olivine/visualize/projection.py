@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from olivine.data.check import open_any
 from olivine.data.frame import Camera, Dataset, Frame
 from olivine.data.labels import ClassSet
 from olivine.data.masks import UNKNOWN
@@ -40,7 +39,8 @@ _WHEEL = np.array(
 """[510, 3] colours for classes that no class set has one for."""
 
 _MASK_OPACITY = 0.5
-_MAX_TILE_PX = (1280, 960, 640)  # for one, two and three columns
+MAX_TILE_PX = (1280, 960, 640)
+"""Widest tile where one, two and three stand abreast."""
 
 
 def depth_colors(depth_m: NDArray[np.floating]) -> RGB:
@@ -209,14 +209,13 @@ def draw_projections(dataset: Dataset, folder: Path, frames: int = 3) -> list[Pa
     Returns:
         The pictures written; none where no frame can be drawn.
     """
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, frames).round().astype(int))
     names = dataset.manifest.classes if dataset.manifest else ()
     palette = mask_palette(names, dataset.classes) if dataset.manifest else None
     depth_rows, label_rows = [], []
-    for index in chosen.tolist():
+    for index in spread(len(dataset), frames):
         try:
             frame = dataset[index]
-            width = _MAX_TILE_PX[max(1, min(len(frame.cameras), COLUMNS)) - 1]
+            width = MAX_TILE_PX[max(1, min(len(frame.cameras), COLUMNS)) - 1]
             depth, labels = frame_tiles(frame, find_pairs(frame, labels=palette is not None), palette, width)
         except UserError:
             continue
@@ -224,32 +223,11 @@ def draw_projections(dataset: Dataset, folder: Path, frames: int = 3) -> list[Pa
         label_rows += [abreast(labels, COLUMNS)] if labels else []
     written = []
     if depth_rows:
-        written.append(_save(below([*depth_rows, depth_scale()]), folder / "projection_depth.png"))
+        written.append(save(below([*depth_rows, depth_scale()]), folder / "projection_depth.png"))
     if label_rows and palette is not None:
         strip = mask_legend(names, palette, max(row.shape[1] for row in label_rows))
-        written.append(_save(below([*label_rows, strip]), folder / "projection_labels.png"))
+        written.append(save(below([*label_rows, strip]), folder / "projection_labels.png"))
     return written
-
-
-def draw_folder(root: Path, folder: Path, frames: int = 3, *, own: str | None = None) -> list[Path]:
-    """Draw some frames of every dataset that a folder holds; see `olivine.data.check.open_any`.
-
-    Args:
-        root: the datasets' folder.
-        folder: where the pictures go; where `root` holds several datasets, each gets a numbered folder in it.
-        frames: how many frames of each dataset.
-        own: import path of a dataset of one's own, which the folder is then opened as.
-
-    Returns:
-        The pictures written.
-
-    Raises:
-        UserError: no dataset there, or one that cannot be opened.
-    """
-    datasets = open_any(root) if own is None else open_any(root, own)
-    places = [folder] if len(datasets) == 1 else [folder / f"{n}-{each.name}" for n, each in enumerate(datasets)]
-    written = [draw_projections(dataset, place, frames) for dataset, place in zip(datasets, places, strict=True)]
-    return [path for paths in written for path in paths]
 
 
 def resized(image: RGB, uv: NDArray[np.floating], width: int) -> tuple[RGB, NDArray[np.float64]]:
@@ -264,6 +242,12 @@ def _plain(name: str) -> str:
     return name.lower().replace("_", " ").replace("-", " ")
 
 
-def _save(picture: RGB, path: Path) -> Path:
+def spread(count: int, frames: int) -> list[int]:
+    """The places of at most so many frames, spread evenly over `count`."""
+    return [int(place) for place in np.unique(np.linspace(0, count - 1, frames).round())]
+
+
+def save(picture: RGB, path: Path) -> Path:
+    """Write a picture as a PNG file and return where."""
     write_bytes(path, png(picture))
     return path
