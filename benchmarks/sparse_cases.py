@@ -14,6 +14,7 @@ from lidar_clouds import KITTI_CELLS, Cloud
 from olivine import native
 from olivine.backbones.voxelnet import VoxelBackBone8x
 from olivine.sparse import Convolution, ConvolutionTranspose, SparseTensor
+from olivine.sparse.engines import transposed
 from olivine.sparse.grid import GridTensor
 from olivine.weights.foreign import PublishedMinkUNet
 from sparse_work import Layer, Mode, Product, convolutions
@@ -203,7 +204,7 @@ def _maps_run(subject: Subject, layers: Sequence[Layer], path: str) -> Run:
                     manager.kernel_map(stride, target, module.kernel_size, module.dilation)
                 elif isinstance(module, ConvolutionTranspose):
                     target = manager.upsample(stride, module.stride, module.kernel_size, module.dilation)
-                    _ = manager.kernel_map(target, stride, module.kernel_size, module.dilation).transposed
+                    _ = transposed(manager.kernel_map(target, stride, module.kernel_size, module.dilation))
 
     return build
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import nn
 
 from olivine.sparse import Convolution, ConvolutionTranspose, SparseTensor
+from olivine.sparse.engines import transposed
 from olivine.sparse.grid import GridTensor
 from olivine.sparse.grid_layers import SparseConv3d, SubMConv3d
 from olivine.sparse.kernel_map import KernelMap
@@ -105,7 +106,7 @@ def _map_down(module: Any, tensor: Any, out: Any) -> KernelMap | None:
 
 def _map_up(module: Any, tensor: Any, out: Any) -> KernelMap | None:
     kernel_map = _map_down(module, out, tensor)
-    return None if kernel_map is None else kernel_map.transposed
+    return None if kernel_map is None else transposed(kernel_map)
 
 
 def _map_same(module: Any, tensor: Any, _: Any) -> KernelMap:

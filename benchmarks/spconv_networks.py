@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from olivine.backbones.minkunet import BasicBlock
 from olivine.backbones.voxelnet import VoxelBackBone8x
 from olivine.sparse import BatchNorm, Convolution, ConvolutionTranspose
+from olivine.sparse.engines.spconv import filters_of, module_weight, pairs_of
 from olivine.sparse.kernel_map import KernelMap
-from olivine.sparse.spconv_adapter import filters_of, module_weight, pairs_of
 from olivine.weights.foreign import PublishedMinkUNet
 
 COARSEST = 16

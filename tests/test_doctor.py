@@ -16,7 +16,7 @@ import torch
 from olivine import native
 from olivine.cli import main
 from olivine.doctor import examine
-from olivine.sparse import spconv_adapter
+from olivine.sparse.engines import spconv as adapter
 
 
 def test_versions_are_those_that_are_installed() -> None:
@@ -73,7 +73,7 @@ def test_with_a_gpu_it_says_whether_spconv_is_used(
     monkeypatch: pytest.MonkeyPatch, built_for_gpus: bool, installed: bool, line: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(spconv_adapter, "_has_gpu_build", lambda: built_for_gpus)
+    monkeypatch.setattr(adapter, "_has_gpu_build", lambda: built_for_gpus)
     find: Any = importlib.util.find_spec
     spconv = find("json") if installed else None
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: spconv if name == "spconv" else find(name))
@@ -93,7 +93,7 @@ def test_what_cannot_be_examined_is_said_and_the_rest_goes_on(monkeypatch: pytes
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", broken)
-    monkeypatch.setattr(spconv_adapter, "_has_gpu_build", broken)
+    monkeypatch.setattr(adapter, "_has_gpu_build", broken)
     monkeypatch.setattr(Path, "home", broken)
     monkeypatch.delenv("OLIVINE_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)

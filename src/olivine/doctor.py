@@ -13,7 +13,7 @@ import torch
 
 from olivine import __version__, native
 from olivine.files import cache_folder
-from olivine.sparse import spconv_adapter
+from olivine.sparse.engines import spconv
 
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sim": ("olivine simulate, olivine demo", ("embreex",)),
@@ -86,7 +86,7 @@ def _sparse_convolution() -> str:
 
 
 def _on_the_gpu() -> str:
-    if spconv_adapter.available(torch.device("cuda")):
+    if spconv.available(torch.device("cuda")):
         return "spconv"
     found = importlib.util.find_spec("spconv") is not None
     why = "the spconv that is installed is a build for CPUs" if found else "spconv is not installed"

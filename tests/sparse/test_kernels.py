@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from builders.sparse import random_cloud
-from olivine.sparse import Convolution, kernels
+from olivine.sparse import Convolution
+from olivine.sparse.engines import reference
 
 
 def step(tensor, layer):
@@ -23,7 +24,7 @@ def layer():
 def test_the_two_ways_to_sum_agree(monkeypatch, layer):
     tensor = random_cloud(2000, 8, dtype=torch.float32)
     at_once = step(tensor, layer)
-    monkeypatch.setattr(kernels, "_SMALL", 0)
+    monkeypatch.setattr(reference, "_SMALL", 0)
     for value, other in zip(at_once, step(tensor, layer), strict=True):
         torch.testing.assert_close(value, other, atol=1e-4, rtol=1e-4)
 
@@ -31,7 +32,7 @@ def test_the_two_ways_to_sum_agree(monkeypatch, layer):
 @pytest.mark.parametrize("limit", [0, 2**40], ids=["cell by cell", "at once"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_every_run_gives_the_same_bits(monkeypatch, layer, limit, threads):
-    monkeypatch.setattr(kernels, "_SMALL", limit)
+    monkeypatch.setattr(reference, "_SMALL", limit)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -15,9 +15,10 @@ from builders.sparse import random_cloud
 from olivine import native
 from olivine.native.build import instruction_set
 from olivine.sparse import BatchNorm, Convolution, ConvolutionTranspose, SparseTensor, conv_bn
+from olivine.sparse.engines import Epilogue
 from olivine.sparse.grid import GridTensor
 from olivine.sparse.grid_layers import GridSequential, SparseConv3d, SubMConv3d
-from olivine.sparse.kernels import Epilogue, convolve, weight_gradient
+from olivine.sparse.kernels import convolve, weight_gradient
 from olivine.sparse.normalization import batch_normalize
 from olivine.weights.foreign import PublishedMinkUNet
 

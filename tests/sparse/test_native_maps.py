@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from builders.native import PATHS, Guard, taking, threads
 from olivine import native
 from olivine.sparse import SparseTensor
-from olivine.sparse.coordinates import CoordinateMap, floor_to_stride, kernel_offsets
+from olivine.sparse.coordinates import CoordinateMap, kernel_offsets
+from olivine.sparse.engines import build_kernel_map, engine_on, transposed
 from olivine.sparse.grid import GridLevel, KernelGeometry
-from olivine.sparse.kernel_map import build_kernel_map
 from olivine.sparse.manager import CoordinateManager
+
+CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.usefixtures("kernels")
 
@@ -50,7 +52,7 @@ def outcomes(function):
 
 def parts(pairs):
     """All of a kernel map and of its transpose."""
-    sides = (pairs.inputs, pairs.outputs, pairs.transposed.inputs, pairs.transposed.outputs)
+    sides = (pairs.inputs, pairs.outputs, transposed(pairs).inputs, transposed(pairs).outputs)
     return [side.rows for side in sides], [(side.count, side.sizes) for side in sides], pairs.identity
 
 
@@ -86,7 +88,7 @@ def test_maps_at_the_ends_of_int32_are_the_same_or_the_same_error(cloud, size, d
 def transposition(cloud, size, dilation, factor):
     manager = CoordinateManager(CoordinateMap(rows_of(cloud), factor))
     target = manager.upsample(factor, factor, size, dilation)
-    tensors, *rest = parts(manager.kernel_map(target, factor, size, dilation).transposed)
+    tensors, *rest = parts(transposed(manager.kernel_map(target, factor, size, dilation)))
     return [manager.coordinate_map(target).coordinates, *tensors], *rest
 
 
@@ -137,7 +139,7 @@ steps = st.sampled_from([1, 2, 3, 7, 8, 1000, 2**16, 2**30, 2**31 - 1, 2**31, 3*
 @settings(max_examples=80, deadline=None)
 @given(st.one_of(clouds(near), clouds(anywhere), clouds(edges)), st.tuples(steps, steps, steps))
 def test_coarser_voxels_are_the_same_and_those_of_the_definition(cloud, stride):
-    one, other = outcomes(lambda: ([floor_to_stride(rows_of(cloud), stride)],))
+    one, other = outcomes(lambda: ([engine_on(CPU).coarsen(rows_of(cloud), stride)],))
     assert_same(one, other)
     coarse = {(b, *(c // s * s for c, s in zip(xyz, stride, strict=True))) for b, *xyz in cloud}
     if min((min(row) for row in coarse), default=0) < LOW:
@@ -153,7 +155,7 @@ def test_coarse_voxels_are_sorted_whether_or_not_a_key_of_64_bits_holds_them(ext
     corners = [[-(extent // 2), extent - extent // 2 - 1] for extent in extents[:3]] + [[0, extents[3] - 1]]
     x, y, z, b = (np.concatenate([axis, ends]) for axis, ends in zip(axes, corners, strict=True))
     rows = torch.from_numpy(np.stack([b, x, y, z], axis=1).astype(np.int32))
-    one, other = outcomes(lambda: ([floor_to_stride(rows, (1, 1, 1))],))
+    one, other = outcomes(lambda: ([engine_on(CPU).coarsen(rows, (1, 1, 1))],))
     assert_same(one, other)
     assert len(one[0][0]) == len(np.unique(rows.numpy(), axis=0))
 
@@ -181,7 +183,7 @@ def test_lines_of_voxels_are_found_in_linear_time(direction, spacing):
     voxels = CoordinateMap(rows, (1, 1, 1))
     pairs = build_kernel_map(voxels, rows, offsets, centred=True)
     assert time.process_time() - start < 1
-    assert not voxels.has_duplicates
+    assert not engine_on(CPU).has_duplicates(voxels)
     assert pairs.inputs.sizes == (count - 1, count, count - 1)
     assert torch.equal(pairs.inputs.cells[0] - pairs.outputs.cells[0], torch.full((count - 1,), -1))
 
@@ -210,9 +212,9 @@ def test_nothing_is_written_or_read_beyond_the_ends(monkeypatch, kernels):
     coordinates = torch.from_numpy(np.unique(rng.integers(-5, 5, (700, 4)), axis=0).astype(np.int32))
     offsets = kernel_offsets((3, 2, 3), (1, 1, 1), torch.device("cpu"))
     with native.disabled():
-        coarse = floor_to_stride(coordinates, (2, 3, 4))
+        coarse = engine_on(CPU).coarsen(coordinates, (2, 3, 4))
         expected = build_kernel_map(CoordinateMap(coordinates, (1, 1, 1)), coarse, offsets, centred=False)
-        exchanged = expected.transposed
+        exchanged = transposed(expected)
     inputs = guard.wrap(coordinates)
     slots = guard.wrap(torch.zeros(4096, dtype=torch.int64))
     monkeypatch.setattr(sys.modules[native.Library.__module__], "_slots", lambda _: slots)

@@ -15,13 +15,12 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
-from olivine import native
-
 Triple = tuple[int, int, int]
 
 _INT32 = torch.iinfo(torch.int32)
 _KEY_LIMIT = 2**63
-_OVERFLOW = "a voxel coordinate overflows int32; shift the cloud towards the origin"
+OVERFLOW = "a voxel coordinate overflows int32; shift the cloud towards the origin"
+"""What is wrong with voxels outside the int32 range."""
 _RASTER = (0, 3, 2, 1)
 """Columns of a coordinate row from the most to the least significant in a key."""
 
@@ -42,26 +41,6 @@ class CoordinateMap:
     def order(self) -> Tensor:
         """int64 [N] permutation that puts the rows into raster order."""
         return raster_order(self.coordinates)
-
-    @cached_property
-    def _index(self) -> tuple[Tensor, int | None]:
-        kernels = native.library()
-        if kernels is None:
-            raise RuntimeError("a hash table of voxels needs the C++ kernels")
-        return kernels.index(self.coordinates)
-
-    @property
-    def slots(self) -> Tensor:
-        """int64 hash table of the rows, for the C++ kernels."""
-        return self._index[0]
-
-    @property
-    def has_duplicates(self) -> bool:
-        """Whether two rows are equal."""
-        if native.library_on(self.coordinates.device) is not None:
-            return self._index[1] is not None
-        rows = self.coordinates[self.order]
-        return bool((rows[1:] == rows[:-1]).all(dim=1).any())
 
 
 def triple(value: int | Sequence[int], name: str) -> Triple:
@@ -159,7 +138,7 @@ def to_int32(coordinates: Tensor) -> Tensor:
         ValueError: a coordinate lies outside the int32 range.
     """
     if coordinates.numel() and (int(coordinates.min()) < _INT32.min or int(coordinates.max()) > _INT32.max):
-        raise ValueError(_OVERFLOW)
+        raise ValueError(OVERFLOW)
     return coordinates.int()
 
 
@@ -176,12 +155,6 @@ def floor_to_stride(coordinates: Tensor, stride: Triple) -> Tensor:
     Raises:
         ValueError: a coarser coordinate lies outside the int32 range.
     """
-    kernels = native.library_on(coordinates.device)
-    if kernels is not None:
-        coarse = kernels.coarsen(coordinates.contiguous(), stride)
-        if coarse is None:
-            raise ValueError(_OVERFLOW)
-        return coarse
     steps = torch.tensor((1, *stride), device=coordinates.device)
     return unique_rows(coordinates.long().div(steps, rounding_mode="floor") * steps)
 

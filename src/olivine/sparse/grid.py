@@ -17,16 +17,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from olivine import native
 from olivine.sparse.coordinates import (
     CoordinateMap,
     Triple,
     kernel_offsets,
     to_int32,
     triple,
-    unique_rows,
 )
-from olivine.sparse.kernel_map import KernelMap, build_kernel_map, identity_map
+from olivine.sparse.engines import build_kernel_map, engine_on
+from olivine.sparse.kernel_map import KernelMap, identity_map
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class GridLevel:
         Raises:
             ValueError: one is.
         """
-        if self._map.has_duplicates:
+        if engine_on(self._voxels.device).has_duplicates(self._map):
             raise ValueError("indices: a voxel is given twice; keep one row per (batch, i0, i1, i2)")
 
     def submanifold_map(self, kernel_size: Triple, dilation: Triple) -> KernelMap:
@@ -120,23 +119,10 @@ class GridLevel:
         return self._strided[geometry]
 
     def _reached(self, geometry: KernelGeometry, shape: Triple) -> Tensor:
-        """int32 [M, 4] engine rows of the output cells o = (i + padding − k·dilation) / stride that lie in the grid.
-
-        A kernel is a box, so the axes are independent; going axis by axis keeps the candidates few.
-        """
+        """int32 [M, 4] engine rows of the output cells o = (i + padding − k·dilation) / stride that lie in the grid."""
         rows = self._voxels
         axes = list(zip(geometry.kernel_size, geometry.stride, geometry.padding, geometry.dilation, shape, strict=True))
-        kernels = native.library_on(rows.device)
-        if kernels is not None:
-            return kernels.reach(rows, axes[::-1])
-        for column, (size, step, pad, spread, cells) in zip((3, 2, 1), axes, strict=True):
-            taps = torch.arange(size, device=rows.device) * spread
-            scaled = rows[:, column, None].long() + pad - taps
-            hits = (scaled >= 0) & (scaled < cells * step) & (scaled % step == 0)
-            reached = rows[hits.nonzero()[:, 0]].long()
-            reached[:, column] = scaled[hits] // step
-            rows = unique_rows(reached)
-        return rows
+        return engine_on(rows.device).reach(rows, axes[::-1])
 
     def _map_onto(self, target: GridLevel, geometry: KernelGeometry) -> KernelMap:
         """The pairs onto the voxels of a coarser level, placed in this grid where the engine's kernel cell 0 lies."""

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from olivine.sparse.coordinates import Triple, triple
+from olivine.sparse.engines import Epilogue, transposed
 from olivine.sparse.grid import Descent, GridTensor, KernelGeometry
+from olivine.sparse.hooks import has_hooks
 from olivine.sparse.kernel_map import KernelMap
-from olivine.sparse.kernels import Epilogue, convolve, gather_matmul_scatter
-from olivine.sparse.normalization import batch_normalize, has_hooks, is_foldable
+from olivine.sparse.kernels import convolve, gather_matmul_scatter
+from olivine.sparse.normalization import batch_normalize, is_foldable
 
 Route = tuple[KernelMap, Callable[[Tensor], GridTensor]]
 """The pairs of a convolution, and what makes a tensor of the rows it computes."""
@@ -269,7 +271,7 @@ class SparseInverseConv3d(GridConvolution):
             raise ValueError(
                 f"the tensor is not on the voxels that the convolution with indice_key {self.indice_key!r} made"
             )
-        return descent.kernel_map.transposed, partial(tensor.on_level, descent.source)
+        return transposed(descent.kernel_map), partial(tensor.on_level, descent.source)
 
 
 class GridSequential(nn.Sequential, GridModule):

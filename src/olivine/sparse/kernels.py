@@ -1,58 +1,22 @@
-"""The arithmetic of sparse layers on plain tensors: the seam between what a layer means and how it is computed.
+"""The arithmetic of sparse layers on plain tensors, with its gradients: what layers are made of.
 
-Everything above this module speaks of layers and coordinates, everything here of rows, weights and a `KernelMap`. In
-float32 on the CPU the C++ kernels of `olivine.native` do the work, on a GPU spconv where it is installed, and
-everywhere else, and as their reference, PyTorch. Within a kernel cell no row occurs twice, and sums are made in an
-order that depends on the sizes alone: the same bits on every run.
+Everything above this module speaks of layers and coordinates, everything here of rows, weights and a `KernelMap`. The
+engine of the tensors' device computes it (`olivine.sparse.engines`). Within a kernel cell no row occurs twice, and sums
+are made in an order that depends on the sizes alone: the same bits on every run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
-from olivine import native
-from olivine.sparse import spconv_adapter
+from olivine.sparse.engines import Epilogue, engine_on, transposed
 from olivine.sparse.kernel_map import KernelMap
 
-_SMALL = 2**20
-"""Numbers in a temporary up to which one pass over all kernel cells is faster than one pass per cell."""
-
-
-@dataclass(frozen=True)
-class Epilogue:
-    """What follows a convolution row by row: relu(norm(out + bias) + residual).
-
-    Attributes:
-        bias: [C_out], or None for 0.
-        norm: a batch norm in evaluation, with running statistics, or None.
-        residual: [N_out, C_out], or None for 0.
-        relu: whether negative results become 0.
-    """
-
-    bias: Tensor | None = None
-    norm: nn.BatchNorm1d | None = None
-    residual: Tensor | None = None
-    relu: bool = False
-
-    def apply(self, out: Tensor) -> Tensor:
-        """The result for the sums [N_out, C_out], in PyTorch."""
-        if self.bias is not None:
-            out = out + self.bias
-        if self.norm is not None:
-            norm = self.norm
-            out = functional.batch_norm(
-                out, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps
-            )
-        if self.residual is not None:
-            out = out + self.residual
-        return torch.relu(out) if self.relu else out
+__all__ = ["Epilogue", "convolve", "gather_matmul_scatter", "gather_max", "gather_sum", "weight_gradient"]
 
 
 def gather_matmul_scatter(
@@ -95,13 +59,8 @@ class _Convolution(torch.autograd.Function):
         features, weight = ctx.saved_tensors
         grad = grad.contiguous()
         grad_bias = grad.sum(0) if ctx.needs_input_grad[2] else None
-        if spconv_adapter.available(grad.device, grad.dtype):
-            return (*spconv_adapter.gradients(features, weight, grad, ctx.kernel_map), grad_bias, None)
-        grad_features = grad_weight = None
-        if ctx.needs_input_grad[0]:
-            grad_features = convolve(grad, weight.transpose(1, 2), ctx.kernel_map.transposed)
-        if ctx.needs_input_grad[1]:
-            grad_weight = weight_gradient(features, grad, ctx.kernel_map)
+        wanted = ctx.needs_input_grad[0], ctx.needs_input_grad[1]
+        grad_features, grad_weight = engine_on(grad.device).gradients(features, weight, grad, ctx.kernel_map, wanted)
         return grad_features, grad_weight, grad_bias, None
 
 
@@ -119,13 +78,7 @@ def convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap, epilogue: 
     """
     then = epilogue or Epilogue()
     _check(features, weight, kernel_map, then)
-    norm = () if then.norm is None else (then.norm.weight, then.norm.running_mean, then.norm.running_var)
-    kernels = native.library_for(features, weight, then.bias, then.residual, *norm)
-    if kernels is not None:
-        return _convolve_natively(kernels, features, weight, kernel_map, then)
-    if spconv_adapter.available(features.device, features.dtype):
-        return then.apply(spconv_adapter.convolve(features, weight, kernel_map))
-    return then.apply(_convolve(features, weight, kernel_map))
+    return engine_on(features.device).convolve(features, weight, kernel_map, then)
 
 
 def _check(features: Tensor, weight: Tensor, kernel_map: KernelMap, then: Epilogue) -> None:
@@ -146,63 +99,6 @@ def _check(features: Tensor, weight: Tensor, kernel_map: KernelMap, then: Epilog
         )
 
 
-def _convolve_natively(
-    kernels: native.Library, features: Tensor, weight: Tensor, kernel_map: KernelMap, then: Epilogue
-) -> Tensor:
-    scale, shift, mean, variance, eps = None, then.bias, None, None, 0.0
-    if then.norm is not None:
-        norm = then.norm
-        scale, shift, mean, variance, eps = norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps
-        if then.bias is not None and mean is not None:
-            mean = mean - then.bias
-    return kernels.convolve(
-        features.contiguous(),
-        weight.contiguous(),
-        kernel_map.inputs.rows,
-        kernel_map.outputs.rows,
-        kernel_map.starts,
-        kernel_map.outputs.count,
-        identity=kernel_map.identity,
-        scale=_contiguous(scale),
-        shift=_contiguous(shift),
-        mean=_contiguous(mean),
-        variance=_contiguous(variance),
-        eps=eps,
-        residual=_contiguous(then.residual),
-        relu=then.relu,
-    )
-
-
-def _contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()
-
-
-def _convolve(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
-    size = max(weight.shape[1], weight.shape[2])
-    # embedding_bag sums segments fast on a CPU in float32 alone.
-    if _is_small(kernel_map, size) and features.dtype == torch.float32 and features.device.type == "cpu":
-        return _convolve_at_once(features, weight, kernel_map)
-    out = features.new_zeros(kernel_map.outputs.count, weight.shape[2])
-    parts = zip(_rows_by_cell(features, kernel_map), weight.unbind(), kernel_map.outputs.cells, strict=True)
-    for cell, (rows, matrix, out_rows) in enumerate(parts):
-        if cell == kernel_map.identity:
-            out.addmm_(rows, matrix)
-        else:
-            out.index_add_(0, out_rows, rows @ matrix)
-    return out
-
-
-def _convolve_at_once(features: Tensor, weight: Tensor, kernel_map: KernelMap) -> Tensor:
-    """`_convolve` with one segmented sum for all cells: fewer calls, which dominate at small sizes."""
-    sizes = list(kernel_map.inputs.sizes)
-    products = features.new_empty(sum(sizes), weight.shape[2])
-    parts = zip(_rows_by_cell(features, kernel_map), weight.unbind(), torch.split(products, sizes), strict=True)
-    for rows, matrix, product in parts:
-        torch.mm(rows, matrix, out=product)
-    segments = kernel_map.outputs.segments
-    return functional.embedding_bag(segments.order, products, segments.starts, mode="sum", include_last_offset=True)
-
-
 def weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Tensor:
     """Gradient of a convolution in its weight.
 
@@ -219,32 +115,7 @@ def weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Te
             f"{len(features)} and {len(grad)} rows do not fit a kernel map from {kernel_map.inputs.count} to "
             f"{kernel_map.outputs.count}"
         )
-    kernels = native.library_for(features, grad)
-    if kernels is not None:
-        return kernels.weight_gradient(
-            features.contiguous(), grad.contiguous(), kernel_map.inputs.rows, kernel_map.outputs.rows, kernel_map.starts
-        )
-    result = features.new_empty(len(kernel_map.inputs.sizes), features.shape[1], grad.shape[1])
-    exchanged = KernelMap(kernel_map.outputs, kernel_map.inputs, kernel_map.identity)
-    inputs, outputs = _rows_by_cell(features, kernel_map), _rows_by_cell(grad, exchanged)
-    for rows, grads, matrix in zip(inputs, outputs, result.unbind(), strict=True):
-        torch.mm(rows.t(), grads, out=matrix)
-    return result
-
-
-def _is_small(kernel_map: KernelMap, channels: int) -> bool:
-    """Whether a temporary with a row per pair is small."""
-    return len(kernel_map.inputs.rows) * channels <= _SMALL
-
-
-def _rows_by_cell(features: Tensor, kernel_map: KernelMap) -> Iterable[Tensor]:
-    """The input rows of the pairs, cell by cell: gathered in one call where that is small, else when asked for."""
-    if _is_small(kernel_map, features.shape[1]):
-        return torch.split(features.index_select(0, kernel_map.inputs.rows), list(kernel_map.inputs.sizes))
-    return (
-        features if cell == kernel_map.identity else features.index_select(0, in_rows)
-        for cell, in_rows in enumerate(kernel_map.inputs.cells)
-    )
+    return engine_on(features.device).weight_gradient(features, grad, kernel_map)
 
 
 def gather_sum(features: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -267,19 +138,12 @@ class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, kernel_map: KernelMap) -> Tensor:
         ctx.kernel_map = kernel_map
-        return _sum(features, kernel_map)
+        return engine_on(features.device).gather_sum(features, kernel_map)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _sum(grad, ctx.kernel_map.transposed), None
-
-
-def _sum(features: Tensor, kernel_map: KernelMap) -> Tensor:
-    out = features.new_zeros(kernel_map.outputs.count, features.shape[1])
-    for in_rows, out_rows in zip(kernel_map.inputs.cells, kernel_map.outputs.cells, strict=True):
-        out.index_add_(0, out_rows, features.index_select(0, in_rows))
-    return out
+        return engine_on(grad.device).gather_sum(grad, transposed(ctx.kernel_map)), None
 
 
 def gather_max(features: Tensor, kernel_map: KernelMap) -> Tensor:

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from olivine.sparse.coordinates import Triple, triple
+from olivine.sparse.engines import Epilogue, transposed
+from olivine.sparse.hooks import has_hooks
 from olivine.sparse.kernel_map import KernelMap, identity_map
-from olivine.sparse.kernels import Epilogue, convolve, gather_matmul_scatter
-from olivine.sparse.normalization import batch_normalize, has_hooks, is_foldable
+from olivine.sparse.kernels import convolve, gather_matmul_scatter
+from olivine.sparse.normalization import batch_normalize, is_foldable
 from olivine.sparse.tensor import SparseTensor
 
 
@@ -203,7 +205,7 @@ class ConvolutionTranspose(ConvolutionBase):
         self._check(tensor)
         manager, source = tensor.manager, tensor.tensor_stride
         target = manager.upsample(source, self.stride, self.kernel_size, self.dilation)
-        return manager.kernel_map(target, source, self.kernel_size, self.dilation).transposed, target
+        return transposed(manager.kernel_map(target, source, self.kernel_size, self.dilation)), target
 
 
 class BatchNorm(nn.Module):

@@ -6,8 +6,9 @@ import math
 
 import torch
 
-from olivine.sparse.coordinates import CoordinateMap, Triple, floor_to_stride, kernel_offsets, unique_rows
-from olivine.sparse.kernel_map import KernelMap, build_kernel_map, identity_map
+from olivine.sparse.coordinates import CoordinateMap, Triple, kernel_offsets, unique_rows
+from olivine.sparse.engines import build_kernel_map, engine_on
+from olivine.sparse.kernel_map import KernelMap, identity_map
 
 
 class CoordinateManager:
@@ -32,7 +33,8 @@ class CoordinateManager:
         """Make sure of the voxels `factor` times coarser than stride `source`; returns their stride."""
         target = _times(source, factor)
         if target not in self._maps:
-            self._maps[target] = CoordinateMap(floor_to_stride(self._maps[source].coordinates, target), target)
+            coordinates = self._maps[source].coordinates
+            self._maps[target] = CoordinateMap(engine_on(coordinates.device).coarsen(coordinates, target), target)
         return target
 
     def upsample(self, source: Triple, factor: Triple, kernel_size: Triple, dilation: Triple) -> Triple:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from olivine.sparse.coordinates import CoordinateMap, Triple, triple
+from olivine.sparse.engines import engine_on
 from olivine.sparse.manager import CoordinateManager
 
 
@@ -32,7 +33,7 @@ class SparseTensor:
         stride = triple(tensor_stride, "tensor_stride")
         _check(features, coordinates, stride)
         voxels = CoordinateMap(coordinates.contiguous(), stride)
-        if voxels.has_duplicates:
+        if engine_on(voxels.coordinates.device).has_duplicates(voxels):
             raise ValueError("coordinates: a voxel is given twice; keep one row per (batch, x, y, z)")
         self._features = features
         self._stride = stride

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from builders.sparse import random_cloud, relative_error, rows_in_order_of
-from olivine.sparse import Convolution, ConvolutionTranspose, SparseTensor, SumPooling, kernels, spconv_adapter
+from olivine.sparse import Convolution, ConvolutionTranspose, SparseTensor, SumPooling, kernels
+from olivine.sparse.engines import spconv as adapter
+from olivine.sparse.engines import transposed
 from olivine.sparse.kernel_map import KernelMap, Side
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "layers.npz"
@@ -116,7 +118,7 @@ def map_of(layer, tensor):
     fine, coarse = tensor.tensor_stride, out.tensor_stride
     if isinstance(layer, Convolution):
         return tensor.manager.kernel_map(fine, coarse, layer.kernel_size, layer.dilation), out.coordinates
-    return tensor.manager.kernel_map(coarse, fine, layer.kernel_size, layer.dilation).transposed, out.coordinates
+    return transposed(tensor.manager.kernel_map(coarse, fine, layer.kernel_size, layer.dilation)), out.coordinates
 
 
 @pytest.mark.parametrize("name", [*CONVOLUTIONS, *TRANSPOSED])
@@ -126,14 +128,14 @@ def test_values_and_gradients_are_those_of_minkowski_engine(golden, operations, 
     weight = torch.from_numpy(golden[f"{name}/weight"])
     out_rows = rows_in_order_of(coordinates, golden[f"{name}/out_coords"])
 
-    out = spconv_adapter.convolve(tensor.features, weight, kernel_map)
+    out = adapter.convolve(tensor.features, weight, kernel_map)
     torch.testing.assert_close(out, kernels.convolve(tensor.features, weight, kernel_map), rtol=1e-5, atol=1e-5)
     bias = torch.from_numpy(golden.get(f"{name}/bias", np.zeros((1, 7), np.float32)))
     assert relative_error((out + bias)[out_rows][::EVERY], golden[f"{name}/out_feats"]) < 5e-6
 
     grad = torch.zeros_like(out)
     grad[out_rows] = torch.from_numpy(golden[f"{name}/R"]).to(grad)
-    grad_features, grad_weight = spconv_adapter.gradients(tensor.features, weight, grad, kernel_map)
+    grad_features, grad_weight = adapter.gradients(tensor.features, weight, grad, kernel_map)
     if in_rows is not None:
         grad_features = torch.zeros_like(grad_features).index_copy(0, in_rows, grad_features)
     assert relative_error(grad_features[::EVERY], golden[f"{name}/grad_in"]) < 5e-6
@@ -146,9 +148,9 @@ def test_clouds_of_no_voxel_and_of_one_pass_through(operations, count):
     for layer in (Convolution(5, 7), Convolution(5, 7, 2, stride=2)):
         kernel_map, _ = map_of(layer, tensor)
         weight = layer.kernel.detach()
-        out = spconv_adapter.convolve(tensor.features, weight, kernel_map)
+        out = adapter.convolve(tensor.features, weight, kernel_map)
         torch.testing.assert_close(out, layer(tensor).features.detach())
-        grad_features, grad_weight = spconv_adapter.gradients(tensor.features, weight, out, kernel_map)
+        grad_features, grad_weight = adapter.gradients(tensor.features, weight, out, kernel_map)
         assert grad_features.shape == tensor.features.shape
         torch.testing.assert_close(grad_weight, kernels.weight_gradient(tensor.features, out, kernel_map))
 
@@ -157,8 +159,8 @@ def test_a_map_without_pairs_gives_zeros(operations):
     empty = torch.zeros(0, dtype=torch.int64)
     kernel_map = KernelMap(Side(empty, 4, (0, 0)), Side(empty, 3, (0, 0)))
     weight, features, grad = torch.ones(2, 5, 7), torch.ones(4, 5), torch.ones(3, 7)
-    assert torch.equal(spconv_adapter.convolve(features, weight, kernel_map), torch.zeros(3, 7))
-    gradients = spconv_adapter.gradients(features, weight, grad, kernel_map)
+    assert torch.equal(adapter.convolve(features, weight, kernel_map), torch.zeros(3, 7))
+    gradients = adapter.gradients(features, weight, grad, kernel_map)
     assert [part.shape for part in gradients] == [features.shape, weight.shape]
     assert not any(part.any() for part in gradients)
 
@@ -166,7 +168,7 @@ def test_a_map_without_pairs_gives_zeros(operations):
 @pytest.mark.parametrize("integer", [torch.int32, torch.int64])
 def test_pairs_are_padded_and_their_order_is_kept(integer):
     inputs, outputs = torch.tensor([4, 2, 0, 1], dtype=integer), torch.tensor([0, 1, 1, 0], dtype=integer)
-    pairs = spconv_adapter.pairs_of(KernelMap(Side(inputs, 5, (2, 0, 1, 1)), Side(outputs, 2, (2, 0, 1, 1))))
+    pairs = adapter.pairs_of(KernelMap(Side(inputs, 5, (2, 0, 1, 1)), Side(outputs, 2, (2, 0, 1, 1))))
     assert pairs.rows.tolist() == [[[4, 2], [-1, -1], [0, -1], [1, -1]], [[0, 1], [-1, -1], [1, -1], [0, -1]]]
     assert pairs.rows.dtype == pairs.sizes.dtype == torch.int32
     assert (pairs.sizes.tolist(), pairs.centred) == ([2, 0, 1, 1], False)
@@ -175,8 +177,8 @@ def test_pairs_are_padded_and_their_order_is_kept(integer):
 def test_pairs_are_made_once_for_a_map_and_go_with_it():
     tensor = random_cloud(30, 5, dtype=torch.float32)
     kernel_map, _ = map_of(Convolution(5, 7), tensor)
-    pairs = spconv_adapter.pairs_of(kernel_map)
-    assert spconv_adapter.pairs_of(kernel_map) is pairs
+    pairs = adapter.pairs_of(kernel_map)
+    assert adapter.pairs_of(kernel_map) is pairs
     assert pairs.centred
     table = weakref.ref(pairs.rows)
     del pairs, kernel_map, tensor
@@ -186,16 +188,16 @@ def test_pairs_are_made_once_for_a_map_and_go_with_it():
 
 def test_module_weights_have_the_last_axis_fastest_and_a_single_cell_keeps_its_memory():
     weight = torch.randn(3 * 2 * 4, 5, 7)
-    converted = spconv_adapter.module_weight(weight, (3, 2, 4))
+    converted = adapter.module_weight(weight, (3, 2, 4))
     assert converted.shape == (7, 3, 2, 4, 5)
     assert converted.is_contiguous()
     for i0, i1, i2 in np.ndindex(3, 2, 4):
         assert torch.equal(converted[:, i0, i1, i2], weight[i0 + 3 * (i1 + 2 * i2)].t())
-    single = spconv_adapter.module_weight(weight[0], (1, 1, 1))
+    single = adapter.module_weight(weight[0], (1, 1, 1))
     assert single.shape == (7, 1, 1, 1, 5)
     assert torch.equal(single.reshape(5, 7), weight[0])
     with pytest.raises(ValueError, match="does not fit a kernel"):
-        spconv_adapter.module_weight(weight, (3, 3, 3))
+        adapter.module_weight(weight, (3, 3, 3))
 
 
 def test_spconvs_modules_take_the_converted_weights():
@@ -206,7 +208,7 @@ def test_spconvs_modules_take_the_converted_weights():
         (Convolution(5, 7, 1), spconv.SubMConv3d(5, 7, 1, bias=False)),
         (Convolution(5, 7, 2, stride=2), spconv.SparseConv3d(5, 7, 2, stride=2, bias=False)),
     ):
-        converted = spconv_adapter.module_weight(layer.kernel.detach(), layer.kernel_size)
+        converted = adapter.module_weight(layer.kernel.detach(), layer.kernel_size)
         module.weight.data = converted
         out = layer(cloud)
         peer = module(spconv.SparseConvTensor(cloud.features, cloud.coordinates, [8] * 3, 2))
@@ -222,8 +224,7 @@ def test_it_is_available_on_a_gpu_with_a_gpu_build_of_spconv_alone(monkeypatch):
             build.CPU_ONLY_BUILD = False
         monkeypatch.setitem(sys.modules, "spconv", None if build is None else ModuleType("spconv"))
         monkeypatch.setitem(sys.modules, "spconv.cppconstants", build)
-        spconv_adapter._has_gpu_build.cache_clear()
-        assert spconv_adapter.available(gpu) is expected
-        assert not spconv_adapter.available(cpu)
-        assert not spconv_adapter.available(gpu, torch.float64)
-    spconv_adapter._has_gpu_build.cache_clear()
+        adapter._has_gpu_build.cache_clear()
+        assert adapter.available(gpu) is expected
+        assert not adapter.available(cpu)
+    adapter._has_gpu_build.cache_clear()

@@ -1,4 +1,4 @@
-"""The arithmetic of `olivine.sparse.kernels` on a GPU, done by spconv's operations where that library is installed.
+"""The arithmetic of sparse layers on a GPU, done by spconv's operations where that library is installed.
 
 Only the arithmetic: voxels and kernel maps stay ours, so that negative coordinates, strides and the meaning of every
 layer are what they are elsewhere. A `KernelMap` becomes spconv's table of pairs, the weights its filters, and its
@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from olivine.sparse.coordinates import Triple
+from olivine.sparse.engines.base import Epilogue
+from olivine.sparse.engines.reference import Reference
 from olivine.sparse.kernel_map import KernelMap, Side
 
 _DTYPES = (torch.float32, torch.float16)
@@ -46,17 +48,34 @@ _PAIRS: WeakKeyDictionary[KernelMap, Pairs] = WeakKeyDictionary()
 """What was converted, for as long as its map lives."""
 
 
-def available(device: torch.device, dtype: torch.dtype = torch.float32) -> bool:
-    """Whether the functions below can take tensors of this kind: on a GPU, with a build of spconv for GPUs installed.
+class Spconv(Reference):
+    """spconv's convolutions on a GPU; all else, and other types than it has kernels for, in PyTorch."""
+
+    def convolve(self, features: Tensor, weight: Tensor, kernel_map: KernelMap, then: Epilogue) -> Tensor:
+        """A convolution, and in PyTorch what follows it."""
+        if features.dtype not in _DTYPES:
+            return super().convolve(features, weight, kernel_map, then)
+        return then.apply(convolve(features, weight, kernel_map))
+
+    def gradients(
+        self, features: Tensor, weight: Tensor, grad: Tensor, kernel_map: KernelMap, wanted: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Both gradients of a convolution."""
+        if grad.dtype not in _DTYPES:
+            return super().gradients(features, weight, grad, kernel_map, wanted)
+        return gradients(features, weight, grad, kernel_map)
+
+
+def available(device: torch.device) -> bool:
+    """Whether the functions below can run on a device: a GPU, with a build of spconv for GPUs installed.
 
     Args:
         device: where the features are.
-        dtype: their type; spconv has kernels for float32 and float16.
 
     Returns:
         The answer; spconv is looked for once.
     """
-    return device.type == "cuda" and dtype in _DTYPES and _has_gpu_build()
+    return device.type == "cuda" and _has_gpu_build()
 
 
 @functools.cache
