@@ -26,7 +26,7 @@ from olivine.errors import OlivineWarning
 from olivine.native.build import BuildError, Kernels, instruction_set, load
 from olivine.native.library import Library
 
-__all__ = ["Library", "disabled", "library", "library_for", "library_on", "status"]
+__all__ = ["Library", "disabled", "library", "library_on", "status"]
 
 _disabled = 0  # how many `disabled` blocks are open
 
@@ -58,14 +58,6 @@ def library() -> Library | None:
 def library_on(device: torch.device) -> Library | None:
     """The kernels where the device is the CPU."""
     return library() if device.type == "cpu" else None
-
-
-def library_for(*tensors: Tensor | None) -> Library | None:
-    """The kernels where they can take these tensors: float32, on the CPU, without autocast."""
-    for tensor in tensors:
-        if tensor is not None and (tensor.dtype != torch.float32 or not tensor.is_cpu):
-            return None
-    return None if torch.is_autocast_enabled("cpu") else library()
 
 
 def status() -> str:
