@@ -20,7 +20,6 @@ import warnings
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from olivine.errors import OlivineWarning
 from olivine.native.build import BuildError, Kernels, instruction_set, load
