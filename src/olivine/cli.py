@@ -140,15 +140,32 @@ def segment(recipe: Recipe, overrides: Overrides = None, resume: Resume = False,
 
 @app.command(epilog=epilog("evaluate"))
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run that was scored.")],
+    run: Annotated[Path | None, typer.Argument(help="Folder of a finished run that was scored.")] = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
+    detections: Annotated[
+        Path | None, typer.Option(help="Score the KITTI text files of this folder instead.", metavar="FOLDER")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="The label files that they are scored by.", metavar="FOLDER")
+    ] = None,
+    frames: Annotated[
+        Path | None, typer.Option(help="Score the frames that this file names, one a line.", metavar="LIST.txt")
+    ] = None,
 ) -> None:
-    """Score a trained network again, perhaps on another split."""
-    from olivine.compare.kinds import evaluate as score
+    """Score a trained network again, perhaps on another split, or detections by KITTI's rules."""
+    if run is not None and detections is None and labels is None and frames is None:
+        from olivine.compare.kinds import evaluate as score
 
-    results, headline = score(run, overrides or [])
-    _say(json.dumps(results) if as_json else headline)
+        results, headline = score(run, overrides or [])
+        _say(json.dumps(results) if as_json else headline)
+    elif run is None and detections is not None and labels is not None:
+        from olivine.detection.kitti import score_folders
+
+        scores = score_folders(detections, labels, frames)
+        _say(json.dumps(scores.as_json()) if as_json else scores.table())
+    else:
+        raise UserError("evaluate takes either a run folder, or --detections and --labels and perhaps --frames")
 
 
 @app.command(epilog=epilog("compare"))

@@ -23,7 +23,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "olivine segment finetune_nuscenes weights=runs/olivine_nuscenes",
         "olivine segment probe_nuscenes weights=runs/olivine_nuscenes name=probe train.seed=1",
     ),
-    "evaluate": ("olivine evaluate runs/finetune_nuscenes val_split.split=test write_predictions=true",),
+    "evaluate": (
+        "olivine evaluate runs/finetune_nuscenes val_split.split=test write_predictions=true",
+        "olivine evaluate --detections results/data --labels datasets/kitti/training/label_2 --frames val.txt --json",
+    ),
     "compare": ("olivine compare mini_kitti_methods seeds=[0,1,2] jobs=2",),
     "export": ("olivine export runs/olivine_nuscenes olivine.pt --to minkowski",),
     "import": ("olivine import slidr.pt weights/slidr --from minkowski intensity_max=255",),
