@@ -34,7 +34,7 @@ from olivine.detection.kitti import average_precision, score_folders
 imported = time.perf_counter()
 folder = Path(sys.argv[1])
 scores = score_folders(folder / "results", folder / "label_2")
-scored = time.perf_counter()
+scored, cpu = time.perf_counter(), time.process_time()
 names = [path.name for path in sorted((folder / "label_2").glob("*.txt"))]
 truth = [read_objects(folder / "label_2" / name) for name in names]
 found = [read_objects(folder / "results" / name, scored=True) for name in names]
@@ -45,7 +45,8 @@ scale = 1 if sys.platform == "darwin" else 1024
 print(json.dumps({
     "frames": scores.frames, "labelled": sum(map(len, truth)), "detections": sum(map(len, found)),
     "import_s": imported - start, "reading_s": read - scored, "counting_s": counted - read,
-    "whole_command_s": scored - start, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6,
+    "whole_command_s": scored - start, "cpu_s": cpu,
+    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e6,
     "headline": scores.headline(),
 }))
 """

@@ -90,6 +90,13 @@ SECTIONS = {
         "needs.",
         "index.py FOLDER",
     ),
+    "kitti_ap": Section(
+        "KITTI's average precision",
+        "A made-up set of the size of KITTI's validation split, read from text files and scored by all metrics: the "
+        "whole of `score_folders` with its imports, in seconds of the clock and of the CPU; then reading and counting "
+        "apart.",
+        "kitti_ap.py FOLDER",
+    ),
     "simulate": Section(
         "Simulator",
         "200 keyframes with six 400×225 images.",
