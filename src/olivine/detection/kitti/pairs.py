@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from olivine.detection.kitti.frames import ObjectTable, Rows
-from olivine.geometry.overlap import bev_overlap
+from olivine.geometry.overlap import paired_iou_3d, paired_iou_bev
 
 _PAIRS = 1 << 20
 """Looked at together; keeps memory small where frames have hundreds of detections."""
@@ -86,26 +86,12 @@ def _of_block(truth: ObjectTable, detections: ObjectTable, one: Rows, other: Row
 
 def _box_overlap(truth: ObjectTable, detections: ObjectTable, one: Rows, other: Rows) -> tuple[_Numbers, _Numbers]:
     """[P] IoU from above and in space."""
-    a, b = truth.boxes[one], detections.boxes[other]
-    ground = np.zeros(len(one))
-    near = np.flatnonzero(_may_touch(a, b) & truth.has_box[one] & detections.has_box[other])
-    frame = truth.frame[one[near]]
-    for pairs in np.split(near, np.flatnonzero(np.diff(frame)) + 1):
-        ground[pairs] = _ground_intersection(truth.boxes, detections.boxes, one[pairs], other[pairs])
-    above = np.minimum(a[:, 2] + a[:, 5] / 2, b[:, 2] + b[:, 5] / 2)
-    below = np.maximum(a[:, 2] - a[:, 5] / 2, b[:, 2] - b[:, 5] / 2)
-    space = ground * np.maximum(above - below, 0)
-    areas = a[:, 3] * a[:, 4] + b[:, 3] * b[:, 4]
-    volumes = a[:, 3:6].prod(1) + b[:, 3:6].prod(1)
-    return _ratio(ground, areas - ground), _ratio(space, volumes - space)
-
-
-def _ground_intersection(truth: _Numbers, detections: _Numbers, one: Rows, other: Rows) -> _Numbers:
-    """[P] square metres in common from above, of pairs of one frame."""
-    rows, row = np.unique(one, return_inverse=True)
-    columns, column = np.unique(other, return_inverse=True)
-    common = bev_overlap(torch.from_numpy(truth[rows]), torch.from_numpy(detections[columns])).numpy()
-    return np.asarray(common[row, column], np.float64)
+    from_above, in_space = np.zeros(len(one)), np.zeros(len(one))
+    both = truth.has_box[one] & detections.has_box[other]
+    near = np.flatnonzero(both & _may_touch(truth.boxes[one], detections.boxes[other]))
+    a, b = torch.from_numpy(truth.boxes[one[near]]), torch.from_numpy(detections.boxes[other[near]])
+    from_above[near], in_space[near] = paired_iou_bev(a, b).numpy(), paired_iou_3d(a, b).numpy()
+    return from_above, in_space
 
 
 def _may_touch(a: _Numbers, b: _Numbers) -> NDArray[np.bool_]:
