@@ -55,3 +55,7 @@ def test_the_bin_of_a_heading_brings_it_back():
     for half_turns in (0, 1, -3):
         found = yaw_after_direction(yaw + half_turns * math.pi, direction_bin(yaw))
         assert (limit_period(found - yaw, 0.5, 2 * math.pi).abs() < 1e-9).all()
+
+
+def test_the_first_bin_begins_at_the_published_digits_and_not_at_a_quarter_of_pi():
+    assert direction_bin(torch.tensor([0.785389, 0.785391, 0.785397, 0.7854]).double()).tolist() == [1, 0, 0, 0]

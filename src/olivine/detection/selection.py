@@ -7,6 +7,7 @@ from torch import Tensor
 
 from olivine.config import Config
 from olivine.geometry.overlap import nms
+from olivine.geometry.overlap import nms
 
 
 class SelectionConfig(Config):

@@ -143,7 +143,7 @@ def _along(centres: Tensor, anchor_half: Tensor, centre: Tensor, half: Tensor) -
     hit = shared > 0
     width = int(hit.sum(-1).max()) if hit.numel() else 0
     first = hit.to(torch.uint8).argmax(-1, keepdim=True)  # the centres that an object reaches are neighbours
+    # Beyond the last centre it stands again, and its pairs twice, which changes nothing.
     index = (first + torch.arange(width, device=centres.device)).clamp(max=len(centres) - 1)
-    beyond = (first + torch.arange(width, device=centres.device)) >= len(centres)
-    taken = shared.gather(2, index).clamp(min=0).masked_fill(beyond, 0)
+    taken = shared.gather(2, index).clamp(min=0)
     return _Along(index, taken, (high - low).gather(2, index), own_high - own_low)
