@@ -7,7 +7,6 @@ from torch import Tensor
 
 from olivine.config import Config
 from olivine.geometry.overlap import nms
-from olivine.geometry.overlap import nms
 
 
 class SelectionConfig(Config):
