@@ -42,14 +42,27 @@ def test_a_voxelnet_is_for_a_bounded_cartesian_grid_that_is_large_enough():
         VoxelNetConfig().build(Inputs(CartesianVoxels(size_m=(1, 1, 1), bounds_m=(0, 0, 0, 4, 4, 4))))
 
 
-def test_the_published_grid_gives_two_heights_and_a_head_that_they_share():
-    features = ("x", "y", "z", "intensity")
-    grid = CartesianVoxels(size_m=(0.1, 0.1, 0.2), bounds_m=(-51.2, -51.2, -5, 51.2, 51.2, 3), features=features)
-    network = VoxelNetConfig().build(Inputs(grid))
-    assert grid.cells == (1024, 1024, 40)
-    assert (network.encoder.spatial_shape, network.encoder.encoded_shape) == ((41, 1024, 1024), (2, 128, 128))
-    assert network.channels == 256
-    head = network.pretraining_head(64)
-    assert (head.in_channels, head.out_channels) == (128, 32)
+PUBLISHED = CartesianVoxels(
+    size_m=(0.1, 0.1, 0.2), bounds_m=(-51.2, -51.2, -5, 51.2, 51.2, 3), features=("x", "y", "z", "intensity")
+)
+
+
+@pytest.mark.parametrize(("extra_row", "rows", "heights"), [(False, 40, 1), (True, 41, 2)])
+def test_the_published_grid_leaves_one_height_and_two_with_the_row_that_detectors_add(extra_row, rows, heights):
+    network = VoxelNetConfig(extra_row=extra_row).build(Inputs(PUBLISHED))
+    assert PUBLISHED.cells == (1024, 1024, 40)
+    assert (network.encoder.spatial_shape, network.encoder.encoded_shape) == ((rows, 1024, 1024), (heights, 128, 128))
+    assert (network.heights, network.channels) == (heights, 128 * heights)
+    head = network.pretraining_head(64, unit=True)
+    assert (head.in_channels, head.out_channels, head.unit) == (128, 64 // heights, True)
+    assert [name for name, _ in head.named_parameters()] == ["kernel"]  # as the published `final`
+
+
+def test_the_published_pretraining_has_no_extra_row():
+    assert VoxelNetConfig().build(Inputs(PUBLISHED)).heights == 1
+
+
+def test_channels_that_heights_cannot_share_are_refused():
+    network = VoxelNetConfig(extra_row=True).build(Inputs(PUBLISHED))
     with pytest.raises(UserError, match="stacks 2 heights; 65 features are no multiple"):
         network.pretraining_head(65)

@@ -9,10 +9,16 @@ import torch
 
 from builders.sparse import relative_error, rows_in_order_of
 from olivine.backbones import Head, VoxelBackBone8x, VoxelNetConfig
+from olivine.backbones.birds_eye import BirdsEyeEmbedding, Sites
+from olivine.data.batch import Cloud
+from olivine.data.collate import collate
+from olivine.data.frame import Frame
 from olivine.data.needs import Inputs
+from olivine.data.prepare import Prepare
 from olivine.data.voxelize import CartesianVoxels
 from olivine.sparse import grid as grid_module
 from olivine.sparse.grid import GridTensor
+from olivine.streams import stream
 from olivine.testing import BackboneContract
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -143,10 +149,15 @@ class TestVoxelNet(BackboneContract):
         return VoxelNetConfig().build(inputs)
 
 
+class TestVoxelNetWithTheRowOfDetectors(TestVoxelNet):
+    def build(self, inputs):
+        return VoxelNetConfig(extra_row=True).build(inputs)
+
+
 def slow_map(encoded, head, frames):
     """[frames, C · z, y, x] as published: a convolution of the cells, made dense, heights folded into channels."""
     heights, rows, columns = encoded.spatial_shape
-    cells = encoded.features if head is None else encoded.features @ head.kernel + head.bias
+    cells = encoded.features if head is None else encoded.features @ head.kernel
     dense = torch.zeros(frames, cells.shape[1], heights, rows, columns)
     for row, (frame, z, y, x) in zip(cells, encoded.indices.tolist(), strict=True):
         dense[frame, :, z, y, x] = row
@@ -156,7 +167,7 @@ def slow_map(encoded, head, frames):
 def slow_read(image, u, v):
     """[C] of a map [C, y, x], bilinear between the pixels at the place's corners; the last ones go on for ever."""
     _, rows, columns = image.shape
-    result = torch.zeros(len(image))
+    result = torch.zeros(len(image), dtype=image.dtype)
     for right in (0, 1):
         for down in (0, 1):
             x, y = math.floor(u) + right, math.floor(v) + down
@@ -167,7 +178,7 @@ def slow_read(image, u, v):
 
 @pytest.mark.parametrize("kind", ["none", "cells", "stacked"])
 def test_features_are_read_from_above_where_points_are_and_normalised_after(kind):
-    contract = TestVoxelNet()
+    contract = TestVoxelNetWithTheRowOfDetectors()
     network, cloud = contract.make().eval(), contract.batch(points=150).cloud
     assert network.heights == 2
     heads = {
@@ -181,6 +192,8 @@ def test_features_are_read_from_above_where_points_are_and_normalised_after(kind
         indices = cloud.coordinates[:, [0, 3, 2, 1]].contiguous()
         encoded = network.encoder(GridTensor(cloud.features, indices, network.encoder.spatial_shape, 2)).encoded
         images = slow_map(encoded, head if kind == "cells" else None, 2)
+        if head is None:
+            torch.testing.assert_close(embedding.of_map(), images, rtol=1e-6, atol=0)
         points = (cloud.point_voxel >= 0).nonzero().squeeze(1)
         read = (embedding if head is None else embedding.project(head)).of_points(points)
         for row, point in zip(read, points.tolist(), strict=True):
@@ -191,6 +204,87 @@ def test_features_are_read_from_above_where_points_are_and_normalised_after(kind
                 expected = (expected @ head.kernel + head.bias)[0]
             expected = expected if head is None else expected / expected.norm()
             torch.testing.assert_close(row, expected, rtol=1e-4, atol=1e-5)
+
+
+def scattered_sites(channels=3):
+    """Cells of two clouds on a map of 4 × 5 pixels and two heights; one pixel has both heights, most are empty."""
+    indices = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1], [0, 1, 3, 4], [1, 0, 0, 0], [1, 0, 3, 4]], dtype=torch.int32)
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(len(indices), channels, generator=generator, dtype=torch.float64).requires_grad_()
+    return Sites(rows, indices, (2, 4, 5), 2)
+
+
+def embedding_of(sites, places, frames):
+    """An embedding of points at given places, in pixels."""
+    order = torch.argsort(frames, stable=True)
+    places = places[order]
+    cloud = Cloud(
+        coordinates=torch.zeros(0, 4, dtype=torch.int32),
+        features=torch.zeros(0, 1),
+        points_m=torch.cat([places, torch.zeros(len(places), 1, dtype=places.dtype)], dim=1),
+        point_voxel=torch.zeros(len(places), dtype=torch.int64),
+        point_offsets=torch.tensor([0, int((frames == 0).sum()), len(frames)]),
+        augmented_from_lidar=torch.eye(3).repeat(2, 1, 1),
+    )
+    return BirdsEyeEmbedding(sites, cloud, lambda xy: xy, 8), frames[order], places
+
+
+def test_reading_and_its_gradient_are_those_of_a_dense_map():
+    generator = torch.Generator().manual_seed(1)
+    places = torch.rand(300, 2, generator=generator, dtype=torch.float64) * torch.tensor([5.0, 4.0])
+    frames = torch.randint(2, (300,), generator=generator)
+    weights = torch.randn(300, 6, generator=generator, dtype=torch.float64)
+    sites = scattered_sites()
+    embedding, frames, places = embedding_of(sites, places, frames)
+    read = embedding.of_points(torch.arange(300))
+    (gradient,) = torch.autograd.grad((read * weights).sum(), sites.rows)
+    dense = torch.zeros(2, 3, 2, 4, 5, dtype=torch.float64)
+    frame, z, y, x = sites.indices.long().unbind(1)
+    dense = dense.index_put((frame[:, None], torch.arange(3)[None], z[:, None], y[:, None], x[:, None]), sites.rows)
+    images = dense.flatten(1, 2)
+    expected = torch.stack([slow_read(images[f], *place) for f, place in zip(frames, places.tolist(), strict=True)])
+    (wanted,) = torch.autograd.grad((expected * weights).sum(), sites.rows)
+    torch.testing.assert_close(read, expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-12, atol=1e-14)
+    assert torch.equal(embedding.of_map(), images)
+
+
+def test_gradients_of_reading_match_finite_differences():
+    places = torch.tensor([[1.2, 1.7], [3.9, 2.6], [4.8, 3.9], [0.0, 0.0]], dtype=torch.float64)
+    frames = torch.tensor([0, 0, 1, 1])
+
+    def read(rows):
+        sites = scattered_sites()
+        moved = Sites(rows, sites.indices, sites.shape, sites.frames)
+        return embedding_of(moved, places, frames)[0].of_points(torch.arange(4))
+
+    assert torch.autograd.gradcheck(read, (scattered_sites().rows,))
+
+
+def test_above_empty_pixels_features_are_zeros_also_where_they_are_of_length_one():
+    sites = scattered_sites()
+    places = torch.tensor([[2.5, 1.5], [1.0, 1.0]], dtype=torch.float64)
+    embedding, _, _ = embedding_of(sites, places, torch.tensor([0, 0]))
+    head = Head(3, 4, unit=True, bias=False).double()
+    read = embedding.project(head).of_points(torch.arange(2))
+    assert not read[0].any()
+    assert float(read[1].detach().norm()) == pytest.approx(1)
+    (gradient,) = torch.autograd.grad(read.sum(), sites.rows)
+    assert torch.isfinite(gradient).all()
+
+
+def test_on_the_published_grid_a_column_of_high_points_alone_is_empty():
+    grid = CartesianVoxels(
+        size_m=(0.8, 0.8, 0.2), bounds_m=(-51.2, -51.2, -5, 51.2, 51.2, 3), features=FEATURES, reduce="mean"
+    )
+    low, high = np.array([[-20.0, -20.0, -1.8]]), np.array([[20.0, 20.0, 1.9]])
+    frame = Frame("t", "s", np.concatenate([low, high]).astype(np.float32), np.ones(2, np.float32), 1.0, 0)
+    cloud = collate([Prepare(grid)(frame, stream("none"))], seed=0).cloud
+    for extra_row in (False, True):
+        network = VoxelNetConfig(extra_row=extra_row).build(Inputs(grid)).eval()
+        with torch.no_grad():
+            read = network(cloud).project(network.pretraining_head(8, unit=True)).of_points(torch.arange(2))
+        assert [bool(row.any()) for row in read] == [True, extra_row]
 
 
 def test_voxels_are_read_above_their_middle():

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,27 @@ def test_means_and_limits_are_those_of_a_loop_over_points():
         expected = [few[:, 0].mean(), few[:, 2].mean(), frame.intensity[members[:3]].mean(),
                     np.hypot(few[:, 0], few[:, 1]).mean()]  # fmt: skip
         np.testing.assert_allclose(row, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_point_that_float32_rounds_onto_an_upper_bound_is_outside():
+    grid = CartesianVoxels(size_m=(0.1, 0.1, 0.2), bounds_m=(-51.2, -51.2, -5, 51.2, 51.2, 3))
+    below = np.nextafter(np.float32(3), np.float32(0))
+    points = np.array([[0, 0, below], [-51.2, 0, 0], [51.1, 0, -5], [51.2, 0, 0], [0, 0, 3]], np.float32)
+    voxels = voxelize(points, grid)
+    assert voxels.point_voxel.tolist() == [-1, 0, 1, -1, -1]
+    assert voxels.coordinates.tolist() == [[0, 512, 25], [1023, 512, 0]]
+
+
+def test_a_radius_holds_the_same_points_however_the_cloud_is_turned():
+    grid = CartesianVoxels(size_m=(1, 1, 1), bounds_m=(-8, -8, -2, 8, 8, 2), radius_m=8)
+    points = np.random.default_rng(0).uniform(-9, 9, (800, 3)).astype(np.float32)
+    kept = np.array([math.sqrt(x * x + y * y) <= 8 and -2 <= z < 2 for x, y, z in points.astype(float)])
+    assert 0 < kept.sum() < (voxelize(points, grid.model_copy(update={"radius_m": None})).point_voxel >= 0).sum()
+    for angle in (0.0, 0.7, 3.0):
+        turn = np.array([[math.cos(angle), -math.sin(angle), 0], [math.sin(angle), math.cos(angle), 0], [0, 0, 1]])
+        turned = (points @ turn.T).astype(np.float32)
+        np.testing.assert_array_equal(voxelize(turned, grid).point_voxel >= 0, kept)
+        np.testing.assert_array_equal(grid.reaches(turned), kept)
 
 
 def test_a_grid_knows_its_cells():

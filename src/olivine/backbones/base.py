@@ -24,21 +24,22 @@ class Head(Pointwise):
         in_channels: channels of what it maps.
         out_channels: channels of the result.
         unit: whether what is read of the result has length 1.
+        bias: whether the map has a learned bias.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, unit: bool = False) -> None:
-        super().__init__(in_channels, out_channels)
+    def __init__(self, in_channels: int, out_channels: int, *, unit: bool = False, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, bias=bias)
         self.unit = unit
 
     def finish(self, rows: Tensor) -> Tensor:
         """[N, C] rows as they are handed out: of length 1 where that is asked for.
 
-        As in the published networks there is no epsilon: a zero row becomes NaN.
+        A row of zeros, where a network saw nothing, stays one; there is no other epsilon.
         """
         if not self.unit:
             return rows
         norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        return rows / norms
+        return rows / (norms + (norms == 0))
 
 
 class Embedding(ABC):

@@ -132,21 +132,36 @@ class VoxelBackBone8x(nn.Module):
 class VoxelNet(Backbone):
     """The encoder with its output seen from above: 128 channels at each of the heights that are left, stacked.
 
+    The published pretraining (SLidR, OLIVINE) encodes its 40 rows of voxels as they are, which leaves one height. The
+    convolutions of the coarse scales do not reach the uppermost rows, so a column with points above 1 m alone (nuScenes,
+    where the LiDAR stands 1.8 m high) is empty on the map. SECOND and PV-RCNN add a row, and two heights are left.
+
     Args:
         in_channels: channels of the input voxels.
         voxels: the grid.
         momentum: weight of a new batch in the running statistics.
+        extra_row: whether a row of cells is added above the grid.
+
+    Attributes:
+        encoder: the sparse encoder; its entries are those of a detector's, under the published names.
+        heights: rows of cells that its output has.
 
     Raises:
         UserError: the grid has no bounds, or is too small for the network.
     """
 
-    def __init__(self, in_channels: int, voxels: CartesianVoxels, *, momentum: float = NORM_MOMENTUM) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        voxels: CartesianVoxels,
+        *,
+        momentum: float = NORM_MOMENTUM,
+        extra_row: bool = False,
+    ) -> None:
         super().__init__()
         x, y, z = voxels.cells
         try:
-            # As published, the grid is one cell higher than the points' bounds.
-            self.encoder = VoxelBackBone8x(in_channels, (z + 1, y, x), momentum=momentum)
+            self.encoder = VoxelBackBone8x(in_channels, (z + extra_row, y, x), momentum=momentum)
         except ValueError as error:
             raise UserError(f"voxels: {x} × {y} × {z} cells are too few for backbone voxelnet ({error})") from error
         self.heights = self.encoder.encoded_shape[0]
@@ -170,14 +185,14 @@ class VoxelNet(Backbone):
         return _sites(scales.encoded).map()
 
     def pretraining_head(self, out_channels: int, *, unit: bool = False) -> Head:
-        """A head of the cells' channels, shared by all heights, as published for this network.
+        """A head of the cells' channels, shared by all heights and without a bias, as published for this network.
 
         Raises:
             UserError: so many channels cannot be shared out among the heights.
         """
         if out_channels % self.heights:
             raise UserError(f"backbone voxelnet stacks {self.heights} heights; {out_channels} features are no multiple")
-        return Head(self.encoder.out_channels, out_channels // self.heights, unit=unit)
+        return Head(self.encoder.out_channels, out_channels // self.heights, unit=unit, bias=False)
 
     def _pixels(self, xy_m: Tensor) -> Tensor:
         """[P, 2] points, metres → [P, 2] pixels (column, row) of the map."""
@@ -196,6 +211,9 @@ class VoxelNetConfig(Config):
     """Chooses this backbone. It needs `voxels.name=cartesian` with bounds."""
     batch_norm_momentum: float = Field(default=NORM_MOMENTUM, gt=0, le=1)
     """Weight of a new batch in the running statistics of batch norms; 0.01 is published."""
+    extra_row: bool = False
+    """Add a row of cells above the grid, as SECOND and PV-RCNN do: 40 rows leave one height of 128 channels, 41 two. The
+    published pretraining does not; the encoder's weights are of the same shapes either way."""
 
     def build(self, inputs: Inputs) -> VoxelNet:
         """The network, initialised from torch's generator.
@@ -209,4 +227,4 @@ class VoxelNetConfig(Config):
                 "backbone voxelnet is for a bounded Cartesian grid; set voxels.name=cartesian and voxels.bounds_m, "
                 "e.g. [-51.2,-51.2,-5,51.2,51.2,3] with voxels.size_m=[0.1,0.1,0.2]"
             )
-        return VoxelNet(inputs.channels, voxels, momentum=self.batch_norm_momentum)
+        return VoxelNet(inputs.channels, voxels, momentum=self.batch_norm_momentum, extra_row=self.extra_row)

@@ -238,11 +238,12 @@ class Prepare:
             border_px=self.augment.pairs.border_px,
             occlusion_m=self.augment.pairs.occlusion_m,
         )
-        row = np.arange(len(frame.points_lidar_m))
+        kept = self.voxels.reaches(frame.points_lidar_m)
         if self.augment.pairs.drop_unseen:
-            seen = np.zeros(len(row), np.bool_)
+            seen = np.zeros(len(kept), np.bool_)
             seen[pairs.point] = True
-            row, pairs = row[seen], drop_points(seen, pairs)
+            kept = kept & seen
+        row, pairs = np.flatnonzero(kept), drop_points(kept, pairs)
         points_m = frame.points_lidar_m[row]
         turned_m = points_m @ matrix.T if config.cuboid == "published" else points_m
         keep = cuboid_keep(turned_m, pairs, len(frame.cameras), rng, config)

@@ -100,13 +100,14 @@ class Pointwise(nn.Module):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
+        bias: whether to add a learned bias.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
         self.kernel = nn.Parameter(torch.empty(in_channels, out_channels))
-        self.bias = nn.Parameter(torch.empty(1, out_channels))
+        self.bias = nn.Parameter(torch.empty(1, out_channels)) if bias else None
         bound = 1 / math.sqrt(in_channels)
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -bound, bound)
@@ -120,7 +121,8 @@ class Pointwise(nn.Module):
         if rows.shape[1] != self.in_channels:
             raise ValueError(f"the layer takes {self.in_channels} channels, got {rows.shape[1]}")
         rows_meet_themselves = identity_map(len(rows), rows.device)
-        return gather_matmul_scatter(rows, self.kernel[None], rows_meet_themselves, self.bias.squeeze(0))
+        bias = None if self.bias is None else self.bias.squeeze(0)
+        return gather_matmul_scatter(rows, self.kernel[None], rows_meet_themselves, bias)
 
     def extra_repr(self) -> str:
         """The sizes, for printing the module."""
