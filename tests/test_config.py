@@ -268,13 +268,26 @@ def test_a_recipe_stands_on_another_part_by_part(tmp_path):
     assert load_recipe(Recipe, tmp_path / "top.yaml", ["engine.name=slow"]).engine == Slow()
 
 
+def test_of_several_bases_the_later_lie_over_the_earlier(tmp_path):
+    write(tmp_path, low="seed: 1\ninner: {steps: 7}\nname: low",
+          one="base: low.yaml\nengine: {name: slow, rate: 0.5}",
+          two="inner: {fold: true}\nengine: {name: fast, root: x}",
+          top="base: [one.yaml, two.yaml]\nname: top", back="base: [two.yaml, one.yaml]")  # fmt: skip
+    top, back = (load_recipe(Recipe, tmp_path / f"{name}.yaml") for name in ("top", "back"))
+    assert top == Recipe(seed=1, inner=Inner(steps=7, fold=True), engine=Fast(root="x"), name="top")
+    assert back == Recipe(seed=1, inner=Inner(steps=7, fold=True), engine=Slow(rate=0.5), name="low")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("base: top.yaml", "top.yaml stands on itself"),
         ("base: nowhere.yaml", r"nowhere\.yaml: no such recipe file, which .*top\.yaml has as base"),
         ("base: nowhere", "no recipe named 'nowhere'"),
-        ("base: [a, b]", r"base: names one recipe \(got \['a', 'b'\]\)"),
+        ("base: [nowhere, other.yaml]", "no recipe named 'nowhere'"),
+        ("base: [other.yaml]", "top.yaml stands on itself"),
+        ("base: [a, 7]", r"base: names one recipe, or a list of them \(got \['a', 7\]\)"),
+        ("base: {a: b}", r"base: names one recipe, or a list of them \(got \{'a': 'b'\}\)"),
         ("base: other.yaml", "top.yaml stands on itself"),
     ],
 )

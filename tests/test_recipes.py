@@ -124,7 +124,11 @@ def overrides(name: str, roots: dict[str, Path], out: Path) -> list[str]:
     """A shipped recipe on a tiny dataset: everything that makes it long or large, and nothing else."""
     data = content(name)["data"]["name"]
     train, val = PARTS[data]
-    small = [f"out={out}", f"data.root={roots[data]}", "backbone.name=minkunet14a", "backbone.width=0.125"]
+    small = [f"out={out}", f"data.root={roots[data]}"]
+    if content(name)["backbone"]["name"] != "voxelnet":  # which has one width
+        small += ["backbone.name=minkunet14a", "backbone.width=0.125"]
+    if "superpixels" in content(name)["data"]:
+        small.append(f"data.superpixels={roots[data] / 'superpixels'}")
     small += ["train.max_steps=2", "train.batch_size=2", "train.workers=0", "train.tensorboard=false"]
     small += [f"train_split={{split: ['{train}'], every: 1}}"]
     if data == "nuscenes":
@@ -140,6 +144,28 @@ def test_pretraining_recipes_run(name: str, roots: dict[str, Path], tmp_path: Pa
     assert main(["pretrain", name, *overrides(name, roots, tmp_path)]) == 0
     about = json.loads((tmp_path / name / "weights.json").read_text())
     assert about["steps"] == 2
+
+
+VOXELNETS = ("deepcluster", "olivine", "ppkt", "slidr", "strl")
+"""Those that VoxelNet was published with."""
+
+
+@pytest.mark.parametrize("method", VOXELNETS)
+def test_voxelnet_recipes_differ_from_minkunets_where_the_published_ones_do(method: str) -> None:
+    plain = load_recipe(PretrainConfig, f"{method}_nuscenes").model_dump()
+    voxelnet = load_recipe(PretrainConfig, f"{method}_voxelnet_nuscenes").model_dump()
+    differ = {key for key in plain if plain[key] != voxelnet[key]}
+    others = {"olivine": {"method", "optimizer"}, "ppkt": {"train_split", "optimizer", "train"}}
+    others |= {"slidr": others["ppkt"] | {"data"}}
+    assert differ == {"name", "voxels", "backbone"} | others.get(method, set())
+    assert plain["method"] | {"range_bin_m": 1.0} == voxelnet["method"] | {"range_bin_m": 1.0}
+    grid = {"size_m": (0.1, 0.1, 0.2), "bounds_m": (-51.2, -51.2, -5, 51.2, 51.2, 3), "radius_m": 51.2}
+    reduced = {"reduce": "mean", "max_points": 10, "max_voxels": 60_000}
+    assert voxelnet["voxels"].items() >= {**grid, **reduced, "features": ("x", "y", "z", "intensity")}.items()
+    assert voxelnet["backbone"] == {"name": "voxelnet", "batch_norm_momentum": 0.01, "extra_row": False}
+    if method in ("olivine", "ppkt", "slidr"):
+        assert voxelnet["optimizer"]["lr"] == 0.01
+        assert voxelnet["train"]["batch_size"] == (16 if method == "olivine" else 6)
 
 
 @pytest.mark.parametrize("name", of_kind(SegmentConfig))

@@ -8,8 +8,8 @@ defaults.
 A recipe knows what it is a recipe of, its `kind`: a shipped one by its folder, one of your own by that key or by the
 recipe it stands on.
 
-A recipe may stand on another one, `base: NAME` (shipped) or `base: FILE.yaml` (beside it): its keys are laid over the
-base's, part by part; a part with another `name` replaces the base's.
+A recipe may stand on others, `base: NAME` (shipped) or `base: FILE.yaml` (beside it), or a list of such, the later over
+the earlier: its keys are laid over theirs, part by part; a part with another `name` replaces theirs.
 """
 
 from __future__ import annotations
@@ -116,14 +116,19 @@ def read_recipe(recipe: str | Path, above: tuple[str, ...] = ()) -> dict[str, An
     folder = _folder_of(str(recipe))
     if folder is not None:
         tree.setdefault("kind", folder)
-    base = tree.pop("base", None)
-    if base is None:
-        return tree
-    if not isinstance(base, str):
-        raise UserError(f"{recipe}: base: names one recipe (got {base!r})")
-    if base.endswith((".yaml", ".yml")):
-        base = str(Path(recipe).parent / base)
-    return _laid_over(read_recipe(base, (*above, str(recipe))), tree)
+    result: dict[str, Any] = {}
+    for base in _bases(tree, recipe):
+        result = _laid_over(result, read_recipe(base, (*above, str(recipe))))
+    return _laid_over(result, tree)
+
+
+def _bases(tree: dict[str, Any], recipe: str | Path) -> list[str]:
+    """What a recipe stands on, taken out of its tree."""
+    given = tree.pop("base", [])
+    bases = [given] if isinstance(given, str) else given
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"{recipe}: base: names one recipe, or a list of them (got {given!r})")
+    return [str(Path(recipe).parent / base) if base.endswith((".yaml", ".yml")) else base for base in bases]
 
 
 def load_recipe(model: type[C], recipe: str | Path, overrides: Sequence[str] = ()) -> C:

@@ -8,19 +8,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 import olivine
 from builders.recipes import tiny_pretraining, tiny_segmentation
 from engine.test_taught import METHODS, sound  # noqa: F401 (a fixture)
-from olivine.backbones import VoxelNet
+from olivine.backbones import VoxelNet, VoxelNetConfig
 from olivine.config import load_recipe, validate
 from olivine.data.batch import Batch
+from olivine.data.needs import Inputs
+from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.olivine import Olivine
 from olivine.pretraining.run import PretrainConfig, pretrain
 from olivine.segmentation.segment import SegmentConfig, segment
 from olivine.simulate import SimulateConfig, simulate
-from olivine.weights.file import read_weights
+from olivine.weights.file import read_weights, save_weights
 
 VOXELS = {
     "name": "cartesian",
@@ -30,6 +33,9 @@ VOXELS = {
     "reduce": "mean",
     "max_points": 10,
 }
+
+
+KEYS = (Path(__file__).parents[1] / "golden" / "voxelbackbone8x_keys.txt").read_text().splitlines()
 
 
 def recipe(data: Path, out: Path, method: str, **changes: Any) -> PretrainConfig:
@@ -45,8 +51,16 @@ def recipe(data: Path, out: Path, method: str, **changes: Any) -> PretrainConfig
 def test_every_method_pretrains_it(sound: Path, tmp_path: Path, method: str) -> None:  # noqa: F811
     weights = read_weights(pretrain(recipe(sound, tmp_path, method)))
     assert weights.about["backbone"]["name"] == "voxelnet"
-    assert "encoder.conv_out.0.weight" in weights.tensors
+    # What a detector takes: the published names and shapes, 12 convolutions and 12 norms of 5 entries, and no more.
+    entries = [f"{key.removeprefix('encoder.')}\t{tuple(value.shape)}" for key, value in weights.tensors.items()]
+    assert sorted(entries) == sorted(line.rpartition("\t")[0] for line in KEYS)
+    assert len(entries) == 72
+    assert all(key.startswith("encoder.") for key in weights.tensors)
+    assert weights.heads["point"].keys() == {"kernel"}
     assert weights.heads["point"]["kernel"].shape[0] == 128
+    with safe_open(weights.path, framework="pt") as file:
+        stored = set(file.keys())
+    assert {f"backbone.{key}" for key in weights.tensors} <= stored
     points, intensity = np.random.default_rng(0).uniform(-10, 10, (50, 3)), np.zeros(50)
     model = olivine.load(tmp_path / method)
     assert isinstance(model.network, VoxelNet)
@@ -86,8 +100,25 @@ def test_it_pretrains_on_the_demos_world(tmp_path: Path) -> None:
     world = tmp_path / "world"
     simulate(world, SimulateConfig.model_validate({"scenes": 1, "keyframes_per_scene": 2, "lidar": {"columns": 360}}))
     own = [f"data.root={world}", f"out={tmp_path}", "train_split.split=all", "train.max_steps=1", "train.batch_size=2"]
-    own += ["train.tensorboard=false", "backbone.name=voxelnet", "voxels.name=cartesian", "voxels.size_m=[0.4,0.4,0.2]"]
-    own += ["voxels.bounds_m=[-51.2,-51.2,-5,51.2,51.2,3]", "voxels.features=[x,y,z,intensity]", "voxels.reduce=mean"]
-    run = pretrain(load_recipe(PretrainConfig, "demo_olivine", own))
-    assert read_weights(run).heads.keys() == {"point", "class"}
+    own += ["train.tensorboard=false"]
+    run = pretrain(load_recipe(PretrainConfig, "demo_voxelnet_olivine", own))
+    assert {name: head["kernel"].shape for name, head in read_weights(run).heads.items()} == {
+        "point": (128, 64),
+        "class": (128, 64),
+    }
+    own += ["name=two", "backbone.extra_row=true"]
+    run = pretrain(load_recipe(PretrainConfig, "demo_voxelnet_olivine", own))
     assert read_weights(run).heads["point"]["kernel"].shape == (128, 32)  # 64 features are two heights of 32
+
+
+def test_a_file_from_before_the_extra_row_was_a_setting_has_it(tmp_path: Path) -> None:
+    voxels = CartesianVoxels.model_validate(VOXELS)
+    network = VoxelNetConfig(extra_row=True).build(Inputs(voxels))
+    about = {"backbone": {"name": "voxelnet"}, "in_channels": 4, "voxels": VOXELS, "intensity_max": 255.0}
+    save_weights(tmp_path, network, about)
+    loaded = olivine.load(tmp_path).network
+    assert isinstance(loaded, VoxelNet)
+    assert loaded.heights == 2
+    about["backbone"] = {"name": "voxelnet", "extra_row": False}
+    save_weights(tmp_path, network, about)
+    assert olivine.load(tmp_path).network.channels == 128

@@ -115,7 +115,11 @@ class BirdsEyeEmbedding(Embedding):
         """[B, C, y, x] the map itself, finished pixel by pixel: zeros where the network saw nothing."""
         image = self._sites.map()
         rows = self._finished(image.permute(0, 2, 3, 1).flatten(0, 2))
-        return rows.masked_fill(~self._sites.occupied[:, None], 0).view(len(image), *image.shape[2:], -1).permute(0, 3, 1, 2)
+        return (
+            rows.masked_fill(~self._sites.occupied[:, None], 0)
+            .view(len(image), *image.shape[2:], -1)
+            .permute(0, 3, 1, 2)
+        )
 
     def of_voxels(self) -> Tensor:
         """[V, C] the feature above the middle of every voxel."""

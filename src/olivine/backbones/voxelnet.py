@@ -133,8 +133,8 @@ class VoxelNet(Backbone):
     """The encoder with its output seen from above: 128 channels at each of the heights that are left, stacked.
 
     The published pretraining (SLidR, OLIVINE) encodes its 40 rows of voxels as they are, which leaves one height. The
-    convolutions of the coarse scales do not reach the uppermost rows, so a column with points above 1 m alone (nuScenes,
-    where the LiDAR stands 1.8 m high) is empty on the map. SECOND and PV-RCNN add a row, and two heights are left.
+    convolutions of the coarse scales do not reach the uppermost rows: a column that has points above 1 m alone (in
+    nuScenes, 2.8 m above the road) is empty on the map. SECOND and PV-RCNN add a row, and two heights are left.
 
     Args:
         in_channels: channels of the input voxels.
@@ -212,8 +212,8 @@ class VoxelNetConfig(Config):
     batch_norm_momentum: float = Field(default=NORM_MOMENTUM, gt=0, le=1)
     """Weight of a new batch in the running statistics of batch norms; 0.01 is published."""
     extra_row: bool = False
-    """Add a row of cells above the grid, as SECOND and PV-RCNN do: 40 rows leave one height of 128 channels, 41 two. The
-    published pretraining does not; the encoder's weights are of the same shapes either way."""
+    """Add a row of cells above the grid, as SECOND and PV-RCNN do: 40 rows leave one height of 128 channels, 41 leave
+    two. The published pretraining does not; the encoder's weights are of the same shapes either way."""
 
     def build(self, inputs: Inputs) -> VoxelNet:
         """The network, initialised from torch's generator.

@@ -1,7 +1,8 @@
 """Contract tests of components: what every dataset, backbone, method and teacher promises. Needs pytest (`testing`).
 
 A test of your own inherits `DatasetContract`, `BackboneContract`, `MethodContract`, `CrossModalContract` or
-`TeacherContract` and says how to make one. `toy_batch` and `ToyBackbone` take no time.
+`TeacherContract` and says how to make one. `toy_batch` and `ToyBackbone` take no time; `toy_voxelnet` is a VoxelNet for
+a toy batch that is `seen_from_above`.
 """
 
 from olivine.errors import MissingExtraError
@@ -20,7 +21,7 @@ from olivine.testing.cross_modal import CrossModalContract  # noqa: E402
 from olivine.testing.datasets import DatasetContract  # noqa: E402
 from olivine.testing.methods import MethodContract  # noqa: E402
 from olivine.testing.teachers import TeacherContract  # noqa: E402
-from olivine.testing.toys import ToyBackbone, toy_batch  # noqa: E402
+from olivine.testing.toys import ToyBackbone, seen_from_above, toy_batch, toy_voxelnet  # noqa: E402
 
 __all__ = [
     "BackboneContract",
@@ -29,5 +30,7 @@ __all__ = [
     "MethodContract",
     "TeacherContract",
     "ToyBackbone",
+    "seen_from_above",
     "toy_batch",
+    "toy_voxelnet",
 ]

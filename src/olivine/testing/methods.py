@@ -1,7 +1,11 @@
-"""What every pretraining method promises. A method's test inherits `MethodContract` and says how to make one."""
+"""What every pretraining method promises. A method's test inherits `MethodContract` and says how to make one.
+
+Every promise is tried on a backbone that has a feature for each voxel, as MinkUNet, and on one whose features are read
+from a map seen from above, as VoxelNet: a method that takes rows of the one for rows of the other fails on it.
+"""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +14,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from olivine.backbones import Backbone
 from olivine.data.batch import Batch
 from olivine.data.masks import UNKNOWN
 from olivine.methods import Method
 from olivine.testing.toy_runs import InterruptedRunError, toy_run
-from olivine.testing.toys import toy_batch
+from olivine.testing.toys import ToyBackbone, seen_from_above, toy_batch, toy_voxelnet
+
+BACKBONES: dict[str, tuple[Callable[[], Backbone], Callable[[Batch], Batch]]] = {
+    "voxels": (ToyBackbone, lambda batch: batch),
+    "map": (toy_voxelnet, seen_from_above),
+}
+"""The backbones that the contract is tried on, and what makes a toy batch one for them."""
 
 
 def _numbers(losses: dict[str, Tensor]) -> dict[str, float]:
@@ -38,17 +49,27 @@ class _Batches:
 
 
 class MethodContract(ABC):
-    """What every pretraining method promises; a subclass gives `build`."""
+    """What every pretraining method promises, on every kind of backbone; a subclass gives `build`."""
+
+    _on = "voxels"
+
+    @pytest.fixture(autouse=True, params=BACKBONES)
+    def _backbone(self, request: pytest.FixtureRequest) -> None:
+        self._on = request.param
 
     @abstractmethod
-    def build(self) -> Method:
-        """A small method for `toy_batch` (1 input feature, 4 weak classes), initialised from torch's generator."""
+    def build(self, backbone: Backbone) -> Method:
+        """A small method for batches of the contract, initialised from torch's generator.
+
+        Args:
+            backbone: a fresh one, for 1 input feature. The batches have 4 weak classes.
+        """
 
     def make(self, seed: int = 0, *, trained: int = 2) -> Method:
         """A method that has done `trained` of 10 steps, the number by which every loss should be on."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            method = self.build()
+            method = self.build(BACKBONES[self._on][0]())
         optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.01)
         for step in range(trained):
             method.set_progress(step, 10)
@@ -59,8 +80,8 @@ class MethodContract(ABC):
         return method
 
     def batch(self, **settings: Any) -> Batch:
-        """A batch; `settings` are those of `toy_batch`."""
-        return toy_batch(**settings)
+        """A batch for the backbone; `settings` are those of `toy_batch`."""
+        return BACKBONES[self._on][1](toy_batch(**settings))
 
     def test_losses_are_finite_scalars_and_the_loss_has_a_graph(self) -> None:
         """Losses are finite scalars and the loss has a graph."""

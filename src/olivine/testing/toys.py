@@ -1,10 +1,13 @@
-"""Small batches with everything a method may ask for, made from a seed, and a backbone that takes no time."""
+"""Small batches with everything a method may ask for, made from a seed, and backbones that take little time."""
+
+from dataclasses import replace
 
 import torch
 from torch import nn
 
-from olivine.backbones import Backbone, VoxelEmbedding
+from olivine.backbones import Backbone, VoxelEmbedding, VoxelNet
 from olivine.data.batch import Batch, Cloud, PixelPairs, SecondView
+from olivine.data.voxelize import CartesianVoxels
 
 
 def toy_batch(
@@ -113,3 +116,31 @@ class ToyBackbone(Backbone):
         """A feature for every voxel."""
         position = cloud.coordinates[:, 1:].to(cloud.features.dtype) / 10
         return VoxelEmbedding(self.stem(torch.cat([cloud.features, position], dim=1)), cloud.point_voxel)
+
+
+_PIXEL_VOXELS = torch.tensor((1, 8, 8, 3))
+"""Voxels of a toy VoxelNet's grid along (batch, x, y, z) for one of a toy batch: a pixel of its map wide."""
+
+
+def toy_voxelnet() -> VoxelNet:
+    """A VoxelNet for batches that are `seen_from_above`, with a pixel of its map for every column of their voxels.
+
+    Voxels above the ninth of a column are too high for it, as on the published grid.
+    """
+    size_m = (0.1 / 8, 0.1 / 8, 0.1 / 3)
+    bounds_m = (0.0, 0.0, 0.0, 128 * size_m[0], 128 * size_m[1], 40 * size_m[2])
+    return VoxelNet(1, CartesianVoxels(size_m=size_m, bounds_m=bounds_m), momentum=0.1)
+
+
+def seen_from_above(batch: Batch) -> Batch:
+    """A toy batch on the grid of `toy_voxelnet`: the same points, in voxels of another size."""
+    second = batch.second
+    return replace(
+        batch,
+        cloud=_on_fine_voxels(batch.cloud),
+        second=None if second is None else replace(second, cloud=_on_fine_voxels(second.cloud)),
+    )
+
+
+def _on_fine_voxels(cloud: Cloud) -> Cloud:
+    return replace(cloud, coordinates=(cloud.coordinates * _PIXEL_VOXELS).int())

@@ -23,9 +23,9 @@ SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)
 REGIONS = RegionConfig(cell_m=0.3, radius_m=3.0, min_voxels=2)
 
 
-def _build(**settings):
+def _build(backbone=None, **settings):
     config = DeepClusterConfig(**{"regions": REGIONS, "feature_dim": 8, "clusters": 5, "components": 6} | settings)
-    return DeepCluster(config, ToyBackbone())
+    return DeepCluster(config, backbone or ToyBackbone())
 
 
 def _method(seed=0, **settings):
@@ -45,9 +45,9 @@ def _numbers(losses):
 
 
 class TestDeepCluster(MethodContract):
-    def build(self):
-        method = _build()
-        method.start_epoch(0, lambda: iter([toy_batch(seed=seed) for seed in (100, 7)]))
+    def build(self, backbone):
+        method = _build(backbone)
+        method.start_epoch(0, lambda: iter([self.batch(seed=seed) for seed in (100, 7)]))
         return method
 
     def nothing(self):
@@ -57,9 +57,9 @@ class TestDeepCluster(MethodContract):
 
 
 class TestDeepClusterOnWholeFrames(TestDeepCluster):
-    def build(self):
-        method = _build(regions=RegionConfig(cell_m=None), clusters=2)
-        method.start_epoch(0, lambda: iter([toy_batch(seed=100)]))
+    def build(self, backbone):
+        method = _build(backbone, regions=RegionConfig(cell_m=None), clusters=2)
+        method.start_epoch(0, lambda: iter([self.batch(seed=100)]))
         return method
 
 

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from olivine.backbones import Backbone
 from olivine.methods.depthcontrast import (
     DepthContrast,
     DepthContrastConfig,
@@ -19,11 +20,11 @@ ENCODER = PointEncoderConfig(
 )
 
 
-def small(**settings) -> DepthContrast:
+def small(backbone: Backbone | None = None, **settings) -> DepthContrast:
     """Ten dimensions, a queue of seven, and quick momentum."""
     base = {"feature_dim": 8, "embedding_dim": 10, "queue": 7, "momentum": 0.9, "point_encoder": ENCODER}
     config = DepthContrastConfig(**base | settings)
-    return DepthContrast(config, ToyBackbone(), 1)
+    return DepthContrast(config, backbone or ToyBackbone(), 1)
 
 
 def without_batch_statistics(method: DepthContrast) -> DepthContrast:

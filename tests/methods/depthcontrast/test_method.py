@@ -28,13 +28,13 @@ class SceneContract(MethodContract):
 
 
 class TestDepthContrast(SceneContract):
-    def build(self):
-        return small()
+    def build(self, backbone):
+        return small(backbone)
 
 
 class TestDepthContrastOfVoxels(SceneContract):
-    def build(self):
-        return small(formats="voxel")
+    def build(self, backbone):
+        return small(backbone, formats="voxel")
 
 
 def _method(**settings):

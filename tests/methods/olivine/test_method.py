@@ -24,9 +24,9 @@ def _config(**settings):
     return OlivineConfig(**{"teacher": TEACHER, "feature_dim": 8, "pairs": 30, "vmf": fast} | settings)
 
 
-def _build(weak_classes=4, **settings):
+def _build(weak_classes=4, backbone=None, **settings):
     config = _config(**settings)
-    return Olivine(config, ToyBackbone(), config.teacher.build, weak_classes)
+    return Olivine(config, backbone or ToyBackbone(), config.teacher.build, weak_classes)
 
 
 def _method(weak_classes=4, **settings):
@@ -40,19 +40,19 @@ def _numbers(losses):
 
 
 class TestOlivine(CrossModalContract):
-    def build(self):
-        return _build()
+    def build(self, backbone):
+        return _build(backbone=backbone)
 
 
 class TestOlivineWithoutWeakLabels(CrossModalContract):
-    def build(self):
-        return _build(0, supervised=False)
+    def build(self, backbone):
+        return _build(0, backbone, supervised=False)
 
 
 class TestOlivineDebiasedAndContinuing(CrossModalContract):
-    def build(self):
+    def build(self, backbone):
         vmf = VmfConfig(warmup_fraction=0.2, estimator="debiased", continue_updates=True)
-        return _build(vmf=vmf, sampling="category", supervised_form="paper")
+        return _build(backbone=backbone, vmf=vmf, sampling="category", supervised_form="paper")
 
 
 @pytest.mark.parametrize("supervised", [True, False])

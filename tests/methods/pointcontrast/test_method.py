@@ -25,14 +25,14 @@ def _method(**settings):
 
 
 class TestPointContrast(MethodContract):
-    def build(self):
-        return PointContrast(PointContrastConfig(feature_dim=8, matches=30), ToyBackbone())
+    def build(self, backbone):
+        return PointContrast(PointContrastConfig(feature_dim=8, matches=30), backbone)
 
 
 class TestPointContrastOfTwoFrames(MethodContract):
-    def build(self):
+    def build(self, backbone):
         config = PointContrastConfig(feature_dim=8, matches=30, second="frame")
-        return PointContrast(config, ToyBackbone())
+        return PointContrast(config, backbone)
 
 
 def _double(batch):

@@ -19,9 +19,9 @@ SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)
 TEACHER = RandomTeacherConfig(channels=(4, 6))
 
 
-def _build(**settings):
+def _build(backbone=None, **settings):
     config = PpktConfig(**{"teacher": TEACHER, "feature_dim": 8, "pairs": 30} | settings)
-    return Ppkt(config, ToyBackbone(), config.teacher.build)
+    return Ppkt(config, backbone or ToyBackbone(), config.teacher.build)
 
 
 def _method(**settings):
@@ -31,8 +31,8 @@ def _method(**settings):
 
 
 class TestPpkt(CrossModalContract):
-    def build(self):
-        return _build()
+    def build(self, backbone):
+        return _build(backbone)
 
 
 def test_the_loss_is_the_formula_on_all_pairs():

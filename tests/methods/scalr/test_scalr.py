@@ -17,10 +17,10 @@ from oracles import scalr as oracle
 TEACHER = RandomTeacherConfig(channels=(4, 6))
 
 
-def _build(**settings):
+def _build(backbone=None, **settings):
     config = ScalrConfig(**{"teacher": TEACHER} | settings)
     teacher = config.teacher.build()
-    return Scalr(config, ToyBackbone(), teacher)
+    return Scalr(config, backbone or ToyBackbone(), teacher)
 
 
 def _method(**settings):
@@ -30,13 +30,13 @@ def _method(**settings):
 
 
 class TestScalr(CrossModalContract):
-    def build(self):
-        return _build()
+    def build(self, backbone):
+        return _build(backbone)
 
 
 class TestScalrWithACosineOfSomePairs(CrossModalContract):
-    def build(self):
-        return _build(loss="cosine", pairs=20)
+    def build(self, backbone):
+        return _build(backbone, loss="cosine", pairs=20)
 
 
 def _features(count, dim=8, seed=0, dtype=torch.float64):

@@ -18,9 +18,9 @@ SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)
 TEACHER = RandomTeacherConfig(channels=(4, 6))
 
 
-def _build(**settings):
+def _build(backbone=None, **settings):
     config = SlidrConfig(**{"teacher": TEACHER, "feature_dim": 8} | settings)
-    return Slidr(config, ToyBackbone(), config.teacher.build)
+    return Slidr(config, backbone or ToyBackbone(), config.teacher.build)
 
 
 def _method(**settings):
@@ -30,13 +30,13 @@ def _method(**settings):
 
 
 class TestSlidr(CrossModalContract):
-    def build(self):
-        return _build()
+    def build(self, backbone):
+        return _build(backbone)
 
 
 class TestSlidrOnACoarseGrid(CrossModalContract):
-    def build(self):
-        return _build(pixel_stride=5)
+    def build(self, backbone):
+        return _build(backbone, pixel_stride=5)
 
 
 def _scattered(batch):

@@ -19,9 +19,9 @@ from oracles import strl as oracle
 SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)
 
 
-def _build(**settings):
+def _build(backbone=None, **settings):
     config = StrlConfig(**{"feature_dim": 8, "hidden_dim": 12, "projection_dim": 6, "momentum": 0.9} | settings)
-    return Strl(config, ToyBackbone())
+    return Strl(config, backbone or ToyBackbone())
 
 
 def _method(seed=0, **settings):
@@ -40,8 +40,8 @@ def _double(batch):
 
 
 class TestStrlWithoutBatchNorm(MethodContract):
-    def build(self):
-        return _build(batch_norm=False)
+    def build(self, backbone):
+        return _build(backbone, batch_norm=False)
 
     def test_a_batch_without_anything_to_teach_breaks_nothing(self):
         """Two frames always teach; those without a voxel teach that there is none."""
@@ -59,8 +59,8 @@ class TestStrlWithoutBatchNorm(MethodContract):
 
 
 class TestStrl(TestStrlWithoutBatchNorm):
-    def build(self):
-        return _build()
+    def build(self, backbone):
+        return _build(backbone)
 
     def test_a_tiny_batch_is_enough(self):
         with pytest.warns(OlivineWarning, match=r"batch_size, or set method\.batch_norm=false"):
