@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from olivine.backbones import Backbone, BackboneConfig, Head, OwnBackboneConfig
+from olivine.backbones.birds_eye import BirdsEyeEmbedding
 from olivine.data.batch import Cloud
 from olivine.data.collate import collate
 from olivine.data.frame import Frame
@@ -80,6 +81,27 @@ class Model:
         features = np.zeros((len(points_m), rows.shape[1]), np.float32)
         features[inside.cpu().numpy()] = rows.cpu().numpy()
         return features
+
+    def feature_map(
+        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float | None = None
+    ) -> NDArray[np.float32]:
+        """The map seen from above that the backbone makes of the points, before any head.
+
+        Args: as for `features`.
+
+        Returns:
+            [C, Y, X] float32; it covers `voxels.bounds_m`, y and x ascending. Zeros where the network saw nothing.
+
+        Raises:
+            UserError: the backbone makes no map; or as for `features`.
+        """
+        with torch.inference_mode():
+            embedding = self.network(self._cloud(points_m, intensity, intensity_max))
+            if not isinstance(embedding, BirdsEyeEmbedding):
+                raise UserError(f"{self.path}: a {type(self.network).__name__} makes no map seen from above")
+            image = embedding.of_map()[0]
+        self._check_finite(image, "features")
+        return np.asarray(image.cpu().numpy())
 
     def predict(
         self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float | None = None

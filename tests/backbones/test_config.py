@@ -58,10 +58,6 @@ def test_the_published_grid_leaves_one_height_and_two_with_the_row_that_detector
     assert [name for name, _ in head.named_parameters()] == ["kernel"]  # as the published `final`
 
 
-def test_the_published_pretraining_has_no_extra_row():
-    assert VoxelNetConfig().build(Inputs(PUBLISHED)).heights == 1
-
-
 def test_channels_that_heights_cannot_share_are_refused():
     network = VoxelNetConfig(extra_row=True).build(Inputs(PUBLISHED))
     with pytest.raises(UserError, match="stacks 2 heights; 65 features are no multiple"):

@@ -149,9 +149,9 @@ class TestVoxelNet(BackboneContract):
         return VoxelNetConfig().build(inputs)
 
 
-class TestVoxelNetWithTheRowOfDetectors(TestVoxelNet):
+class TestVoxelNetOfPretraining(TestVoxelNet):
     def build(self, inputs):
-        return VoxelNetConfig(extra_row=True).build(inputs)
+        return VoxelNetConfig(extra_row=False).build(inputs)
 
 
 def slow_map(encoded, head, frames):
@@ -178,7 +178,7 @@ def slow_read(image, u, v):
 
 @pytest.mark.parametrize("kind", ["none", "cells", "stacked"])
 def test_features_are_read_from_above_where_points_are_and_normalised_after(kind):
-    contract = TestVoxelNetWithTheRowOfDetectors()
+    contract = TestVoxelNet()
     network, cloud = contract.make().eval(), contract.batch(points=150).cloud
     assert network.heights == 2
     heads = {

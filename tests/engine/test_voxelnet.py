@@ -113,7 +113,7 @@ def test_it_pretrains_on_the_demos_world(tmp_path: Path) -> None:
 
 def test_a_file_from_before_the_extra_row_was_a_setting_has_it(tmp_path: Path) -> None:
     voxels = CartesianVoxels.model_validate(VOXELS)
-    network = VoxelNetConfig(extra_row=True).build(Inputs(voxels))
+    network = VoxelNetConfig().build(Inputs(voxels))
     about = {"backbone": {"name": "voxelnet"}, "in_channels": 4, "voxels": VOXELS, "intensity_max": 255.0}
     save_weights(tmp_path, network, about)
     loaded = olivine.load(tmp_path).network

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +14,14 @@ import torch
 from PIL import Image
 
 from builders.frames import Frames, make_frame
-from olivine.backbones import Head, MinkUNetConfig
+from olivine.backbones import Head, MinkUNetConfig, VoxelNetConfig
+from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels
 from olivine.drawing.tiles import TITLE_PX
 from olivine.errors import UserError
 from olivine.inference import Model
 from olivine.visualize import gallery
-from olivine.visualize.gallery import cloud_pictures, image_pictures
+from olivine.visualize.gallery import cloud_pictures, image_pictures, map_pictures
 
 GRID = CartesianVoxels(size_m=(2, 2, 2))
 
@@ -78,3 +81,45 @@ def test_images_without_masks_show_depth_alone(dataset: Frames) -> None:
 
 def test_frames_without_cameras_give_no_pictures(dataset: Frames) -> None:
     assert image_pictures(Frames([replace(dataset[0], cameras=())]), 0) == []
+
+
+def seen_from_above() -> Model:
+    torch.manual_seed(1)
+    voxels = CartesianVoxels(
+        size_m=(1, 0.5, 0.2), bounds_m=(-32, -16, -4, 32, 16, 4), features=("x", "y", "intensity")
+    )
+    network = VoxelNetConfig().build(Inputs(voxels)).eval()
+    return Model(network, None, voxels, None, {}, Path("weights.safetensors"))
+
+
+def test_maps_show_heights_and_features_where_there_are_points(
+    dataset: Frames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    maps = gallery.maps
+    monkeypatch.setattr(gallery, "maps", lambda *given: drawn.append(given) or maps(*given))
+    model, frame = seen_from_above(), dataset[0]
+    (picture,) = map_pictures(frame, {"mine": model})
+    ((images, bounds_m),) = drawn
+    assert bounds_m == (-32, -16, 32, 16)
+    assert list(images) == ["height of the highest point", "mine"]
+    features = model.feature_map(frame.points_lidar_m, frame.intensity, intensity_max=frame.intensity_max)
+    assert features.shape == (256, 8, 8)
+    heights, colors = images.values()
+    np.testing.assert_array_equal((colors != 255).any(axis=2), features.any(axis=0))
+    points = frame.points_lidar_m[model.voxels.inside(frame.points_lidar_m)]
+    highest: dict[tuple[int, int], float] = {}
+    for x, y, z in points.tolist():
+        pixel = math.floor((y + 16) / 4), math.floor((x + 32) / 8)
+        highest[pixel] = max(z, highest.get(pixel, -99))
+    for pixel in np.ndindex(8, 8):
+        assert (pixel in highest) == (heights[pixel] != 255).all()
+        if pixel in highest:
+            assert heights[pixel][0] == pytest.approx(30 + 200 * min(max((highest[pixel] + 2) / 4, 0), 1), abs=1)
+    assert features[:, 0, 0].any() == ((0, 0) in highest)
+    Image.open(io.BytesIO(picture.data)).verify()
+
+
+def test_a_backbone_without_a_map_is_named(dataset: Frames) -> None:
+    with pytest.raises(UserError, match="a MinkUNet makes no map seen from above"):
+        map_pictures(dataset[0], models(dataset))

@@ -156,7 +156,7 @@ class VoxelNet(Backbone):
         voxels: CartesianVoxels,
         *,
         momentum: float = NORM_MOMENTUM,
-        extra_row: bool = False,
+        extra_row: bool = True,
     ) -> None:
         super().__init__()
         x, y, z = voxels.cells
@@ -211,9 +211,9 @@ class VoxelNetConfig(Config):
     """Chooses this backbone. It needs `voxels.name=cartesian` with bounds."""
     batch_norm_momentum: float = Field(default=NORM_MOMENTUM, gt=0, le=1)
     """Weight of a new batch in the running statistics of batch norms; 0.01 is published."""
-    extra_row: bool = False
-    """Add a row of cells above the grid, as SECOND and PV-RCNN do: 40 rows leave one height of 128 channels, 41 leave
-    two. The published pretraining does not; the encoder's weights are of the same shapes either way."""
+    extra_row: bool = True
+    """Add a row of cells above the grid, as SECOND and PV-RCNN do: 41 rows leave two heights of 128 channels, 40 leave
+    one. The published pretraining adds none, and its recipes say so; the encoder's weights fit either way."""
 
     def build(self, inputs: Inputs) -> VoxelNet:
         """The network, initialised from torch's generator.

@@ -205,6 +205,22 @@ def clouds(points_m: NDArray[np.floating], colors: Mapping[str, NDArray[np.uint8
     return png(figure, dpi=100)
 
 
+def maps(images: Mapping[str, NDArray[np.uint8]], bounds_m: tuple[float, float, float, float]) -> bytes:
+    """Maps of one stretch of ground side by side.
+
+    Args:
+        images: [Y, X, 3] uint8 RGB by title; rows are y and columns x, each ascending.
+        bounds_m: x_min, y_min, x_max, y_max of the ground that every image shows, metres.
+    """
+    west, south, east, north = bounds_m
+    figure = new_figure(4.2 * len(images), 4.4 * (north - south) / (east - west) + 0.3)
+    for column, (title, rgb) in enumerate(images.items(), start=1):
+        axes = figure.add_subplot(1, len(images), column)
+        axes.imshow(rgb, origin="lower", extent=(west, east, south, north), interpolation="nearest")
+        axes.set(title=title, xlabel="x (m)", ylabel="y (m)")
+    return png(figure, dpi=100)
+
+
 def pca_colors(features: NDArray[np.floating]) -> NDArray[np.uint8]:
     """Colours that show which features are alike.
 

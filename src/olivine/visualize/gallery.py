@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from olivine.data.frame import Boxes, Dataset, Frame
 from olivine.data.pairs import find_pairs
-from olivine.drawing.figures import clouds, pca_colors
+from olivine.data.voxelize import CartesianVoxels
+from olivine.drawing.figures import clouds, maps, pca_colors
 from olivine.drawing.report import Picture
 from olivine.drawing.tiles import abreast, below, beside, legend, png
 from olivine.errors import UserError
@@ -20,6 +21,7 @@ from olivine.visualize.projection import COLUMNS, depth_scale, frame_tiles, mask
 _TILE_PX = 400
 _BOX_TILE_PX = 640
 _LEGEND_PX = 900
+_GROUND_M, _HIGH_M = -2.0, 2.0  # heights between which a map of heights goes from dark to light
 
 
 def cloud_pictures(dataset: Dataset, index: int, models: Mapping[str, Model]) -> list[Picture]:
@@ -52,6 +54,55 @@ def cloud_pictures(dataset: Dataset, index: int, models: Mapping[str, Model]) ->
         pictures.append(Picture(clouds(frame.points_lidar_m, features), text))
     names = [name.replace("_", " ") for name in dataset.classes.names]
     return [*pictures, Picture(png(legend(names, dataset.classes.colors[1:], _LEGEND_PX)), "Classes.")]
+
+
+def map_pictures(frame: Frame, models: Mapping[str, Model]) -> list[Picture]:
+    """What backbones with a map seen from above make of one cloud.
+
+    Args:
+        frame: the frame.
+        models: by name, with maps of the same ground.
+
+    Returns:
+        One picture: how high the points stand on every pixel, and each model's features there, coloured by their three
+        leading principal components; white where there are no points, or none that the network sees.
+
+    Raises:
+        UserError: a model's backbone makes no map.
+    """
+    pictures, bounds_m = {}, (0.0, 0.0, 0.0, 0.0)
+    for name, model in models.items():
+        features = model.feature_map(frame.points_lidar_m, frame.intensity, intensity_max=frame.intensity_max)
+        assert isinstance(model.voxels, CartesianVoxels)
+        assert model.voxels.bounds_m is not None
+        west, south, _, east, north, _ = model.voxels.bounds_m
+        bounds_m = west, south, east, north
+        if not pictures:
+            pictures["height of the highest point"] = _heights(frame.points_lidar_m, model, features.shape[1:])
+        seen = features.any(axis=0)
+        colors = np.full((*seen.shape, 3), 255, np.uint8)
+        colors[seen] = pca_colors(features[:, seen].T)
+        pictures[name] = colors
+    text = (
+        f"Frame {frame.token} from above: points by height, and features by their three leading principal components."
+    )
+    return [Picture(maps(pictures, bounds_m), text)]
+
+
+def _heights(points_m: NDArray[np.floating], model: Model, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """[Y, X, 3] the pixels of a model's map by their highest point within its bounds, dark low and light high."""
+    assert isinstance(model.voxels, CartesianVoxels)
+    assert model.voxels.bounds_m is not None
+    low, high = np.array(model.voxels.bounds_m).reshape(2, 3)
+    points_m = points_m[model.voxels.inside(points_m.astype(np.float32))]
+    column, row = ((points_m[:, :2] - low[:2]) / (high - low)[:2] * np.array(shape[::-1])).astype(np.int64).T
+    highest = np.full(shape, -np.inf)
+    np.maximum.at(highest, (row, column), points_m[:, 2])
+    seen = np.isfinite(highest)
+    colors = np.full((*shape, 3), 255, np.uint8)
+    share = (highest[seen] - _GROUND_M) / (_HIGH_M - _GROUND_M)
+    colors[seen] = (30 + 200 * np.clip(share, 0, 1)).astype(np.uint8)[:, None]
+    return colors
 
 
 def image_pictures(dataset: Dataset, index: int) -> list[Picture]:

@@ -179,9 +179,7 @@ def read_weights(source: Path | str) -> Weights:
 
 def _parted(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> Weights:
     """The tensors of the backbone and of each head, under today's names."""
-    layout, backbone = about.get("layout"), about.get("backbone")
-    if isinstance(backbone, dict) and backbone.get("name") == "voxelnet":  # before it was a setting, it had the row
-        about = {**about, "backbone": {"extra_row": True, **backbone}}
+    layout = about.get("layout")
     if not isinstance(layout, int) or layout < LAYOUT:
         said = about.get("heads")
         if isinstance(said, dict):
