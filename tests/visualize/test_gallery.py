@@ -85,9 +85,7 @@ def test_frames_without_cameras_give_no_pictures(dataset: Frames) -> None:
 
 def seen_from_above() -> Model:
     torch.manual_seed(1)
-    voxels = CartesianVoxels(
-        size_m=(1, 0.5, 0.2), bounds_m=(-32, -16, -4, 32, 16, 4), features=("x", "y", "intensity")
-    )
+    voxels = CartesianVoxels(size_m=(1, 0.5, 0.2), bounds_m=(-32, -16, -4, 32, 16, 4), features=("x", "y", "intensity"))
     network = VoxelNetConfig().build(Inputs(voxels)).eval()
     return Model(network, None, voxels, None, {}, Path("weights.safetensors"))
 

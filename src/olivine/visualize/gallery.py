@@ -70,7 +70,8 @@ def map_pictures(frame: Frame, models: Mapping[str, Model]) -> list[Picture]:
     Raises:
         UserError: a model's backbone makes no map.
     """
-    pictures, bounds_m = {}, (0.0, 0.0, 0.0, 0.0)
+    pictures: dict[str, NDArray[np.uint8]] = {}
+    bounds_m = 0.0, 0.0, 0.0, 0.0
     for name, model in models.items():
         features = model.feature_map(frame.points_lidar_m, frame.intensity, intensity_max=frame.intensity_max)
         assert isinstance(model.voxels, CartesianVoxels)

@@ -49,7 +49,7 @@ def import_slidr_voxelnet(file: Path, out: Path, overrides: Sequence[str] = ()) 
     voxels, intensity_max = inputs_of(content, channels, file, overrides)
     about = {
         "task": "imported",
-        "backbone": VoxelNetConfig().model_dump(mode="json"),
+        "backbone": VoxelNetConfig(extra_row=False).model_dump(mode="json"),  # as they were pretrained
         "in_channels": channels,
         "voxels": voxels.model_dump(mode="json"),
         "intensity_max": intensity_max,
