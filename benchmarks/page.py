@@ -83,6 +83,12 @@ SECTIONS = {
         "computes them on dense maps in the faster storage: no norms, no activations, no boxes.",
         "detection.py",
     ),
+    "boxes": Section(
+        "Overlap and suppression of boxes",
+        "Rotated boxes of cars in KITTI's range, scattered or around few objects as a detector gives them: by the C++ "
+        "kernels, by PyTorch and by shapely, which take turns and must agree.",
+        "boxes.py",
+    ),
     "index": Section(
         "Index of a full-size nuScenes",
         "Tables of 34,149 keyframes, 2.6 million sensor readings and ego poses and 1.4 million boxes (2.7 GB of JSON), "
