@@ -24,7 +24,7 @@ from olivine.examples import EXAMPLES
 
 COMMANDS = {
     "demo": ["KEY=VALUE"],
-    "simulate": ["OUT", "KEY=VALUE"],
+    "simulate": ["OUT", "KEY=VALUE", "--recipe"],
     "check": ["DATA", "--json", "--pictures", "--data"],
     "label": ["RECIPE", "KEY=VALUE", "--shard", "--ray", "--score", "--json"],
     "pretrain": ["RECIPE", "KEY=VALUE", "--resume"],
@@ -83,7 +83,7 @@ def test_an_example_is_a_command_line_that_works(example: str) -> None:
     with chosen.make_context(words[0], words[1:]) as context:  # a wrong option or a missing argument is raised
         recipe, overrides = context.params.get("recipe"), context.params.get("overrides") or []
     kind = words[0] + (" --score" if context.params.get("score") else "")
-    if words[0] in ("demo", "simulate"):
+    if words[0] == "demo":
         recipe = words[0]
     if recipe is not None and kind in CATALOG:
         assert isinstance(load_recipe(CATALOG[kind], recipe, overrides), CATALOG[kind])

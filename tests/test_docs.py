@@ -108,7 +108,7 @@ def test_commands_parse_and_their_recipes_and_keys_exist(where, words):
     arguments = program.commands[words[0]].make_context(words[0], words[1:]).params
     overrides = list(arguments.get("overrides") or ())
     kind, recipe = words[0], arguments.get("recipe")
-    if kind in ("demo", "simulate"):
+    if kind == "demo":
         recipe = kind
     elif kind == "evaluate":
         kind, recipe = "segment", "finetune_nuscenes"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 _PLAIN = {bool: "true or false", int: "integer", float: "number", str: "text", Path: "path", type(None): "null"}
+_CALLS = {"demo": "olivine demo", "simulate": "olivine simulate OUT --recipe {name}"}
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -43,7 +44,7 @@ def recipe_list() -> str:
     for name in shipped_recipes():
         header, body = _parts(name)
         command = command_of(name)
-        call = f"olivine {command}" if command in ("demo", "simulate") else f"olivine {command} {name}"
+        call = _CALLS.get(command, "olivine {command} {name}").format(command=command, name=name)
         parts.append(f"### `{name}`\n\n{header}\n\nCommand: `{call}`\n\n```yaml\n{body}\n```\n")
     for name in recipe_bases():
         header, body = _parts(name)

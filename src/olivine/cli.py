@@ -62,13 +62,15 @@ def demo(overrides: Overrides = None) -> None:
 
 @app.command(epilog=epilog("simulate"))
 def simulate(
-    out: Annotated[Path, typer.Argument(help="Folder to write; must be new or empty.")], overrides: Overrides = None
+    out: Annotated[Path, typer.Argument(help="Folder to write; must be new or empty.")],
+    overrides: Overrides = None,
+    recipe: Annotated[str, typer.Option(help="Name of a shipped recipe, or path of a YAML file.")] = "simulate",
 ) -> None:
-    """Write a simulated dataset in the nuScenes format."""
+    """Write a simulated dataset, laid out as nuScenes or as KITTI's object benchmark."""
     from olivine.simulate import SimulateConfig
     from olivine.simulate import simulate as write
 
-    _say(write(out, _configuration(SimulateConfig, "simulate", overrides), workers=os.cpu_count() or 1))
+    _say(write(out, _configuration(SimulateConfig, recipe, overrides), workers=os.cpu_count() or 1))
 
 
 @app.command(epilog=epilog("check"))

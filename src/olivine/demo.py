@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Literal
 
+from pydantic import field_validator
+
 from olivine.compare import CompareConfig, Comparison, check_recipes, compare, pretraining_folder
 from olivine.config import Config, dump, load_recipe
 from olivine.data.check import check_folder
@@ -22,7 +24,7 @@ from olivine.files import write_text
 from olivine.inference import load
 from olivine.pretraining.run import PretrainConfig
 from olivine.segmentation.segment import SegmentConfig
-from olivine.simulate import SimulateConfig, simulate
+from olivine.simulate import NuScenesLayout, SimulateConfig, simulate
 from olivine.visualize.comparison import comparison_sections
 from olivine.visualize.gallery import cloud_pictures, image_pictures
 
@@ -46,10 +48,17 @@ class DemoConfig(Config):
     """What it is a recipe of."""
 
     world: SimulateConfig = SimulateConfig()
-    """The simulated dataset, written to `<out>/<name>/world`."""
+    """The simulated dataset, written to `<out>/<name>/world`, in the nuScenes layout."""
 
     compare: CompareConfig
     """Arms, protocols and seeds; the recipes' `data` is pointed at the world."""
+
+    @field_validator("world")
+    @classmethod
+    def _nuscenes(cls, value: SimulateConfig) -> SimulateConfig:
+        if not isinstance(value.layout, NuScenesLayout):
+            raise ValueError("the demo reads its world as nuScenes; leave layout.name at nuscenes")
+        return value
 
 
 def run_demo(config: DemoConfig) -> str:
@@ -66,7 +75,9 @@ def run_demo(config: DemoConfig) -> str:
     """
     started = time.monotonic()
     folder = config.compare.out / config.compare.name
-    data = NuScenesConfig(root=folder / "world", version=config.world.version)
+    layout = config.world.layout
+    assert isinstance(layout, NuScenesLayout), "as the configuration made sure"
+    data = NuScenesConfig(root=folder / "world", version=layout.version)
     pointed = (f"data.root={data.root}", f"data.version={data.version}")
     settings = config.compare.model_copy(update={"overrides": (*config.compare.overrides, *pointed)})
     # Before anything is written: a recipe with a mistake must not leave a folder that then has to be removed.

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "demo": ("olivine demo", "olivine demo compare.out=elsewhere compare.seeds=[0]"),
-    "simulate": ("olivine simulate datasets/sim scenes=4 keyframes_per_scene=10",),
+    "simulate": (
+        "olivine simulate datasets/sim scenes=4 keyframes_per_scene=10",
+        "olivine simulate datasets/town layout.name=kitti_object layout.val_scenes=4",
+        "olivine simulate datasets/town --recipe simulate_detection",
+    ),
     "check": (
         "olivine check datasets/nuscenes --pictures pictures",
         "olivine check datasets/mine --data my_package.my_module:MyDatasetConfig",

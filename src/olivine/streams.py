@@ -24,6 +24,7 @@ Purpose = Literal[
     "initial weights",
     "untrained teacher",
     "scene",
+    "town",
     "texture",
     "none",
 ]

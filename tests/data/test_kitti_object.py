@@ -136,6 +136,22 @@ def test_frames_are_listed_by_their_splits(tmp_path):
         KittiObjectConfig(root=root).open(SplitConfig(split="all", unit="scene"))
 
 
+def test_a_list_of_the_dataset_goes_before_the_official_one(tmp_path):
+    root = build_kitti_object(tmp_path, ("000001", "000002", "000004"), points=20)
+    (root / "ImageSets").mkdir()
+    (root / "ImageSets" / "train.txt").write_text("000004\r\n000001\r\n\r\n")
+    dataset = opened(root, "train")
+    assert [dataset.token(index) for index in range(len(dataset))] == ["000001", "000004"]
+    (root / "ImageSets" / "train.txt").write_text("000001\n../label_2/000001\n")
+    with pytest.raises(UserError, match="1 of the 2 frames of split 'train' are not here"):
+        opened(root, "train")
+    (root / "ImageSets" / "train.txt").write_text("\n")
+    with pytest.raises(UserError, match="no scans in split 'train'"):
+        opened(root, "train")
+    with pytest.raises(UserError, match="of the 3769 frames of split 'val'"):
+        opened(root, "val")
+
+
 def test_the_official_lists_have_their_published_sizes():
     sizes = {"train": 3712, "val": 3769, "trainval": 7481, "test": 7518}
     assert {split: len(set(kitti_object_frames(split))) for split in sizes} == sizes

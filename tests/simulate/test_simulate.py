@@ -21,6 +21,8 @@ from olivine.errors import UserError
 from olivine.labels.manifest import LabelFolder, Shard, Tally, settings_of
 from olivine.simulate import SimulateConfig, SimulationSummary, simulate
 
+TABLES = "v1.0-sim"
+
 
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -29,7 +31,7 @@ def _digests(folder: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def frames(dataset: SimulationSummary) -> list[Frame]:
-    opened = NuScenesConfig(root=dataset.folder, version=dataset.version).open(SplitConfig(split="all"))
+    opened = NuScenesConfig(root=dataset.folder, version=TABLES).open(SplitConfig(split="all"))
     return [opened[index] for index in range(len(opened))]
 
 
@@ -122,9 +124,7 @@ def test_boxes_contain_the_returns_of_their_things(frames: list[Frame]) -> None:
 
 
 def test_annotations_form_chains_and_point_at_existing_rows(dataset: SimulationSummary) -> None:
-    tables = {
-        path.stem: msgspec.json.decode(path.read_bytes()) for path in (dataset.folder / dataset.version).iterdir()
-    }
+    tables = {path.stem: msgspec.json.decode(path.read_bytes()) for path in (dataset.folder / TABLES).iterdir()}
     tokens = {name: {row["token"] for row in rows} for name, rows in tables.items()}
     assert all(len(tokens[name]) == len(rows) for name, rows in tables.items()), "tokens are unique"
     by_token = {row["token"]: row for row in tables["sample_annotation"]}
@@ -183,7 +183,7 @@ def test_truth_stays_out_of_the_folders_that_pretraining_reads(dataset: Simulati
         weak = dataset.folder / "camseg" / path.parent.name / path.name
         assert weak.read_bytes() != path.read_bytes()
     assert {path.name for path in dataset.folder.iterdir()} == {
-        "camseg", "lidarseg", "maps", "samples", "truth", dataset.version
+        "camseg", "lidarseg", "maps", "samples", "truth", TABLES
     }  # fmt: skip
 
 

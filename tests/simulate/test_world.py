@@ -12,7 +12,8 @@ from olivine.errors import MissingExtraError, UserError
 from olivine.simulate import SimulateConfig
 from olivine.simulate.materials import Material
 from olivine.simulate.mesh import Mesh, box, ellipsoid, tube
-from olivine.simulate.rig import CAMERAS, camera_directions, ego_from_lidar, lidar_directions
+from olivine.simulate.nuscenes.rig import CAMERAS, ego_from_lidar, lidar_directions
+from olivine.simulate.sensors import camera_directions
 from olivine.simulate.street import Street
 from olivine.simulate.world import NOTHING, Snapshot, Soup
 
@@ -85,7 +86,10 @@ def test_a_street_keeps_lengths_along_its_middle_and_right_angles_across() -> No
 @pytest.mark.parametrize(
     ("settings", "key"),
     [({"image_size": [0, 225]}, "image_size.0"), ({"ego_speed_mps": [9, 4]}, "ego_speed_mps"),
-     ({"lidar": {"beams": 64}}, "lidar.beams"), ({"version": "../x"}, "version")],
+     ({"lidar": {"beams": 64}}, "lidar.beams"), ({"layout": {"name": "nuscenes", "version": "../x"}}, "layout.version"),
+     ({"layout": {"name": "kitti_object", "version": "v1"}}, "layout.version"),
+     ({"layout": {"name": "kitti_object", "val_scenes": 3}, "scenes": 3}, r"layout.val_scenes \(3\) must be less"),
+     ({"layout": {"name": "kitti"}}, "layout.name: must be one of 'nuscenes', 'kitti_object'")],
 )  # fmt: skip
 def test_settings_without_sense_are_refused_by_key(settings: dict[str, object], key: str) -> None:
     with pytest.raises(UserError, match=key):

@@ -6,6 +6,7 @@
                       label_2/000000.txt    `olivine.data.kitti_labels`; optional, as in the official test set
                       planes/000000.txt     the road's plane in the rectified camera frame; optional
     <root>/testing/…                        the official test set, in the same folders
+    <root>/ImageSets/train.txt              the frames of a split, a name per line, where they are not the official ones
     <root>/camseg/image_2/000000.png        weak labels, with <root>/camseg/manifest.json
     <root>/superpixels/image_2/000000.png   superpixels, likewise
 
@@ -68,7 +69,9 @@ class KittiObjectConfig(Config):
         return [cls(root=root)] if any(_is_part(folder) for folder in _places(root).values()) else []
 
     def open(self, split: SplitConfig) -> KittiObject:
-        """The frames of a split: `train`, `val`, `trainval` or `test` by the official lists, `all`, or frames by name.
+        """The frames of a split: `train`, `val`, `trainval` or `test`, `all`, or frames by name.
+
+        What a name means is said by `<root>/ImageSets/<name>.txt` where there is one, else by the official lists.
 
         Raises:
             UserError: no such folder or split, frames of it that are not there, or nothing selected.
@@ -95,7 +98,7 @@ class KittiObject:
 
     def __init__(self, config: KittiObjectConfig, split: SplitConfig) -> None:
         self._part, self._folder = _part(config.root, split)
-        self._frames = _choose(self._folder, split)
+        self._frames = _choose(config.root, self._folder, split)
         self._field_of_view = config.field_of_view
         self.classes = without_classes(self.name)
         self._masks = config.masks or existing(config.root / "camseg")
@@ -300,7 +303,7 @@ def _part(root: Path, split: SplitConfig) -> tuple[str, Path]:
     return wanted, places[wanted]
 
 
-def _choose(folder: Path, split: SplitConfig) -> list[str]:
+def _choose(root: Path, folder: Path, split: SplitConfig) -> list[str]:
     """The names of a split's frames, each checked to have a scan."""
     if split.unit == "scene":
         raise UserError("kitti_object: split.every counts scans here; leave split.unit out")
@@ -310,13 +313,8 @@ def _choose(folder: Path, split: SplitConfig) -> list[str]:
         chosen = present
     elif isinstance(split.split, list):
         chosen = split.split
-    elif split.split in KITTI_OBJECT_SPLITS:
-        chosen = list(kitti_object_frames(split.split))
     else:
-        raise UserError(
-            f"no split of kitti_object named {split.split!r}; known are {', '.join([*KITTI_OBJECT_SPLITS, 'all'])}, or "
-            "list frames"
-        )
+        chosen = _listed(root, split.split)
     missing = sorted(set(chosen).difference(present))
     if missing:
         raise UserError(
@@ -328,6 +326,19 @@ def _choose(folder: Path, split: SplitConfig) -> list[str]:
     if not chosen:
         raise UserError(f"{folder / 'velodyne'}: no scans in split {split.split!r}")
     return chosen
+
+
+def _listed(root: Path, split: str) -> list[str]:
+    """The names of a split's frames, by the list of this dataset or the official one."""
+    if split not in KITTI_OBJECT_SPLITS:
+        raise UserError(
+            f"no split of kitti_object named {split!r}; known are {', '.join([*KITTI_OBJECT_SPLITS, 'all'])}, or list "
+            "frames"
+        )
+    path = root / "ImageSets" / f"{split}.txt"
+    if not path.exists():
+        return list(kitti_object_frames(split))
+    return sorted(read_file(path, "this list of frames", limit=TEXT_BYTES).decode("utf-8", errors="replace").split())
 
 
 def _shortened(split: str | list[str]) -> str:

@@ -19,7 +19,8 @@ from olivine.data.labels import load_class_set
 from olivine.data.masks import UNKNOWN, count_classes, sealed
 from olivine.data.splits import SplitConfig
 from olivine.simulate.config import SimulateConfig
-from olivine.simulate.scene import SceneResult
+from olivine.simulate.mask_files import no_masks
+from olivine.simulate.results import SceneResult
 
 _WEAK_LABELLER = (
     "stand-in for a vision foundation model: the simulator's own rendering of the classes, corrupted at random "
@@ -36,30 +37,35 @@ def write_manifests(root: Path, config: SimulateConfig, results: list[SceneResul
         config: what was simulated.
         results: of all scenes.
     """
+    masks = sum((result.masks for result in results), start=no_masks())
     weak = {"labeller": "simulated weak labels", "noise": config.weak_labels.model_dump(mode="json")}
-    _write(root / "camseg", _settings(config, _WEAK_LABELLER, weak), [r.weak_pixels for r in results])
+    _write(root / "camseg", _settings(config, _WEAK_LABELLER, weak), masks.weak_pixels)
     true = {"labeller": "simulated truth"}
-    _write(root / "truth", _settings(config, _TRUTH_LABELLER, true), [r.true_pixels for r in results])
+    _write(root / "truth", _settings(config, _TRUTH_LABELLER, true), masks.true_pixels)
 
 
-def _write(folder: Path, settings: dict[str, Any], pixels: list[NDArray[np.int64]]) -> None:
-    """The manifest of a folder whose masks hold these pixels of each class and then unknown ones, scene by scene."""
+def _write(folder: Path, settings: dict[str, Any], pixels: NDArray[np.int64]) -> None:
+    """The manifest of a folder whose masks hold these pixels of each class and then unknown ones."""
     images = sum(1 for _ in folder.rglob("*.png"))
-    counts = count_classes(images, settings["classes"], np.sum(pixels, axis=0).tolist())
+    counts = count_classes(images, settings["classes"], pixels.tolist())
     text = json.dumps({**sealed(settings), "counts": counts, "failed": []}, indent=2, ensure_ascii=False) + "\n"
     (folder / "manifest.json").write_text(text, encoding="utf-8")
 
 
 def _settings(config: SimulateConfig, labeller: str, provenance: dict[str, Any]) -> dict[str, Any]:
     """What decides the masks; nothing that changes from run to run."""
-    world = config.model_dump(mode="json", exclude={"version", "seed", "weak_labels"})
     return {
         "classes": load_class_set("nuscenes").names,
         "unknown": UNKNOWN,
         "labeller": labeller,
         "kind": "classes",
         "provenance": {**provenance, "model": None, "seed": config.seed},
-        "dataset": {"name": "nuscenes", "version": config.version, "simulation": world},
+        "dataset": {**config.layout.model_dump(mode="json"), "simulation": world_settings(config)},
         "split": SplitConfig(split="all").model_dump(mode="json"),
         "olivine": __version__,
     }
+
+
+def world_settings(config: SimulateConfig) -> dict[str, Any]:
+    """What decides a world besides its seed, as plain JSON; how weak labels err is not part of it."""
+    return config.settled().model_dump(mode="json", exclude={"kind", "layout", "seed", "weak_labels"})

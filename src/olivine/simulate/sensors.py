@@ -9,13 +9,29 @@ from numpy.typing import NDArray
 
 from olivine.simulate import materials
 from olivine.simulate.config import CameraConfig, LidarConfig
-from olivine.simulate.rig import BEAMS, camera_directions, ego_from_lidar, lidar_directions
 from olivine.simulate.world import NOTHING, Snapshot
 
 F32 = NDArray[np.float32]
 NO_CATEGORY = 0
 _MIN_RANGE_M = 1.0
 _GAMMA_STEPS = 4096
+
+
+@dataclass(frozen=True)
+class Lidar:
+    """A spinning LiDAR: where it shoots, and how strong an echo it reports.
+
+    Attributes:
+        directions: [R, 3] float32 unit directions of one turn in the LiDAR frame, in firing order.
+        ring: [R] int64 beam of each, 0 the lowest.
+        gain: intensity of an echo of strength 1, of 255.
+        exponent: intensity goes with the strength to this power.
+    """
+
+    directions: F32
+    ring: NDArray[np.int64]
+    gain: float
+    exponent: float
 
 
 @dataclass(frozen=True)
@@ -83,19 +99,31 @@ class Light:
         )
 
 
+def camera_directions(intrinsics: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Unit directions through the pixel centres in the camera frame, [H · W, 3], row by row."""
+    u, v = np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32))
+    rays = np.stack([u, v, np.ones_like(u)], -1).reshape(-1, 3) @ np.linalg.inv(intrinsics).T.astype(np.float32)
+    rays /= np.sqrt(np.einsum("rc,rc->r", rays, rays))[:, None]
+    return np.asarray(rays)
+
+
 def scan(
-    snapshot: Snapshot, global_from_ego: NDArray[np.float64], config: LidarConfig, rng: np.random.Generator
+    snapshot: Snapshot,
+    global_from_lidar: NDArray[np.float64],
+    lidar: Lidar,
+    config: LidarConfig,
+    rng: np.random.Generator,
 ) -> Sweep:
-    """One turn of the LiDAR. The vehicle is taken to stand still during the turn, and to return no pulses itself.
+    """One turn of a LiDAR. The vehicle is taken to stand still during the turn, and to return no pulses itself.
 
     Args:
         snapshot: the street.
-        global_from_ego: [4, 4] pose of the vehicle.
-        config: the LiDAR.
+        global_from_lidar: [4, 4] pose of the LiDAR.
+        lidar: the sensor.
+        config: its range, noise and losses.
         rng: source of noise and losses.
     """
-    global_from_lidar = global_from_ego @ ego_from_lidar()
-    local = lidar_directions(config.columns)
+    local = lidar.directions
     directions = (local @ global_from_lidar[:3, :3].T).astype(np.float32)
     origins = np.broadcast_to(global_from_lidar[:3, 3].astype(np.float32), directions.shape)
     hits = snapshot.cast(origins, directions)
@@ -111,9 +139,8 @@ def scan(
     depth_m = distance_m + rng.normal(0, config.range_noise_m, len(ray))
     depth_m += np.abs(rng.normal(0, 1, len(ray))) * materials.softness_m(material)
     gain = np.exp(rng.normal(0, config.intensity_noise, len(ray)))
-    intensity = np.clip(np.rint(strength**1.2 * 170 * gain), 0, 255)
-    ring = ray % BEAMS
-    points = np.column_stack([local[ray] * depth_m[:, None], intensity, ring]).astype(np.float32)[kept]
+    intensity = np.clip(np.rint(strength**lidar.exponent * lidar.gain * gain), 0, 255)
+    points = np.column_stack([local[ray] * depth_m[:, None], intensity, lidar.ring[ray]]).astype(np.float32)[kept]
     return Sweep(points, snapshot.soup.category[triangle[kept]], snapshot.soup.owner[triangle[kept]])
 
 

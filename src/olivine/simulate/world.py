@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.errors import MissingExtraError
-from olivine.simulate.layout import Thing
 from olivine.simulate.mesh import Mesh, cross
 from olivine.simulate.street import Piece, Street
 from olivine.simulate.taxonomy import lidarseg_index
+from olivine.simulate.things import Thing
 
 F32 = NDArray[np.float32]
 NOTHING = -1
@@ -104,6 +104,12 @@ class Snapshot:
         self._scene: Any = rtcore_scene.EmbreeScene()
         # The scene does not keep the mesh alive by itself.
         self._mesh: Any = TriangleMesh(self._scene, corners)
+
+    def alone(self, owner: int) -> Snapshot:
+        """One thing without the rest of the street."""
+        mine = self.soup.owner == owner
+        soup = Soup(*(getattr(self.soup, name)[mine] for name in Soup.__annotations__))
+        return Snapshot(soup, {owner: self.places[owner]})
 
     def cast(self, origins_m: F32, directions: F32) -> Hits:
         """Nearest hits of rays from `origins_m` [R, 3] along unit `directions` [R, 3]."""

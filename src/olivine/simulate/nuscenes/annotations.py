@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.geometry import quaternion_from_rotation, rotation_from_quaternion
-from olivine.simulate.layout import Thing
+from olivine.simulate.nuscenes.tables import token
+from olivine.simulate.results import Row
 from olivine.simulate.sensors import Sweep
-from olivine.simulate.tables import Row, token
 from olivine.simulate.taxonomy import VISIBILITIES
+from olivine.simulate.things import Thing
 from olivine.simulate.world import Place, Snapshot
 
 _PROBES = 48

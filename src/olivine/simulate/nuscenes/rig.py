@@ -1,4 +1,4 @@
-"""The simulated vehicle: where its sensors sit, when they fire and how it drives.
+"""The sensors of the nuScenes world: where they sit on the vehicle and when they fire.
 
 The arrangement follows the nuScenes vehicle: a 32-beam LiDAR on the roof and six cameras, the rear one with a wider
 lens. Numbers are those of its public calibration, rounded.
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.geometry import rigid_transform
-from olivine.simulate.street import Street
+from olivine.simulate.drive import turn_about_z
+from olivine.simulate.sensors import Lidar
 
 LIDAR = "LIDAR_TOP"
 KEYFRAME_S = 0.5
@@ -43,7 +44,7 @@ class CameraMount:
 
     def ego_from_camera(self) -> NDArray[np.float64]:
         """[4, 4] pose of the camera on the vehicle."""
-        return rigid_transform(_turn(np.radians(self.yaw_deg)) @ _EGO_FROM_FORWARD_CAMERA, self.position_m)
+        return rigid_transform(turn_about_z(np.radians(self.yaw_deg)) @ _EGO_FROM_FORWARD_CAMERA, self.position_m)
 
     def intrinsics(self, size: tuple[int, int]) -> NDArray[np.float64]:
         """[3, 3] camera matrix for an image of (width, height); the principal point sits a little low, as it does."""
@@ -65,7 +66,12 @@ CAMERAS = (
 
 def ego_from_lidar() -> NDArray[np.float64]:
     """[4, 4] pose of the LiDAR on the vehicle; its x points right, its y forward."""
-    return rigid_transform(_turn(-np.pi / 2), (0.94, 0.0, 1.84))
+    return rigid_transform(turn_about_z(-np.pi / 2), (0.94, 0.0, 1.84))
+
+
+def lidar(columns: int) -> Lidar:
+    """The LiDAR with so many firings per turn."""
+    return Lidar(lidar_directions(columns), np.tile(np.arange(BEAMS), columns), gain=170, exponent=1.2)
 
 
 def lidar_directions(columns: int) -> NDArray[np.float32]:
@@ -75,45 +81,3 @@ def lidar_directions(columns: int) -> NDArray[np.float32]:
     elevation = np.radians(np.linspace(*_BEAM_ELEVATION_DEG, BEAMS))
     a, e = np.meshgrid(azimuth, elevation, indexing="ij")
     return np.stack([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)], -1).reshape(-1, 3).astype(np.float32)
-
-
-def camera_directions(intrinsics: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float32]:
-    """Unit directions through the pixel centres in the camera frame, [H · W, 3], row by row."""
-    u, v = np.meshgrid(np.arange(size[0], dtype=np.float32), np.arange(size[1], dtype=np.float32))
-    rays = np.stack([u, v, np.ones_like(u)], -1).reshape(-1, 3) @ np.linalg.inv(intrinsics).T.astype(np.float32)
-    rays /= np.sqrt(np.einsum("rc,rc->r", rays, rays))[:, None]
-    return np.asarray(rays)
-
-
-class Drive:
-    """The ego vehicle's way through a street: its lane, at a varying speed, swaying a little.
-
-    Args:
-        rng: source of the speed's and the sway's phase.
-        street: the street.
-        offset_m: d of its lane.
-        speed_mps: mean speed.
-    """
-
-    def __init__(self, rng: np.random.Generator, street: Street, offset_m: float, speed_mps: float) -> None:
-        self._street, self._offset_m, self._speed_mps = street, offset_m, speed_mps
-        self._surge, self._sway = rng.uniform(0, 2 * np.pi, 2)
-
-    def global_from_ego(self, time_s: float) -> NDArray[np.float64]:
-        """[4, 4] pose `time_s` seconds after the scene's start."""
-        x, y, _ = self._street.locate(*self._position(time_s))
-        ahead_x, ahead_y, _ = self._street.locate(*self._position(time_s + 0.05))
-        yaw = float(np.arctan2(ahead_y - y, ahead_x - x))
-        return rigid_transform(_turn(yaw), (float(x), float(y), 0.0))
-
-    def _position(self, time_s: float) -> tuple[float, float]:
-        # Speed = mean · (1 + 0.25 cos(0.7 t + phase)): it changes, and never reverses.
-        s = self._speed_mps * (time_s + 0.25 / 0.7 * (np.sin(0.7 * time_s + self._surge) - np.sin(self._surge)))
-        d = self._offset_m + 0.25 * np.sin(0.9 * time_s + self._sway)
-        return float(s), float(d)
-
-
-def _turn(yaw_rad: float) -> NDArray[np.float64]:
-    """Rotation about z."""
-    cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
-    return np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,11 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from olivine.geometry import quaternion_from_rotation
-from olivine.simulate.rig import CAMERAS, LIDAR, ego_from_lidar
+from olivine.simulate.nuscenes.rig import CAMERAS, LIDAR, ego_from_lidar
+from olivine.simulate.results import Tables
 from olivine.simulate.taxonomy import ATTRIBUTES, LIDARSEG_CATEGORIES, VISIBILITIES
-
-Row = dict[str, Any]
-Tables = dict[str, list[Row]]
 
 SCENE_TABLES = ("scene", "sample", "sample_data", "ego_pose", "instance", "sample_annotation", "lidarseg")
 """Tables that every scene adds rows to."""

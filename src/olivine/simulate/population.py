@@ -1,62 +1,22 @@
-"""What stands and moves in a street: the layout of parked and moving traffic, people, works, trees and buildings.
+"""Who and what is in a street: the layout of parked and moving traffic, people, works, trees and buildings.
 
-`populate` deals things into rows along the street, so that nothing overlaps and every class turns up near the ego
+`populate` deals things into rows along the street, so that nothing overlaps and every kind turns up near the ego
 vehicle's way in every scene. The result is a list of `Thing`s that `world` turns into triangles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-
 import numpy as np
 
 from olivine.simulate import furniture, people, vehicles
-from olivine.simulate.mesh import Mesh
-from olivine.simulate.street import LANE_M, MEDIAN_HEIGHT_M, PARKING_M, Street
+from olivine.simulate.cast import DRIVEN, Cast
+from olivine.simulate.parking import parked
+from olivine.simulate.street import LANE_M, MEDIAN_HEIGHT_M, Street
 from olivine.simulate.taxonomy import MANMADE, SIDEWALK, VEGETATION
-
-Builder = Callable[[np.random.Generator], Mesh]
-
-
-@dataclass(frozen=True)
-class Thing:
-    """Something that stands or moves in the street.
-
-    Attributes:
-        category: lidarseg category.
-        mesh: its shape in its own frame (x forward, z up, origin on the ground).
-        s_m: position along the street at time 0.
-        d_m: offset to the left of the centreline at time 0.
-        z_m: height of the ground under it.
-        yaw_rad: its heading, relative to the street's.
-        along_mps: speed along s.
-        across_mps: speed along d.
-        attribute: name of its annotation attribute, "" for none.
-    """
-
-    category: str
-    mesh: Mesh
-    s_m: float
-    d_m: float
-    z_m: float = 0.0
-    yaw_rad: float = 0.0
-    along_mps: float = 0.0
-    across_mps: float = 0.0
-    attribute: str = ""
-
-    @property
-    def moves(self) -> bool:
-        """Whether it changes place."""
-        return self.along_mps != 0 or self.across_mps != 0
+from olivine.simulate.things import Builder, Thing
 
 
-# (generator, offset d of the row, side of the street) → length along the row, things with s counted from its start.
-Card = Callable[[np.random.Generator, float, int], tuple[float, list[Thing]]]
-
-
-def populate(street: Street, rng: np.random.Generator, traffic: float, ego_speed_mps: float) -> list[Thing]:
+def populate(street: Street, rng: np.random.Generator, traffic: float, ego_speed_mps: float, cast: Cast) -> list[Thing]:
     """Fill a street.
 
     Args:
@@ -64,16 +24,17 @@ def populate(street: Street, rng: np.random.Generator, traffic: float, ego_speed
         rng: source of every choice.
         traffic: density relative to the default.
         ego_speed_mps: mean speed of the ego vehicle; the vehicles in its lane keep to it.
+        cast: who takes part.
 
     Returns:
         Everything above the ground, parked, standing or moving.
     """
     things: list[Thing] = []
     for side in (-1, 1):
-        things += _parking(street, side, rng, traffic)
-        things += _sidewalk(street, side, rng, traffic)
+        things += parked(street, side, rng, traffic, cast.deck)
+        things += _sidewalk(street, side, rng, traffic, cast.walkers_every_m)
         things += _frontage(street, side, rng)
-        things += _lanes(street, side, rng, traffic, ego_speed_mps)
+        things += _lanes(street, side, rng, traffic, ego_speed_mps, cast)
     return things + _centre_rows(street, rng) + _crossing_traffic(street, rng) + _backdrop(street, rng)
 
 
@@ -82,117 +43,14 @@ def ego_offset_m(street: Street) -> float:
     return -(street.median_m / 2 + (street.lanes - 0.5) * LANE_M)
 
 
-def _parking(street: Street, side: int, rng: np.random.Generator, traffic: float) -> list[Thing]:
-    """The row at the curb: decks of cards, each deck holding every kind of vehicle and a work site."""
-    things: list[Thing] = []
-    d = side * (street.curb_m - PARKING_M / 2)
-    s = street.start_m + 2
-    while s < street.end_m - 15:
-        deck = (
-            ["car"] * 2
-            + ["motorcycles"] * 2
-            + ["bicycles"] * 3
-            + ["truck", "bus"]
-            + ["trailer"] * 2
-            + ["works", "cones"] * 2
-        )
-        for card in rng.permutation(deck):
-            length, made = _CARDS[str(card)](rng, d, side)
-            if s + length > street.end_m:
-                break
-            if street.in_crossing(s + length / 2, length / 2 + 6):
-                s += 4.0
-                continue
-            if rng.random() < 0.75 * traffic + 0.15:
-                things += [_shifted(thing, s) for thing in made]
-            s += length + rng.uniform(0.8, 3.0)
-    return things
-
-
-def _shifted(thing: Thing, s_m: float) -> Thing:
-    return Thing(**{**vars(thing), "s_m": thing.s_m + s_m})
-
-
-def _vehicle_card(category: str, build: Builder) -> Card:
-    """A card with one parked vehicle, facing the way its side of the road drives."""
-
-    def deal(rng: np.random.Generator, d_m: float, side: int) -> tuple[float, list[Thing]]:
-        mesh = build(rng)
-        length = float(np.ptp(mesh.vertices_m[:, 0]))
-        yaw = (np.pi if side > 0 else 0.0) + rng.normal(0, 0.03)
-        thing = Thing(category, mesh, length / 2, d_m + rng.normal(0, 0.08), yaw_rad=yaw, attribute="vehicle.parked")
-        return length, [thing]
-
-    return deal
-
-
-def _row_card(category: str, build: Builder, spacing_m: float) -> Card:
-    """A card with a few two-wheelers parked side by side, across the row."""
-
-    def deal(rng: np.random.Generator, d_m: float, side: int) -> tuple[float, list[Thing]]:
-        count = int(rng.integers(2, 5))
-        lean = side * np.pi / 2 + rng.uniform(-0.5, 0.5)
-        made = [
-            Thing(category, build(rng), 0.5 + spacing_m * i, d_m + rng.normal(0, 0.1),
-                  yaw_rad=lean + rng.normal(0, 0.12), attribute="cycle.without_rider")
-            for i in range(count)
-        ]  # fmt: skip
-        return spacing_m * count + 0.6, made
-
-    return deal
-
-
-def _works_card(rng: np.random.Generator, d_m: float, side: int) -> tuple[float, list[Thing]]:
-    """A work site: a machine behind barriers, cones at both ends, a worker."""
-    machine = vehicles.construction_vehicle(rng)
-    reach = float(np.ptp(machine.vertices_m[:, 0]))
-    length = reach + 6.0
-    lane_side = d_m - side * (PARKING_M / 2 + 0.25)
-    made = [Thing("vehicle.construction", machine, length / 2, d_m + side * 0.2, yaw_rad=rng.choice([0.0, np.pi]),
-                  attribute="vehicle.parked")]  # fmt: skip
-    for s in np.arange(1.5, length - 0.5, 2.6):
-        made.append(Thing("movable_object.barrier", furniture.barrier(rng), float(s), lane_side,
-                          yaw_rad=rng.normal(0, 0.06)))  # fmt: skip
-    for s in (0.3, 0.9, length - 0.3):
-        made.append(Thing("movable_object.trafficcone", furniture.traffic_cone(rng), s, d_m - side * rng.uniform(0, 1)))
-    made.append(Thing("human.pedestrian.construction_worker", people.worker(rng), 1.6, d_m + side * rng.uniform(0, 0.6),
-                      yaw_rad=rng.uniform(-3, 3), attribute="pedestrian.standing"))  # fmt: skip
-    return length, made
-
-
-def _cones_card(rng: np.random.Generator, d_m: float, side: int) -> tuple[float, list[Thing]]:
-    """A closed-off stretch of kerb: a tapering line of cones, then barriers."""
-    made = [
-        Thing("movable_object.trafficcone", furniture.traffic_cone(rng), 0.3 + 1.3 * i,
-              d_m + side * (0.8 - 0.3 * i) + rng.normal(0, 0.08))
-        for i in range(5)
-    ]  # fmt: skip
-    made += [
-        Thing("movable_object.barrier", furniture.barrier(rng), 8.0 + 2.5 * i, d_m - side * 0.9,
-              yaw_rad=rng.normal(0, 0.1))
-        for i in range(2)
-    ]  # fmt: skip
-    return 12.5, made
-
-
-_CARDS: dict[str, Card] = {
-    "car": _vehicle_card("vehicle.car", vehicles.car),
-    "truck": _vehicle_card("vehicle.truck", vehicles.truck),
-    "bus": _vehicle_card("vehicle.bus.rigid", vehicles.bus),
-    "trailer": _vehicle_card("vehicle.trailer", vehicles.trailer),
-    "motorcycles": _row_card("vehicle.motorcycle", people.motorcycle, 1.1),
-    "bicycles": _row_card("vehicle.bicycle", people.bicycle, 0.9),
-    "works": _works_card,
-    "cones": _cones_card,
-}
-
-
-def _sidewalk(street: Street, side: int, rng: np.random.Generator, traffic: float) -> list[Thing]:
+def _sidewalk(
+    street: Street, side: int, rng: np.random.Generator, traffic: float, walkers_every_m: float
+) -> list[Thing]:
     """People, lamps, signs, trees and bollards on and beside the sidewalk."""
     walk = street.band(side, SIDEWALK)
     assert walk is not None, "every side has a sidewalk"
     things = []
-    for s in np.arange(street.start_m, street.end_m, 3.2 / max(traffic, 0.1)):
+    for s in np.arange(street.start_m, street.end_m, walkers_every_m / max(traffic, 0.1)):
         if rng.random() < 0.5 and not street.in_crossing(float(s)):
             things.append(_pedestrian(rng, float(s), side, (walk.inner_m + 0.8, walk.outer_m - 0.3), walk.height_m))
     furnishings: list[tuple[str, Builder, float]] = [
@@ -277,7 +135,9 @@ def _garden(
     return things
 
 
-def _lanes(street: Street, side: int, rng: np.random.Generator, traffic: float, ego_speed_mps: float) -> list[Thing]:
+def _lanes(
+    street: Street, side: int, rng: np.random.Generator, traffic: float, ego_speed_mps: float, cast: Cast
+) -> list[Thing]:
     """Moving traffic of one direction; each lane has one speed, so that nothing collides."""
     things: list[Thing] = []
     for lane in range(street.lanes):
@@ -286,7 +146,7 @@ def _lanes(street: Street, side: int, rng: np.random.Generator, traffic: float, 
         d = side * (street.median_m / 2 + (lane + 0.5) * LANE_M)
         s = street.start_m + rng.uniform(0, 15)
         while s < street.end_m:
-            category, build, attribute = _DRIVEN[rng.choice(len(_DRIVEN), p=_DRIVEN_SHARE)]
+            category, build, attribute = DRIVEN[rng.choice(len(DRIVEN), p=cast.driven_share)]
             mesh = build(rng)
             length = float(np.ptp(mesh.vertices_m[:, 0]))
             middle = s + length / 2
@@ -295,18 +155,8 @@ def _lanes(street: Street, side: int, rng: np.random.Generator, traffic: float, 
                 yaw = np.pi if side > 0 else 0.0
                 things.append(Thing(category, mesh, middle, d + rng.normal(0, 0.12), 0.0, yaw, -side * speed,
                                     attribute=attribute))  # fmt: skip
-            s += length + rng.uniform(4, 30) / max(traffic, 0.1)
+            s += length + rng.uniform(*cast.gap_m) / max(traffic, 0.1)
     return things
-
-
-_DRIVEN: tuple[tuple[str, Builder, str], ...] = (
-    ("vehicle.car", vehicles.car, "vehicle.moving"),
-    ("vehicle.truck", vehicles.truck, "vehicle.moving"),
-    ("vehicle.bus.rigid", vehicles.bus, "vehicle.moving"),
-    ("vehicle.motorcycle", partial(people.motorcycle, ridden=True), "cycle.with_rider"),
-    ("vehicle.bicycle", partial(people.bicycle, ridden=True), "cycle.with_rider"),
-)
-_DRIVEN_SHARE = (0.47, 0.14, 0.06, 0.17, 0.16)
 
 
 def _centre_rows(street: Street, rng: np.random.Generator) -> list[Thing]:
