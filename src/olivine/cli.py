@@ -152,7 +152,10 @@ def evaluate(
         Path | None, typer.Option(help="The label files that they are scored by.", metavar="FOLDER")
     ] = None,
     frames: Annotated[
-        Path | None, typer.Option(help="Score the frames that this file names, one a line.", metavar="LIST.txt")
+        Path | None,
+        typer.Option(
+            help="Score the frames that this file names, one a line; val is KITTI's own list.", metavar="LIST.txt"
+        ),
     ] = None,
 ) -> None:
     """Score a trained network again, perhaps on another split, or detections by KITTI's rules."""

@@ -29,7 +29,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "evaluate": (
         "olivine evaluate runs/finetune_nuscenes val_split.split=test write_predictions=true",
-        "olivine evaluate --detections results/data --labels datasets/kitti/training/label_2 --frames val.txt --json",
+        "olivine evaluate --detections results/data --labels datasets/kitti/training/label_2 --frames val --json",
     ),
     "compare": ("olivine compare mini_kitti_methods seeds=[0,1,2] jobs=2",),
     "export": ("olivine export runs/olivine_nuscenes olivine.pt --to minkowski",),

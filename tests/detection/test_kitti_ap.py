@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +164,19 @@ def test_truth_against_itself_reaches_what_can_be_reached(count: int) -> None:
     assert ("of at most" in scores.headline()) == (count < 41)
 
 
+@pytest.mark.real
+@pytest.mark.skipif("OLIVINE_REAL_DATA" not in os.environ, reason="needs the real samples, named by OLIVINE_REAL_DATA")
+def test_real_labels_against_themselves_reach_what_19_frames_can_reach() -> None:
+    folder = Path(os.environ["OLIVINE_REAL_DATA"]) / "kitti-object/training/label_2"
+    truth = [read_objects(path) for path in sorted(folder.glob("*.txt"))]
+    surest = np.random.default_rng(0)
+    real = [frame.take(~frame.is_dont_care) for frame in truth]
+    scores = average_precision(truth, [replace(frame, score=surest.random(len(frame))) for frame in real])
+    assert scores.objects.tolist() == [[14, 26, 33], [3, 5, 7], [0, 2, 2]]
+    for metric in METRICS:
+        np.testing.assert_allclose(scores.ap(metric), np.repeat(scores.ceiling()[..., None], 2, axis=2), atol=1e-9)
+
+
 @pytest.mark.parametrize(("height_px", "counted"), [(24.99, 0), (25, 2), (39.99, 2), (40, 3), (41, 3)])
 def test_an_object_at_the_limit_of_height_counts(height_px: float, counted: int) -> None:
     scores = scored(objects(["Car"], height_px=height_px), objects(["Car"], height_px=height_px, score=[0.5]))
@@ -303,5 +317,8 @@ def test_what_cannot_be_scored_is_refused() -> None:
         average_precision([objects(["Car"])], [objects(["Car"], score=[1])] * 2)
     with pytest.raises(UserError, match="detections of frame 0"):
         average_precision([objects(["Car"])], [objects(["Car"])])
+    for broken in ({"score": np.array([np.nan])}, {"location_m": np.full((1, 3), np.inf)}):
+        with pytest.raises(UserError, match=r"frame 0 .* not finite"):
+            average_precision([objects(["Car"])], [replace(objects(["Car"], score=[1]), **broken)])
     with pytest.raises(UserError, match="Truck: no class that KITTI scores; choose among Car, Pedestrian, Cyclist"):
         average_precision([objects(["Car"])], [objects(["Car"], score=[1])], classes=("Truck",))

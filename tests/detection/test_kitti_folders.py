@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from olivine.cli import main
+from olivine.data.splits import kitti_object_frames
 from olivine.detection.kitti import score_folders
 from olivine.errors import OlivineWarning, UserError
 
@@ -90,6 +91,19 @@ def test_a_frame_without_labels_is_refused(folder: Path, with_list: bool) -> Non
     message = complaint(folder, frames)
     assert message.startswith(f"{folder / 'label_2' / '000003.txt'}: no labels for this frame")
     assert ("--frames" in message) != with_list
+
+
+def test_an_official_split_is_taken_by_its_name(folder: Path, tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(folder, "--frames", "val") == 2
+    assert "no detections for this frame of val" in capsys.readouterr().err
+    for name in kitti_object_frames("val"):
+        for part in ("label_2", "results"):
+            (folder / part / f"{name}.txt").touch()
+    scores = score_folders(folder / "results", folder / "label_2", Path("val"))
+    assert (scores.frames, scores.split) == (3769, "KITTI's val")
+    (tmp_path / "val").write_text("000003\n")
+    assert score_folders(folder / "results", folder / "label_2", Path("val")).frames == 1
 
 
 def test_a_bad_line_is_named(folder: Path, capsys: Any) -> None:

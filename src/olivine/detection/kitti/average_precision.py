@@ -54,13 +54,16 @@ def average_precision(
         split: what the frames are, for whoever reads the scores.
 
     Raises:
-        UserError: the numbers of frames differ, detections lack scores, or KITTI does not score a class.
+        UserError: the numbers of frames differ, detections lack scores, a number is not finite, or KITTI does not score
+            a class.
     """
     if len(truth) != len(detections):
         raise UserError(f"labels of {len(truth)} frames, detections of {len(detections)}; give both for every frame")
-    for frame, found in enumerate(detections):
+    for frame, (labels, found) in enumerate(zip(truth, detections, strict=True)):
         if found.score is None:
             raise UserError(f"the detections of frame {frame} (counted from 0) have no scores; give every one a score")
+        if not (_finite(labels) and _finite(found)):
+            raise UserError(f"frame {frame} (counted from 0) holds numbers that are not finite; leave such objects out")
     rules = [class_rule(name) for name in classes]
     scene = _Scene.of(ObjectTable.of(truth), ObjectTable.of(detections))
     results = [_score_class(scene, rule) for rule in rules]
@@ -72,6 +75,11 @@ def average_precision(
         detections=np.array([(scene.found.kind == rule.name.lower()).sum() for rule in rules], np.int64),
         precision={metric: np.stack([result.precision[metric] for result in results]) for metric in METRICS},
     )
+
+
+def _finite(objects: ObjectLabels) -> bool:
+    numbers = (objects.image_box, objects.size_hwl_m, objects.location_m, objects.rotation_y_rad, objects.alpha_rad)
+    return all(np.isfinite(part).all() for part in (*numbers, () if objects.score is None else objects.score))
 
 
 @dataclass(frozen=True)

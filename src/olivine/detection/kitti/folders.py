@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from olivine.data.kitti_labels import ObjectLabels, read_objects
+from olivine.data.splits import KITTI_OBJECT_SPLITS, kitti_object_frames
 from olivine.detection.kitti.average_precision import average_precision
 from olivine.detection.kitti.rules import CLASSES, DIFFICULTIES
 from olivine.detection.kitti.scores import KittiScores
@@ -22,8 +23,9 @@ def score_folders(
     Args:
         detections: a file `<frame>.txt` per frame, with scores; an empty file says that nothing was found.
         labels: a file `<frame>.txt` per frame.
-        frames: a text file with the names of the frames to score, one a line; None scores all, which must then be the
-            same in both folders.
+        frames: a text file with the names of the frames to score, one a line; or, where there is no such file, the name
+            of an official split (`train`, `val`, `trainval`). None scores all, which must then be the same in both
+            folders.
         classes: which of KITTI's classes are scored.
 
     Raises:
@@ -31,7 +33,7 @@ def score_folders(
             a class that KITTI does not score.
     """
     there, found = _frames_of(labels, "label files"), _frames_of(detections, "detection files")
-    wanted = sorted(there) if frames is None else read_frame_list(frames)
+    wanted, split = (sorted(there), f"all of {labels}") if frames is None else _listed(frames)
     hint = "; score some frames with --frames LIST.txt" if frames is None else ""
     _refuse(
         [name for name in wanted if name not in found],
@@ -46,7 +48,6 @@ def score_folders(
     truth = [read_objects(labels / f"{name}.txt") for name in wanted]
     scored = [read_objects(detections / f"{name}.txt", scored=True) for name in wanted]
     _warn_of_low_boxes(scored, detections)
-    split = f"all of {labels}" if frames is None else frames.stem
     return average_precision(truth, scored, classes, split=split)
 
 
@@ -67,6 +68,13 @@ def read_frame_list(path: Path) -> list[str]:
             raise UserError(f"{path}: names the frame {name!r} twice; name it once")
         seen.add(name)
     return names
+
+
+def _listed(frames: Path) -> tuple[list[str], str]:
+    """The frames of a list or of an official split, and what to call them."""
+    if str(frames) in KITTI_OBJECT_SPLITS and not frames.exists():
+        return list(kitti_object_frames(str(frames))), f"KITTI's {frames}"
+    return read_frame_list(frames), frames.stem
 
 
 def _frames_of(folder: Path, what: str) -> set[str]:
