@@ -175,3 +175,68 @@ def test_a_frame_in_which_nothing_is_over_the_threshold_has_no_detections():
     found = network.detections(outputs)
     assert [len(frame) for frame in found] == [0, 0]
     assert found[0].boxes.shape == (0, 7)
+
+
+def small_network(dtype=torch.float32):
+    torch.manual_seed(0)
+    small = KITTI_VOXELS.model_copy(update={"bounds_m": (0, -6.4, -3, 12.8, 6.4, 1)})
+    return NARROW.build(VoxelNetConfig(), Inputs(small)).to(dtype)
+
+
+def random_frame(seed, count=300):
+    rng = np.random.default_rng(seed)
+    cells = rng.choice(41 * 256 * 256, count, replace=False)
+    return rng.standard_normal((count, 4), np.float32), np.stack(np.unravel_index(cells, (41, 256, 256)), axis=1)
+
+
+def test_a_frame_has_the_same_outputs_alone_and_in_company_of_an_empty_one():
+    network = small_network(torch.float64).eval()
+    frames = [random_frame(0), random_frame(1, count=0), random_frame(2)]
+    with torch.no_grad():
+        together = network(batch_of(frames, torch.float64))
+        for place, frame in enumerate(frames):
+            alone = network(batch_of([frame], torch.float64))
+            torch.testing.assert_close(together.codes[place], alone.codes[0], rtol=0, atol=1e-12)
+            torch.testing.assert_close(together.class_logits[place], alone.class_logits[0], rtol=0, atol=1e-12)
+
+
+def test_every_parameter_learns_from_every_batch_even_without_objects():
+    network = small_network().train()
+    outputs = network(batch_of([random_frame(0), random_frame(1)], torch.float32))
+    network.losses(outputs, boxes_of(np.zeros((2, 3, 8), np.float32)))["loss"].backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+    assert not network.anchor_head.conv_box.weight.grad.any()
+    assert network.anchor_head.conv_cls.weight.grad.any()
+
+
+def test_lower_precision_ends_before_boxes_and_losses():
+    network = small_network().eval()
+    batch = batch_of([random_frame(0)], torch.float32)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        low = network(batch)
+    with torch.no_grad():
+        full = network(batch)
+    assert low.codes.dtype == low.class_logits.dtype == torch.float32
+    close(low.class_logits, full.class_logits, 0.05)
+
+
+def test_a_network_finds_the_objects_of_the_one_frame_it_has_learned():
+    network, batch = small_network(), batch_of([random_frame(0)], torch.float32)
+    objects = np.array([[[4, 2, -1, 3.9, 1.6, 1.56, 0.3, 1], [8, -3, 0, 0.8, 0.6, 1.73, 1.7, 2]]], np.float32)
+    optimizer = torch.optim.Adam(network.train().parameters(), 1e-2)
+    for _ in range(40):
+        loss = network.losses(network(batch), boxes_of(objects))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for norm in network.modules():
+        if isinstance(norm, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            norm.momentum = 1.0
+    with torch.no_grad():
+        network(batch)
+        (found,) = network.detections(network.eval()(batch))
+    assert found.labels[:2].sort().values.tolist() == [1, 2]
+    truth = torch.from_numpy(objects[0, found.labels[:2] - 1, :7])
+    assert (found.boxes[:2, :6] - truth[:, :6]).abs().max() < 0.3
+    turn = found.boxes[:2, 6] - truth[:, 6]
+    assert (torch.atan2(turn.sin(), turn.cos()).abs() < 0.3).all()

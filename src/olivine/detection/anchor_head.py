@@ -59,6 +59,7 @@ class AnchorHead(nn.Module):
         parts = (self.conv_cls, self.conv_box, self.conv_dir_cls)
         biases = [part.bias for part in parts if part.bias is not None]
         out = nn.functional.conv2d(map_, torch.cat([part.weight for part in parts]), torch.cat(biases))
+        out = out.to(torch.promote_types(out.dtype, torch.float32))  # boxes and losses need the digits
         by_pixel = torch.split(torch.permute(out, (0, 2, 3, 1)), [part.out_channels for part in parts], dim=3)
         sizes = (self.classes, CODE_SIZE, DIRECTION_BINS)
         return HeadOutputs(*(part.reshape(len(map_), -1, size) for part, size in zip(by_pixel, sizes, strict=True)))
