@@ -9,9 +9,17 @@ from olivine.data.augment import CloudAugment
 from olivine.data.collate import collate
 from olivine.data.needs import Needs
 from olivine.data.prepare import Augmentation, Prepare
-from olivine.data.second_view import ViewConfig, cut_view, neighbour, same_places, same_rows, voxel_matches
+from olivine.data.second_view import (
+    ViewConfig,
+    cut_view,
+    neighbour,
+    same_places,
+    same_rows,
+    voxel_matches,
+    warn_if_alone,
+)
 from olivine.data.voxelize import CartesianVoxels
-from olivine.errors import UserError
+from olivine.errors import OlivineWarning, UserError
 from olivine.geometry import invert, rigid_transform, transform_points
 
 VOXELS = CartesianVoxels(size_m=(0.5, 0.5, 0.5))
@@ -65,6 +73,13 @@ def test_a_neighbour_is_near_and_of_the_same_scene(tmp_path):
     drawn = {index: {neighbour(frames, index, 2, np.random.default_rng(s)) for s in range(30)} for index in range(6)}
     assert drawn == {0: {1, 2}, 1: {0, 2}, 2: {0, 1}, 3: {4}, 4: {3}, 5: {5}}
     assert {neighbour(frames, 0, 1, np.random.default_rng(s)) for s in range(30)} == {1}
+
+
+def test_frames_that_are_all_alone_are_pointed_out(tmp_path):
+    frames = [replace(make_frame(tmp_path, points=5), scene=scene) for scene in ("a", "b", "a")]
+    with pytest.warns(OlivineWarning, match=r"memory: no frame has another one of its scene within views\.max_gap=1"):
+        warn_if_alone(Frames(frames), 1)
+    warn_if_alone(Frames(frames), 2)
 
 
 def test_rows_that_both_views_hold_are_found():

@@ -6,6 +6,7 @@ one may be found in the other: as the same row of the scan, or as the point at t
 
 from __future__ import annotations
 
+import warnings
 from typing import Annotated
 
 import numpy as np
@@ -15,6 +16,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 from olivine.config import Config
 from olivine.data.augment import Interval
 from olivine.data.frame import Dataset
+from olivine.errors import OlivineWarning
 
 _REACH = 2**20  # cubes to each side of the origin that a key of 3 × 21 bits can hold
 
@@ -78,11 +80,27 @@ def neighbour(dataset: Dataset, index: int, max_gap: int, rng: np.random.Generat
         A place in the dataset within `max_gap` of `index`, not itself; or `index` where its scene has no other frame
         so near, which leaves two views of one scan.
     """
-    scene = dataset.scene(index)
-    around = range(max(0, index - max_gap), min(len(dataset), index + max_gap + 1))
-    others = [place for place in around if place != index and dataset.scene(place) == scene]
+    others = _others(dataset, index, max_gap)
     drawn = rng.random()
     return others[int(drawn * len(others))] if others else index
+
+
+def warn_if_alone(dataset: Dataset, max_gap: int) -> None:
+    """Say so where no frame at all has another one of its scene near it, as of `neighbour`."""
+    if not any(_others(dataset, index, max_gap) for index in range(len(dataset))):
+        warnings.warn(
+            f"{dataset.name}: no frame has another one of its scene within views.max_gap={max_gap}, so both views of "
+            "each are of one scan; the method is made for recordings",
+            OlivineWarning,
+            stacklevel=2,
+        )
+
+
+def _others(dataset: Dataset, index: int, max_gap: int) -> list[int]:
+    """The frames of its scene at most so far from one."""
+    scene = dataset.scene(index)
+    around = range(max(0, index - max_gap), min(len(dataset), index + max_gap + 1))
+    return [place for place in around if place != index and dataset.scene(place) == scene]
 
 
 def same_rows(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from olivine.data.loader import Loader
 from olivine.data.needs import Inputs, Needs
 from olivine.data.pairs import PairConfig
 from olivine.data.prepare import Augmentation, Prepare
-from olivine.data.second_view import ViewConfig
+from olivine.data.second_view import ViewConfig, warn_if_alone
 from olivine.data.superpixels import read_superpixel_manifest
 from olivine.engine.distribution import Distribution
 from olivine.engine.experiment import ExperimentConfig
@@ -105,6 +105,8 @@ def _loader(config: PretrainConfig, dataset: Dataset, method: Method, processes:
     """This process's share of the samples, with just what the method needs."""
     _check_needs(config, dataset, method.needs)
     max_gap = config.views.max_gap if method.needs.second == "frame" else None
+    if max_gap is not None:
+        warn_if_alone(dataset, max_gap)
     return config.loader(dataset, prepare_for(config, method.needs), processes, max_gap=max_gap)
 
 
