@@ -118,6 +118,16 @@ def test_an_object_that_was_labelled_elsewhere_is_named(tmp_path):
     assert problem.endswith("1 of 12 boxes lie outside their labelled image boxes: 6 (Pedestrian)")
 
 
+def test_objects_that_nobody_sees_may_be_empty(tmp_path):
+    root = build_kitti_object(tmp_path, ("000000",))
+    frame = KittiObjectConfig(root=root).open(SplitConfig(split="all"))[0]
+    bare = replace(frame, points_lidar_m=frame.points_lidar_m[:0], intensity=frame.intensity[:0])
+    count = len(frame.boxes.names)
+    for level, problems in ((-1, 0), (2, 1)):
+        boxes = replace(frame.boxes, difficulty=np.full(count, level))
+        assert len(list(BoxReport().add(replace(bare, boxes=boxes), "frame"))) == problems
+
+
 def test_few_objects_say_nothing_about_a_calibration():
     report = BoxReport(1, 0, {"Car": [0] * 9}, {"Car": [0] * 9}, [0.1] * 9)
     assert list(report.problems("data")) == []

@@ -51,6 +51,16 @@ def test_the_crop_to_the_image_is_the_published_one(calibration):
     assert (found == view_of(reference)).all()
 
 
+def test_the_images_left_and_upper_border_belong_to_it():
+    axes = np.eye(4)
+    axes[:3, :3] = [[0, -1, 0], [0, 0, -1], [1, 0, 0]]
+    calibration = KittiCalibration(np.array([[100.0, 0, 50, 0], [0, 100, 25, 0], [0, 0, 1, 0]]), axes)
+    pixels = np.array([[0, 0], [-0.01, 10], [10, -0.01], [99.99, 49.99], [100, 10], [10, 50]])
+    points = np.column_stack((np.full(6, 10.0), -(pixels - (50, 25)) / 10))
+    assert calibration.in_view(points, (100, 50)).tolist() == [True, False, False, True, False, False]
+    assert not calibration.in_view(np.array([[-10.0, 1, 1], [0, 0, 0]]), (100, 50)).any()
+
+
 def test_boxes_in_the_lidar_frame_are_the_published_ones(calibration, tmp_path):
     reference = golden("kitti_prep_sim.npz")
     path = tmp_path / "label.txt"

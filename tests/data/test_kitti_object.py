@@ -102,6 +102,7 @@ def test_voxels_are_the_published_ones(pair, prefix, limit):
     order = np.lexsort(voxels.coordinates.T)
     assert (voxels.coordinates[order, ::-1] == reference[f"{prefix}_coords_zyx"]).all()
     held = np.bincount(voxels.point_voxel[voxels.point_voxel >= 0], minlength=len(voxels.coordinates))
+    assert len(held) == len(order)
     assert (np.minimum(held, 5)[order] == reference[f"{prefix}_num_points"]).all()
     if prefix == "voxel":
         means = voxel_features(frame, frame.points_lidar_m, voxels, grid)
