@@ -45,7 +45,7 @@ def forward_and_backward_s(rounds: int, run: Callable[[], Tensor]) -> tuple[floa
         start = time.process_time()
         value = run()
         between = time.process_time()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         forward.append(between - start)
         backward.append(time.process_time() - between)
     return min(forward), min(backward)
