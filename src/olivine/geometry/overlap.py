@@ -220,7 +220,7 @@ def _under(start: Pair, end: Pair, half_x: Tensor, half_y: Tensor) -> Tensor:
     width, rise = to_x - x, to_y - y
     from_x, until_x = _held(x, half_x), _held(to_x, half_x)
     safe_width = torch.where(width == 0, 1.0, width)
-    low, high = (y + ((at - x) / safe_width).clamp(0, 1) * rise for at in (from_x, until_x))
+    low, high = (y + (at - x) / safe_width * rise for at in (from_x, until_x))
     return (until_x - from_x) * _mean_held(low, high, half_y)
 
 

@@ -47,12 +47,11 @@ struct Point {
 
 // The integral of y held to ±half_y over the x of an edge, held to ±half_x.
 double under(Point from, Point to, double half_x, double half_y) {
-    const double width = to.x - from.x;
+    const double width = to.x - from.x, rise = to.y - from.y;
     if (width == 0) return 0;
     const double start = held(from.x, half_x), end = held(to.x, half_x);
-    const double at_start = std::min(std::max((start - from.x) / width, 0.0), 1.0);
-    const double at_end = std::min(std::max((end - from.x) / width, 0.0), 1.0), rise = to.y - from.y;
-    return (end - start) * mean_held(from.y + at_start * rise, from.y + at_end * rise, half_y);
+    const auto y_at = [&](double x) { return from.y + (x - from.x) / width * rise; };
+    return (end - start) * mean_held(y_at(start), y_at(end), half_y);
 }
 
 bool may_touch(const Placed& a, const Placed& b) {
