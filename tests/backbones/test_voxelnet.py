@@ -249,6 +249,28 @@ def test_reading_and_its_gradient_are_those_of_a_dense_map():
     assert torch.equal(embedding.of_map(), images)
 
 
+def test_reading_is_the_published_one_up_to_the_last_pixel_which_goes_on():
+    with np.load(GOLDEN / "birds_eye_reading.npz") as golden:
+        image, x, y, out = (torch.from_numpy(golden[key]).double() for key in ("image", "x", "y", "out"))
+    channels, rows, columns = image.shape
+    row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    zero = torch.zeros_like(row)
+    indices = torch.stack([zero, zero, row, column], dim=-1).flatten(0, 1).int()
+    sites = Sites(image.permute(1, 2, 0).reshape(-1, channels), indices, (1, rows, columns), 1)
+
+    def read(x, y):
+        frames = torch.zeros(len(x), dtype=torch.int64)
+        return embedding_of(sites, torch.stack([x, y], dim=1), frames)[0].of_points(torch.arange(len(x)))
+
+    inside = (x <= columns - 1) & (y <= rows - 1)
+    between = (x < columns - 1) & (y < rows - 1)
+    assert between.sum() > 50
+    torch.testing.assert_close(read(x, y)[between], out[between], rtol=0, atol=1e-12)
+    assert out[~inside].abs().max() < 1e-12
+    last = read(x.clamp(max=columns - 1), y.clamp(max=rows - 1))
+    torch.testing.assert_close(read(x, y)[~inside], last[~inside], rtol=0, atol=1e-12)
+
+
 def test_gradients_of_reading_match_finite_differences():
     places = torch.tensor([[1.2, 1.7], [3.9, 2.6], [4.8, 3.9], [0.0, 0.0]], dtype=torch.float64)
     frames = torch.tensor([0, 0, 1, 1])

@@ -157,6 +157,20 @@ def test_points_no_camera_sees_can_be_dropped(tmp_path):
     np.testing.assert_array_equal(np.unique(sample.pairs.point), np.arange(len(seen)))
 
 
+def test_points_beyond_the_radius_are_no_part_of_a_cloud_that_images_teach(tmp_path):
+    frame = make_frame(tmp_path)
+    reach = float(np.median(np.hypot(*frame.points_lidar_m[:, :2].T)))
+    grid = CartesianVoxels(size_m=(1, 1, 1), bounds_m=(-64, -64, -3, 64, 64, 1), radius_m=reach)
+    config = ImageAugment(size=(48, 32), crop=False, drop_cuboid=0)
+    sample = Prepare(grid, Augmentation(CloudAugment(), images=config), SEEN)(frame, np.random.default_rng(0))
+    x, y, z = frame.points_lidar_m.T
+    kept = np.flatnonzero((np.hypot(x, y) <= np.float32(reach)) & (z >= -3) & (z <= 1))
+    assert 0 < len(kept) < len(x) / 2 + 1
+    np.testing.assert_array_equal(sample.cloud.row, kept)
+    assert len(sample.pairs.point) > 0
+    assert (sample.range_m <= np.float32(reach)).all()
+
+
 def test_a_frame_without_cameras_is_refused_where_images_are_wanted(tmp_path):
     frame = make_frame(tmp_path, sizes=())
     with pytest.raises(UserError, match="frame frame-0 of scene has no camera images"):
