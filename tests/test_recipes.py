@@ -15,6 +15,7 @@ from olivine.cli import main
 from olivine.compare import CompareConfig
 from olivine.config import Config, dump, load_recipe, read_recipe, shipped_recipes
 from olivine.demo import DemoConfig
+from olivine.detection.config import DetectConfig
 from olivine.errors import UserError
 from olivine.labels.config import LabelConfig
 from olivine.labels.scoring.score import ScoreConfig
@@ -25,6 +26,7 @@ from olivine.simulate import SimulateConfig
 KINDS: dict[str, type[Config]] = {
     "method": PretrainConfig,
     "mode": SegmentConfig,
+    "detector": DetectConfig,
     "arms": CompareConfig,
     "world": DemoConfig,
     "labeller": LabelConfig,
@@ -54,7 +56,7 @@ def test_recipes_load_and_survive_being_written(name: str, tmp_path: Path) -> No
     assert load_recipe(kind(name), tmp_path / "again.yaml") == config
 
 
-@pytest.mark.parametrize("name", of_kind(PretrainConfig, SegmentConfig))
+@pytest.mark.parametrize("name", of_kind(PretrainConfig, SegmentConfig, DetectConfig))
 def test_runs_are_named_after_their_recipes(name: str) -> None:
     assert content(name)["name"] == name
 

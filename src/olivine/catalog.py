@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from olivine.compare import CompareConfig
 from olivine.config import Config, kind_of, load_recipe, nearest, parts_of, read_recipe, shipped_recipes, shipped_text
 from olivine.demo import DemoConfig
+from olivine.detection.config import DetectConfig
 from olivine.errors import UserError
 from olivine.labels.config import LabelConfig
 from olivine.labels.scoring.score import ScoreConfig
@@ -28,6 +29,7 @@ COMMANDS: dict[str, type[Config]] = {
     "label --score": ScoreConfig,
     "pretrain": PretrainConfig,
     "segment": SegmentConfig,
+    "detect": DetectConfig,
     "compare": CompareConfig,
     "demo": DemoConfig,
     "simulate": SimulateConfig,

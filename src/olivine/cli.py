@@ -133,11 +133,25 @@ def pretrain(recipe: Recipe, overrides: Overrides = None, resume: Resume = False
 @app.command(epilog=epilog("segment"))
 def segment(recipe: Recipe, overrides: Overrides = None, resume: Resume = False, as_json: AsJson = False) -> None:
     """Fine-tune or linear-probe a backbone on semantic segmentation, then score it."""
+    from olivine.segmentation.results import headline
     from olivine.segmentation.segment import SegmentConfig
     from olivine.segmentation.segment import segment as run
 
     results = run(_configuration(SegmentConfig, recipe, overrides), resume=resume)
-    _print_results(results, as_json=as_json)
+    _say(json.dumps(results) if as_json else headline(results))
+
+
+@app.command(epilog=epilog("detect"))
+def detect(recipe: Recipe, overrides: Overrides = None, resume: Resume = False, as_json: AsJson = False) -> None:
+    """Train a detector of objects in KITTI's layout, then score it."""
+    from olivine.detection.detect import DetectConfig
+    from olivine.detection.detect import detect as run
+    from olivine.detection.results import headline
+
+    config = _configuration(DetectConfig, recipe, overrides)
+    results = run(config, resume=resume)
+    _report(config.out / config.name)
+    _say(json.dumps(results) if as_json else headline(results))
 
 
 @app.command(epilog=epilog("evaluate"))
@@ -163,6 +177,7 @@ def evaluate(
         from olivine.compare.kinds import evaluate as score
 
         results, headline = score(run, overrides or [])
+        _report(Path(results.get("folder", run)))
         _say(json.dumps(results) if as_json else headline)
     elif run is None and detections is not None and labels is not None:
         from olivine.detection.kitti import score_folders
@@ -356,10 +371,13 @@ def _score(recipe: str, overrides: list[str] | None, *, as_json: bool) -> None:
     _say(json.dumps(score.as_json()) if as_json else format_score(score))
 
 
-def _print_results(results: dict[str, Any], *, as_json: bool) -> None:
-    from olivine.segmentation.results import headline
+def _report(folder: Path) -> None:
+    """Write the report of what was found, where a folder has that."""
+    from olivine.visualize.detections import report_if_scored
 
-    _say(json.dumps(results) if as_json else headline(results))
+    said = None if _rank() else report_if_scored(folder)
+    if said:
+        _log.info(said)
 
 
 def _rank() -> int:

@@ -27,6 +27,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "olivine segment finetune_nuscenes weights=runs/olivine_nuscenes",
         "olivine segment probe_nuscenes weights=runs/olivine_nuscenes name=probe train.seed=1",
     ),
+    "detect": (
+        "olivine detect second_kitti weights=runs/olivine_voxelnet_nuscenes",
+        "olivine detect second_kitti train_split.every=20 name=second_kitti_5 train.seed=1",
+    ),
     "evaluate": (
         "olivine evaluate runs/finetune_nuscenes val_split.split=test write_predictions=true",
         "olivine evaluate --detections results/data --labels datasets/kitti/training/label_2 --frames val --json",

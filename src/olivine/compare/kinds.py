@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.config import kind_of, read_recipe
+from olivine.detection.kind import Detection
 from olivine.engine.experiment import ExperimentConfig
 from olivine.engine.kinds import Kind, ScoredKind
 from olivine.errors import UserError
@@ -20,7 +21,7 @@ from olivine.weights.file import read_weights
 PRETRAINING = Pretraining()
 """What arms are made by."""
 
-SCORED: dict[str, ScoredKind[Any]] = {str(kind_of(kind.config)): kind for kind in (Segmentation(),)}
+SCORED: dict[str, ScoredKind[Any]] = {str(kind_of(kind.config)): kind for kind in (Segmentation(), Detection())}
 """What protocols may be, by the `kind` of their recipes."""
 
 

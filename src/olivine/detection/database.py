@@ -24,7 +24,7 @@ from olivine.data.frame import Dataset
 from olivine.detection.annotated import annotated_boxes
 from olivine.errors import UserError
 from olivine.files import locked, replacing, write_bytes, write_json, writing
-from olivine.geometry import points_in_boxes
+from olivine.geometry import enlarged, points_in_boxes
 
 LAYOUT = 1
 """Number of the folder's layout, in its index."""
@@ -35,7 +35,6 @@ SAMPLED = 64
 
 _INDEX, _OBJECTS, _POINTS = "index.json", "objects.npz", "points.bin"
 _ROW = 4  # x, y, z, intensity
-_GROWTH = np.array([0, 0, 0, 2 * MARGIN_M, 2 * MARGIN_M, 0, 0])
 _log = logging.getLogger("olivine")
 
 
@@ -112,6 +111,11 @@ def open_database(folder: Path, dataset: Dataset, *, rebuild: bool = False) -> O
             _build(folder, dataset)
             return _read(folder)[0]
     return _of(dataset, _read(folder))
+
+
+def points_of_objects(points_m: NDArray[np.float32], boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """[M, N] which points [N, 3] belong to the objects in boxes [M, 7], up to `MARGIN_M` beside them included."""
+    return points_in_boxes(points_m, enlarged(boxes, (2 * MARGIN_M, 2 * MARGIN_M, 0)))
 
 
 def frames_digest(dataset: Dataset) -> dict[str, str]:
@@ -194,7 +198,7 @@ def _objects(dataset: Dataset) -> Iterator[_Cut]:
         frame = dataset[index]
         annotated = annotated_boxes(frame)
         cloud = np.column_stack([frame.points_lidar_m, frame.intensity])
-        inside = points_in_boxes(frame.points_lidar_m, annotated.boxes + _GROWTH)
+        inside = points_of_objects(frame.points_lidar_m, annotated.boxes)
         for row, box in enumerate(annotated.boxes):
             points = cloud[inside[row]].astype(np.float64)
             points[:, :3] -= box[:3]

@@ -20,9 +20,8 @@ from pydantic import NonNegativeInt
 from olivine.config import Config
 from olivine.data.frame import Boxes, Frame
 from olivine.detection.annotated import annotated_boxes
-from olivine.detection.database import ObjectDatabase
+from olivine.detection.database import ObjectDatabase, points_of_objects
 from olivine.errors import UserError
-from olivine.geometry import points_in_boxes
 from olivine.geometry.overlap import bev_overlap
 
 PUBLISHED_COUNTS = {"Car": 20, "Pedestrian": 15, "Cyclist": 15}
@@ -111,8 +110,9 @@ class ObjectSampler:
             rng: the generator keyed by (seed, epoch, sample).
 
         Returns:
-            The frame with the objects' points before its own, those of its own that lie in a pasted box removed, and
-            the pasted boxes after its own; without images and labels of points, which no longer fit it.
+            The frame with the objects' points before its own, those of its own that lie in a pasted box, or
+            up to 1 cm beside it, removed, and the pasted boxes after its own; without images and labels of points,
+            which no longer fit it.
 
         Raises:
             UserError: the frame has no boxes, or no road plane where one is needed, or intensities of another range.
@@ -148,7 +148,7 @@ class ObjectSampler:
             boxes[:, 2] = _ground_z(frame.ground_lidar, boxes) + boxes[:, 5] / 2
         objects = [self.database.points(int(row)) for row in chosen]
         moved = [points[:, :3] + box[:3] for points, box in zip(objects, boxes, strict=True)]
-        outside = ~points_in_boxes(frame.points_lidar_m, boxes).any(axis=0)
+        outside = ~points_of_objects(frame.points_lidar_m, boxes).any(axis=0)
         points_m = np.concatenate([*moved, frame.points_lidar_m[outside]])
         intensity = np.concatenate([*(points[:, 3] for points in objects), frame.intensity[outside]])
         return replace(
