@@ -114,7 +114,7 @@ def test_a_split_without_objects_or_labels_is_refused(data: Path, capsys: pytest
     assert "none of 100 frames drawn from train_split has an object of Car, Pedestrian, Cyclist" in refused(
         capsys, data, *words
     )
-    assert "has no Car and no Pedestrian that is fit" in refused(capsys, data, *words[:2])
+    assert "has no object that is fit to be pasted (0 Car" in refused(capsys, data, *words[:2])
     shutil.rmtree(data / "training" / "label_2")
     assert "no annotated boxes" in refused(capsys, data)
 
@@ -184,4 +184,5 @@ def test_settings_that_do_not_go_together_are_named(data: Path, capsys: pytest.C
     assert "backbone.name=voxelnet" in refused(capsys, data, "backbone.name=minkunet14a")
     assert "voxels.bounds_m" in refused(capsys, data, voxels={"name": "cartesian", "size_m": [0.2, 0.2, 0.2]})
     assert "voxels.name=cartesian" in refused(capsys, data, voxels={"name": "cylindrical"})
+    assert "sampling.counts.Tram: no class of the detector" in refused(capsys, data, "sampling.counts.Tram=1")
     assert "optimizer.head_lr=1.0 is set" in refused(capsys, data, optimizer={"name": "sgd", "head_lr": 1})

@@ -20,7 +20,7 @@ from olivine.detection.augment import PrepareTraining
 from olivine.detection.config import DetectConfig
 from olivine.detection.database import default_name, open_database
 from olivine.detection.evaluate import kitti_frames
-from olivine.detection.inputs import bounds_of, check_data, check_made_for, raw_range
+from olivine.detection.inputs import bounds_of, check_counts, check_data, check_made_for, raw_range
 from olivine.detection.sampling import ObjectSampler, SamplingConfig
 from olivine.detection.saved import describe_detector, load_encoder
 from olivine.detection.scoring import fresh_detector, monitor, score, scoring_loader
@@ -55,12 +55,17 @@ def detect(config: DetectConfig, *, resume: bool = False) -> dict[str, Any]:
     """
     ready = _ready(config)
     processes, task, about = ready.processes, ready.task, ready.about
-    loader = _training_loader(config, ready.train_data, processes)
+    sampler = None if config.sampling is None else _sampler(config, config.sampling)
+    loader = _training_loader(config, ready.train_data, processes, sampler)
     check_training(task, loader, config.train, optimizer=config.optimizer)
     loader.try_frame()
     run = config.open_run(processes, ready.inputs, resume=resume, may_differ=MAY_DIFFER)
     if processes.main:
-        for line in ready.notes:
+        missing = () if sampler is None else sampler.missing
+        for line in (
+            *ready.notes,
+            *(f"sampling: the split has no {name} that is fit to be pasted" for name in missing),
+        ):
             run.log(line)
     evaluate = None if ready.monitored is None else monitor(task, ready.monitored, config, processes, run)
     name = None if evaluate is None else "ap_3d_r40_moderate"
@@ -97,6 +102,7 @@ class _Ready:
 def _ready(config: DetectConfig) -> _Ready:
     """Open, build and check; nothing is written."""
     bounds_of(config)
+    check_counts(config)
     processes = Distribution.start(config.train.precision)
     train_data, val_data = config.data.open(config.train_split), config.data.open(config.val_split)
     monitored = None if config.monitor_split is None else config.data.open(config.monitor_split)
@@ -156,16 +162,21 @@ def _load_pretrained(
     return describe_weights(weights), [f"pretrained weights: {report}", *notes, *([] if raw is None else [raw])]
 
 
-def _training_loader(config: DetectConfig, dataset: Dataset, processes: Distribution) -> Loader:
+def _training_loader(
+    config: DetectConfig, dataset: Dataset, processes: Distribution, sampler: ObjectSampler | None
+) -> Loader:
     """This process's share of the training samples, with objects pasted into them."""
     augment: CloudAugment | None = config.augment
     prepare = Prepare(config.voxels, Augmentation(augment), Needs(boxes=config.detector.classes))
-    sampler = None if config.sampling is None else _sampler(config, config.sampling)
     return config.loader(dataset, PrepareTraining(prepare, dataset, sampler, bounds_of(config)), processes)
 
 
 def _sampler(config: DetectConfig, sampling: SamplingConfig) -> ObjectSampler:
-    """What pastes objects of the training split, cut out of whole scans, into its frames."""
+    """What pastes objects of the training split, cut out of whole scans, into its frames.
+
+    Raises:
+        UserError: the database is of other data, or has nothing to paste.
+    """
     data = config.data
     if "field_of_view" in type(data).model_fields:
         # The published database has every point of an object, those outside the image too.

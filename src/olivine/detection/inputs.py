@@ -26,6 +26,18 @@ def bounds_of(config: DetectConfig) -> tuple[float, float, float, float, float, 
     return voxels.bounds_m
 
 
+def check_counts(config: DetectConfig) -> None:
+    """Refuse to paste what is not learned.
+
+    Raises:
+        UserError: `sampling.counts` names a category that is no class of the detector.
+    """
+    classes = config.detector.classes
+    other = [name for name in (config.sampling.counts if config.sampling else {}) if name not in classes]
+    if other:
+        raise UserError(f"sampling.counts.{other[0]}: no class of the detector, which are {', '.join(classes)}")
+
+
 def check_made_for(weights: Weights, config: DetectConfig) -> list[str]:
     """Compare what pretrained weights say they were trained on with what a run gives them.
 

@@ -82,22 +82,25 @@ class ObjectSampler:
         """A sampler of the objects that are fit to be pasted.
 
         Raises:
-            UserError: a category has no object that is.
+            UserError: no category has an object that is.
         """
         fit = database.counts >= config.min_points
         if config.rated_only and database.difficulty is not None:
             fit &= database.difficulty >= 0
         names = np.array(database.names, np.str_)
         rows = {name: np.flatnonzero(fit & (names == name)) for name, count in config.counts.items() if count}
-        without = [name for name, found in rows.items() if len(found) == 0]
-        if without:
-            had = ", ".join(f"{np.count_nonzero(names == name)} {name}" for name in without)
+        if not any(map(len, rows.values())):
+            had = ", ".join(f"{np.count_nonzero(names == name)} {name}" for name in rows)
             raise UserError(
-                f"sampling.counts: the database {database.folder} has no {' and no '.join(without)} that is fit to be "
-                f"pasted ({had} before sampling.min_points and sampling.rated_only); leave it out of the counts or set "
-                "it to 0"
+                f"sampling.counts: the database {database.folder} has no object that is fit to be pasted ({had} before "
+                "sampling.min_points and sampling.rated_only); set sampling=null"
             )
         return ObjectSampler(database, dict(config.counts), config.fill, config.road_planes, rows)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Categories of which nothing can be pasted, as may happen where few frames are labelled."""
+        return tuple(name for name, found in self.rows.items() if len(found) == 0)
 
     def __call__(self, frame: Frame, rng: np.random.Generator) -> Frame:
         """Paste objects into a frame.
