@@ -79,9 +79,9 @@ def test_a_car_alone_is_seen_whole_where_it_stands(yaw_rad: float, rotation_y_ra
 
 
 def test_things_off_their_origin_keep_their_box_around_them() -> None:
-    shifted = thing("vehicle.car", car().mesh.moved(x_m=1.5, y_m=-0.5))
+    shifted = thing("vehicle.car", car().mesh.moved(x_m=1.5, y_m=-0.5, z_m=0.2))
     found = labels((shifted, Place(20 + EYE_M, 0.0, 0.1, np.pi / 2)))
-    np.testing.assert_allclose(found.location_m[0], (-1.5, 1.55, 20.5), atol=1e-9)
+    np.testing.assert_allclose(found.location_m[0], (-1.5, 1.35, 20.5), atol=1e-9)
 
 
 @pytest.mark.parametrize("offset_m", [-1.8, -0.6, 0.7, 1.3, 1.9, 2.6, 4.0])
