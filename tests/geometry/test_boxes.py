@@ -116,6 +116,22 @@ def test_corners_pulled_in_lie_inside_and_pushed_out_lie_outside():
         assert (own == expected).all()
 
 
+@pytest.mark.parametrize("away", [0.0, 1e4])
+def test_what_rounding_decides_of_a_corner_is_not_changed_by_looking_near_boxes_only(away):
+    """Boxes whose diagonal lies along x or y, and the ends of that diagonal, which are in or out by a rounding."""
+    boxes = some_boxes(800, seed=3)
+    boxes[:, 0] += away
+    boxes[:, 6] = -np.arctan2(boxes[:, 4], boxes[:, 3]) + np.pi / 2 * (np.arange(800) % 4)
+    points = corners(boxes)[:, 4:] - [0, 0, 0.1]
+    shifted = points - boxes[:, None, :3]
+    cos, sin = np.cos(boxes[:, 6:]), np.sin(boxes[:, 6:])
+    along, across = shifted[..., 0] * cos + shifted[..., 1] * sin, shifted[..., 1] * cos - shifted[..., 0] * sin
+    expected = (np.abs(along) <= boxes[:, 3:4] / 2) & (np.abs(across) <= boxes[:, 4:5] / 2)
+    inside = points_in_boxes(points.reshape(-1, 3), boxes).reshape(800, 800, 4)[range(800), range(800)]
+    assert 100 < expected.sum() < 3100
+    np.testing.assert_array_equal(inside, expected)
+
+
 def test_points_on_faces_and_far_away_are_told_apart():
     boxes = np.array([[1e6, -1e6, 0, 4, 2, 2, 0], [0.0, 0, 0, 4, 2, 2, 0]])
     points = np.array(

@@ -381,6 +381,7 @@ def test_of_equal_scores_the_first_is_kept_and_infinite_ones_are_scores():
     assert nms(rows, torch.zeros(5), 0.5).tolist() == [0]
     assert nms(rows, torch.tensor([0, -torch.inf, 2, torch.inf, torch.inf]), 0.5).tolist() == [3]
     assert nms(rows, torch.tensor([0, -torch.inf, 2, torch.inf, torch.inf]), 1.0).tolist() == [3, 4, 2, 0, 1]
+    assert nms(rows[:2], torch.tensor([np.nextafter(1.0, 0), 1.0]), 0.5).tolist() == [1]
 
 
 # The two paths, and how the work is cut.

@@ -131,7 +131,7 @@ def _near(points_xy: Float, centres_xy: Float, reach_m: Float) -> Iterator[NDArr
     order = np.argsort(points_xy[:, 0])
     x, y = points_xy[order].T.copy()
     starts = np.searchsorted(x, centres_xy[:, 0] - reach_m)
-    ends = np.searchsorted(x, centres_xy[:, 0] + reach_m, side="right")
+    ends = np.searchsorted(x, centres_xy[:, 0] + reach_m)
     for row, (start, end) in enumerate(zip(starts, ends, strict=True)):
         yield order[start:end][np.abs(y[start:end] - centres_xy[row, 1]) <= reach_m[row]]
 
