@@ -113,6 +113,10 @@ def test_it_can_be_scored_again_and_elsewhere(run: tuple[Path, dict[str, Any]]) 
     assert "a test of memory: trained on 1 of the scored frames" in headline(memory)
     with pytest.raises(UserError, match=r"optimizer\.lr: not a setting of scoring"):
         evaluate_run(folder, ["optimizer.lr=1"])
+    loose = evaluate_run(folder, ["overlaps=loose"])
+    by_class = results["kitti"]["loose"]["3d"]["R40"]
+    assert loose["score"]["metric"] == "AP 3d R40 moderate, loose overlaps"
+    assert loose["score"]["value"] == pytest.approx(np.mean([by_class[name]["moderate"] for name in by_class]))
     empty = evaluate_run(folder, ["val_split.split=['000010']", "allow_shared_scenes=true"])
     assert empty["score"]["value"] is None
     assert headline(empty).startswith("no objects to score")

@@ -12,6 +12,7 @@ from olivine.backbones import BackboneConfig, VoxelNetConfig
 from olivine.data.augment import CloudAugment
 from olivine.data.splits import SplitConfig
 from olivine.data.voxelize import CartesianVoxels, VoxelConfig
+from olivine.detection.kitti.rules import Overlaps
 from olivine.detection.sampling import SamplingConfig
 from olivine.detection.second import SecondConfig
 from olivine.engine.config import AdamWConfig, AnyScheduleConfig, OneCycleConfig, OptimizerConfig, TrainConfig
@@ -77,6 +78,10 @@ class DetectConfig(ExperimentConfig):
 
     eval_batch_size: PositiveInt = 1
     """Frames predicted at a time by each process. Does not change the scores."""
+
+    overlaps: Overlaps = "strict"
+    """Which of KITTI's overlaps the run's one score, and what is monitored, are by: `strict` is the benchmark's;
+    `loose` tells apart detectors that are still far from it. The results have the scores by both."""
 
     pictures: NonNegativeInt = 4
     """Scored frames, spread evenly over the split, that are drawn with their boxes."""

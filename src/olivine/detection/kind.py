@@ -8,7 +8,7 @@ from typing import Any
 
 from olivine.detection.config import DetectConfig
 from olivine.detection.detect import MAY_DIFFER, check_detection, detect
-from olivine.detection.results import METRIC, headline
+from olivine.detection.results import METRICS, headline
 from olivine.detection.scoring import evaluate_run
 from olivine.engine.kinds import ScoredKind
 from olivine.engine.statistics import mean_of_known
@@ -56,4 +56,5 @@ class Detection(ScoredKind[DetectConfig]):
         known = [result for result in results if result is not None]
         classes = list(known[0]["classes"]) if known else []
         values = {name: mean_of_known([result["classes"][name] for result in known]) for name in classes}
-        return {"by_class": {"metric": METRIC, "unit": "%", "values": values}}
+        metric = known[0]["score"]["metric"] if known else METRICS["strict"]
+        return {"by_class": {"metric": metric, "unit": "%", "values": values}}

@@ -11,13 +11,14 @@ from olivine.components import own_code
 from olivine.data.frame import Dataset
 from olivine.detection.config import DetectConfig
 from olivine.detection.kitti import KittiScores
+from olivine.detection.kitti.rules import OVERLAPS, Overlaps
 from olivine.engine.kinds import Score
 from olivine.segmentation.lineage import overlap
 from olivine.segmentation.results import describe_split
 from olivine.weights.file import code_version
 
-METRIC = "AP 3d R40 moderate"
-"""The metric of a run's one score: average precision of boxes in space at 40 recall points, strict overlaps."""
+METRICS: dict[Overlaps, str] = {"strict": "AP 3d R40 moderate", "loose": "AP 3d R40 moderate, loose overlaps"}
+"""The metric of a run's one score: average precision of boxes in space at 40 recall points, by overlaps."""
 
 
 def results_of(scores: KittiScores, config: DetectConfig, *, about: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
@@ -35,13 +36,13 @@ def results_of(scores: KittiScores, config: DetectConfig, *, about: dict[str, An
     """
     return {
         "name": config.name,
-        "score": Score(METRIC, scores.mean()).as_dict(),
-        "classes": _moderate(scores),
+        "score": Score(METRICS[config.overlaps], scores.mean(overlaps=config.overlaps)).as_dict(),
+        "classes": _moderate(scores, config.overlaps),
         "kitti": scores.as_json(),
         "protocol": {
             "task": "detection",
             "mode": "finetune",
-            "metric": METRIC,
+            "metric": METRICS[config.overlaps],
             "recall_points": 40,
             "seed": config.train.seed,
             "train": about["train"],
@@ -56,16 +57,16 @@ def results_of(scores: KittiScores, config: DetectConfig, *, about: dict[str, An
     }
 
 
-def _moderate(scores: KittiScores) -> dict[str, float | None]:
+def _moderate(scores: KittiScores, overlaps: Overlaps) -> dict[str, float | None]:
     """The score of each class; None where the split has no object of it that counts."""
-    values = scores.ap("3d")[:, 1, 0].tolist()
+    values = scores.ap("3d")[:, 1, OVERLAPS.index(overlaps)].tolist()
     return {name: value if np.isfinite(value) else None for name, value in zip(scores.classes, values, strict=True)}
 
 
-def monitored(scores: KittiScores) -> dict[str, float]:
+def monitored(scores: KittiScores, overlaps: Overlaps = "strict") -> dict[str, float]:
     """What is logged of a split that is scored while training, by name, in percent; 0 where nothing was to be found."""
-    named = {f"ap_3d_r40_moderate/{name}": value or 0.0 for name, value in _moderate(scores).items()}
-    return {"ap_3d_r40_moderate": scores.mean() or 0.0, **named}
+    named = {f"ap_3d_r40_moderate/{name}": value or 0.0 for name, value in _moderate(scores, overlaps).items()}
+    return {"ap_3d_r40_moderate": scores.mean(overlaps=overlaps) or 0.0, **named}
 
 
 def headline(results: dict[str, Any]) -> str:

@@ -35,6 +35,7 @@ SCORING = (
     "allow_shared_scenes",
     "eval_batch_size",
     "eval_max_voxels",
+    "overlaps",
     "pictures",
     "train.workers",
 )
@@ -110,7 +111,7 @@ def monitor(
         processes.wait()
         if processes.main:
             shutil.rmtree(folder, ignore_errors=True)
-        return monitored(found)
+        return monitored(found, config.overlaps)
 
     return scores
 
