@@ -35,7 +35,14 @@ def hard_pairs(seed: int = 0) -> tuple[Rows, Rows]:
         for turn in (*(10.0 ** -np.arange(1, 18)), 5e-324):
             pairs.append((a, [x, y, z, dx, dy, dz, yaw + turn]))
             pairs.append((a, [*(a[:3] + turn * along), dx, dy, dz, yaw - turn]))
-        for shift in (dx * along, dy * across, dx * along + dy * across, dx / 2 * along, dy / 3 * across):
+        for shift in (
+            dx * along,
+            dy * across,
+            dx * along + dy * across,
+            dx / 2 * along,
+            dy / 3 * across,
+            0.999 * (dx * along + dy * across),
+        ):
             pairs.append((a, [*(a[:3] + shift), dx, dy, dz, yaw]))
         pairs.append((a, [*(a[:3] + dx / 4 * along), dx / 2, dy, dz, yaw]))  # inside, with three shared edges
         pairs.append((a, [*(a[:3] + dx / 4 * along + dy / 4 * across), dx / 2, dy / 2, dz, yaw]))

@@ -341,6 +341,16 @@ def test_boxes_apart_share_nothing_at_all():
         assert (shared(one, other) == 0).all()
         other[:, :2] *= 1 - 2e-6
         assert (shared(one, other) > 0).all()
+    half = (
+        np.cos(0.6) + np.sin(0.6) + 1e-6
+    )  # of a square that shows the other its corner: only the other's axes tell them apart
+    for across, aside in ((2 + half, 0.3), (-2 - half, 0.1), (0.4, 1 + half), (-0.5, -1 - half)):
+        other = np.tile([0.0, 0, 0, 2, 2, 1, 0], (200, 1))
+        other[:, 0] = across * np.cos(turns) - aside * np.sin(turns)
+        other[:, 1] = across * np.sin(turns) + aside * np.cos(turns)
+        other[:, 6] = turns + 0.6
+        assert (shared(one, other) == 0).all()
+        assert (shared(other, one) == 0).all()
     (rows,) = tensors([[0.1 * row, 2.001 * row, 0, 4, 2, 1, 0] for row in range(9)])
     assert len(nms(rows, torch.ones(9), 0.0)) == 9
 
