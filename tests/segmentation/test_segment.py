@@ -18,11 +18,11 @@ from builders.recipes import tiny_data, tiny_segmentation
 from builders.semantickitti import build_semantickitti
 from olivine.config import dump, load_recipe, validate
 from olivine.data.needs import Inputs
+from olivine.engine.lineage import overlap
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation import scoring
 from olivine.segmentation import segment as segmentation
 from olivine.segmentation.config import SegmentConfig
-from olivine.segmentation.lineage import overlap
 from olivine.segmentation.results import headline
 from olivine.segmentation.scoring import evaluate_run
 from olivine.segmentation.segment import segment

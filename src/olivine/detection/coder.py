@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from olivine.geometry import limit_period
+
 CODE_SIZE = 7
 """Numbers in a code."""
 DIRECTION_BINS = 2
@@ -51,11 +53,6 @@ def decode(codes: Tensor, anchors: Tensor) -> Tensor:
     size = anchors[..., 3:6]
     centre = codes[..., :3] * _reach(size) + anchors[..., :3]
     return torch.cat((centre, torch.exp(codes[..., 3:6]) * size, codes[..., 6:] + anchors[..., 6:]), dim=-1)
-
-
-def limit_period(value: Tensor, offset: float, period: float) -> Tensor:
-    """Values moved by whole periods into [−offset · period, (1 − offset) · period)."""
-    return value - torch.floor(value / period + offset) * period
 
 
 def direction_bin(yaw: Tensor) -> Tensor:

@@ -28,10 +28,9 @@ from olivine.detection.second import Second
 from olivine.detection.task import DetectionTask
 from olivine.engine.distribution import Distribution
 from olivine.engine.inputs import digest_inputs
+from olivine.engine.lineage import describe_split, describe_weights, overlap, refuse_shared
 from olivine.engine.loop import check_training
 from olivine.engine.run import LOOP_MAY_DIFFER
-from olivine.segmentation.lineage import overlap
-from olivine.segmentation.results import describe_split, describe_weights
 from olivine.weights.file import read_weights, save_weights
 
 __all__ = ["DetectConfig", "check_detection", "detect"]
@@ -113,7 +112,12 @@ def _ready(config: DetectConfig) -> _Ready:
     for scored in (val_data, monitored):
         if scored is not None:
             kitti_frames(scored)
-    _check_shared({"task": "detection", **learned}, train_data, val_data, monitored, config)
+    refuse_shared(
+        {"task": "detection", **learned},
+        train_data,
+        {"val_split": val_data, "monitor_split": monitored},
+        allowed=config.allow_shared_scenes,
+    )
     intensity_max = check_data(train_data, val_data, config)
     detector = fresh_detector(config)
     pretrained, notes = _load_pretrained(detector, config, intensity_max)
@@ -137,16 +141,6 @@ def _ready(config: DetectConfig) -> _Ready:
     )
     task = DetectionTask(detector, source=f"run {config.name}")
     return _Ready(processes, task, train_data, val_data, monitored, notes, inputs, about)
-
-
-def _check_shared(
-    learned: dict[str, Any], train_data: Dataset, val: Dataset, monitored: Dataset | None, config: DetectConfig
-) -> None:
-    """Refuse to score frames that were learned."""
-    tokens = {train_data.token(index) for index in range(len(train_data))}
-    for name, scored in (("val_split", val), ("monitor_split", monitored)):
-        if scored is not None:
-            overlap(learned, scored, tokens).refuse(f"train_split and {name} share", allowed=config.allow_shared_scenes)
 
 
 def _load_pretrained(

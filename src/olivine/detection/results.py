@@ -13,8 +13,7 @@ from olivine.detection.config import DetectConfig
 from olivine.detection.kitti import KittiScores
 from olivine.detection.kitti.rules import OVERLAPS, Overlaps
 from olivine.engine.kinds import Score
-from olivine.segmentation.lineage import overlap
-from olivine.segmentation.results import describe_split
+from olivine.engine.lineage import describe_split, overlap
 from olivine.weights.file import code_version
 
 METRICS: dict[Overlaps, str] = {"strict": "AP 3d R40 moderate", "loose": "AP 3d R40 moderate, loose overlaps"}

@@ -23,10 +23,10 @@ from olivine.detection.second import Second
 from olivine.detection.task import DetectionTask
 from olivine.engine.distribution import Distribution
 from olivine.engine.evaluations import check_scoring, new_evaluation
+from olivine.engine.lineage import overlap
 from olivine.engine.run import RunFolder
 from olivine.errors import UserError
 from olivine.files import write_json, writing
-from olivine.segmentation.lineage import overlap
 from olivine.weights.file import read_weights
 
 SCORING = (

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from olivine.data.batch import Boxes
 from olivine.detection.anchors import Anchors
-from olivine.detection.coder import direction_bin, encode, limit_period
+from olivine.detection.coder import direction_bin, encode
+from olivine.geometry import limit_period
 
 BACKGROUND = 0
 """Label of anchors that learn that nothing is there."""

@@ -88,7 +88,7 @@ class ScoredKind(Kind[E]):
     """What is trained by one command, and scored.
 
     The `results.json` of its runs holds `name`, `score` (`metric`, `value`, `unit`), and the `protocol`, with `mode`,
-    `seed`, `train` and `scored` (see `olivine.segmentation.results.describe_split`), `pretrained`, `steps`, `olivine`
+    `seed`, `train` and `scored` (see `olivine.engine.lineage.describe_split`), `pretrained`, `steps`, `olivine`
     and `code`. A recipe has `weights`, the pretrained weights that it starts from or None.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import metadata
 from typing import Any
 
@@ -10,34 +9,11 @@ import torch
 
 from olivine.components import own_code
 from olivine.data.frame import Dataset
-from olivine.data.splits import SplitConfig
 from olivine.engine.kinds import Score
+from olivine.engine.lineage import describe_split, overlap
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.iou import ConfusionMatrix
-from olivine.segmentation.lineage import overlap
-from olivine.weights.file import Weights, code_version
-
-LISTED = 1000
-"""A subset of at most this many frames is listed by token; of a larger one the scenes say which frames they are."""
-
-
-def describe_split(dataset: Dataset, split: SplitConfig) -> dict[str, Any]:
-    """Name the frames of a split: `dataset`, the split's settings, `frames`, `scenes`, and `tokens` of a small one."""
-    scenes = dict.fromkeys(dataset.scene(index) for index in range(len(dataset)))
-    listed = len(dataset) <= LISTED
-    return {
-        "dataset": dataset.name,
-        **split.model_dump(mode="json"),
-        "frames": len(dataset),
-        "scenes": list(scenes),
-        "tokens": [dataset.token(index) for index in range(len(dataset))] if listed else None,
-    }
-
-
-def describe_weights(weights: Weights) -> dict[str, Any]:
-    """Name pretrained weights: `path`, `sha256` of the file, and what it says `about` itself."""
-    digest = hashlib.sha256(weights.path.read_bytes()).hexdigest()
-    return {"path": str(weights.path), "sha256": digest, "about": weights.about}
+from olivine.weights.file import code_version
 
 
 def results_of(

@@ -21,6 +21,7 @@ from olivine.data.prepare import Prepare
 from olivine.drawing.confusion import draw_confusion
 from olivine.engine.distribution import Distribution
 from olivine.engine.evaluations import check_scoring, new_evaluation
+from olivine.engine.lineage import overlap
 from olivine.engine.run import RunFolder
 from olivine.errors import MissingExtraError, OlivineWarning, UserError
 from olivine.files import write_json, writing
@@ -28,7 +29,6 @@ from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.evaluate import evaluate
 from olivine.segmentation.inputs import check_trained_range
 from olivine.segmentation.iou import ConfusionMatrix
-from olivine.segmentation.lineage import overlap
 from olivine.segmentation.predictions import Submission, write_predictions
 from olivine.segmentation.results import headline, results_of
 from olivine.segmentation.task import SegmentationTask

@@ -19,6 +19,7 @@ from olivine.data.prepare import Augmentation, Prepare
 from olivine.data.splits import SplitConfig
 from olivine.engine.distribution import Distribution
 from olivine.engine.inputs import digest_inputs
+from olivine.engine.lineage import describe_split, describe_weights, overlap, refuse_shared
 from olivine.engine.loop import check_training
 from olivine.engine.run import LOOP_MAY_DIFFER, RunFolder
 from olivine.errors import UserError
@@ -26,9 +27,7 @@ from olivine.segmentation.calibration import calibrate
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.evaluate import evaluate
 from olivine.segmentation.inputs import check_data_inputs, check_made_for
-from olivine.segmentation.lineage import overlap
 from olivine.segmentation.predictions import check_format
-from olivine.segmentation.results import describe_split, describe_weights
 from olivine.segmentation.scoring import fresh_network, score, scoring_loader
 from olivine.segmentation.task import SegmentationTask
 from olivine.weights.file import LoadReport, describe_heads, load_weights, read_weights, save_weights
@@ -154,11 +153,8 @@ def _check_data(
     """Refuse to score other classes than were learned, or scenes that were learned."""
     if val.classes.name != train_data.classes.name:
         raise UserError(f"val_data has the classes {val.classes.name}, but data has {train_data.classes.name}")
-    tokens = {train_data.token(index) for index in range(len(train_data))}
-    for name, scored in (("val_split", val), ("monitor_split", monitored)):
-        if scored is not None:
-            found = overlap(learned, scored, tokens)
-            found.refuse(f"train_split and {name} share", allowed=config.allow_shared_scenes)
+    scored = {"val_split": val, "monitor_split": monitored}
+    refuse_shared(learned, train_data, scored, allowed=config.allow_shared_scenes)
 
 
 def _check_pretrained(pretrained: dict[str, Any] | None, val: Dataset, config: SegmentConfig) -> None:

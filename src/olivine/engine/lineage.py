@@ -1,16 +1,24 @@
-"""Whether a score is of scenes that the weights have seen: with labels, without, or while the best of them was chosen.
+"""What a score is of: which frames and weights, and whether the weights have seen those frames.
+
+That is with labels, without, or while the best of the weights were chosen.
 
 Weights say what they were made of (`about`), and what those were made of in turn; the whole chain is looked at.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from olivine.data.frame import Dataset
+from olivine.data.splits import SplitConfig
 from olivine.errors import UserError
+from olivine.weights.file import Weights
+
+LISTED = 1000
+"""A subset of at most this many frames is listed by token; of a larger one the scenes say which frames they are."""
 
 _NAMED = 3
 _LABELLED_TASKS = ("segmentation", "detection")
@@ -94,3 +102,42 @@ def _chain(about: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield step
         before = step.get("pretrained")
         step = before.get("about") if isinstance(before, Mapping) else None
+
+
+def describe_split(dataset: Dataset, split: SplitConfig) -> dict[str, Any]:
+    """Name the frames of a split: `dataset`, the split's settings, `frames`, `scenes`, and `tokens` of a small one."""
+    scenes = dict.fromkeys(dataset.scene(index) for index in range(len(dataset)))
+    listed = len(dataset) <= LISTED
+    return {
+        "dataset": dataset.name,
+        **split.model_dump(mode="json"),
+        "frames": len(dataset),
+        "scenes": list(scenes),
+        "tokens": [dataset.token(index) for index in range(len(dataset))] if listed else None,
+    }
+
+
+def describe_weights(weights: Weights) -> dict[str, Any]:
+    """Name pretrained weights: `path`, `sha256` of the file, and what it says `about` itself."""
+    digest = hashlib.sha256(weights.path.read_bytes()).hexdigest()
+    return {"path": str(weights.path), "sha256": digest, "about": weights.about}
+
+
+def refuse_shared(
+    learned: dict[str, Any], train: Dataset, scored: Mapping[str, Dataset | None], *, allowed: bool
+) -> None:
+    """Refuse to score what is about to be learned from labels.
+
+    Args:
+        learned: what the weights will say of themselves: `task`, `train`, `monitor`.
+        train: what is learned from.
+        scored: what is scored, by the name of its key; None is not.
+        allowed: whether it was asked for by name.
+
+    Raises:
+        UserError: they share scenes or frames, and nobody asked for that.
+    """
+    tokens = {train.token(index) for index in range(len(train))}
+    for name, dataset in scored.items():
+        if dataset is not None:
+            overlap(learned, dataset, tokens).refuse(f"train_split and {name} share", allowed=allowed)
