@@ -29,6 +29,7 @@ COMMANDS = {
     "label": ["RECIPE", "KEY=VALUE", "--shard", "--ray", "--score", "--json"],
     "pretrain": ["RECIPE", "KEY=VALUE", "--resume"],
     "segment": ["RECIPE", "KEY=VALUE", "--resume", "--json"],
+    "detect": ["RECIPE", "KEY=VALUE", "--resume", "--json"],
     "evaluate": ["RUN", "KEY=VALUE", "--json", "--detections", "--labels", "--frames"],
     "compare": ["RECIPE", "KEY=VALUE"],
     "export": ["RUN", "OUT", "--to"],
