@@ -38,4 +38,6 @@ def test_they_are_those_of_the_mean_of_their_losses(folder, name):
         descent.zero_grad()
     for key, value in alone.named_parameters():
         # Sums of float32 depend on the number of threads; a step moves a weight by a thousandth or more.
-        torch.testing.assert_close(trained[key], value.detach(), rtol=2e-3, atol=5e-5, msg=lambda said, key=key: f"{key}: {said}")
+        torch.testing.assert_close(
+            trained[key], value.detach(), rtol=2e-3, atol=5e-5, msg=lambda said, key=key: f"{key}: {said}"
+        )
