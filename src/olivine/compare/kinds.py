@@ -11,7 +11,6 @@ from typing import Any
 
 from olivine.config import kind_of, read_recipe
 from olivine.detection.kind import Detection
-from olivine.engine.experiment import ExperimentConfig
 from olivine.engine.kinds import Kind, ScoredKind
 from olivine.errors import UserError
 from olivine.pretraining.kind import Pretraining
@@ -25,9 +24,9 @@ SCORED: dict[str, ScoredKind[Any]] = {str(kind_of(kind.config)): kind for kind i
 """What protocols may be, by the `kind` of their recipes."""
 
 
-def kind_for(config: ExperimentConfig) -> Kind[Any]:
-    """What a resolved recipe is a recipe of."""
-    return SCORED.get(config.kind, PRETRAINING)
+def kind_named(name: str) -> Kind[Any]:
+    """What the resolved recipes of a `kind` are recipes of."""
+    return PRETRAINING if name == kind_of(PRETRAINING.config) else SCORED[name]
 
 
 def scored_kind(recipe: str) -> ScoredKind[Any]:
@@ -43,11 +42,6 @@ def scored_kind(recipe: str) -> ScoredKind[Any]:
     if kind not in SCORED:
         raise UserError(f"{recipe}: a recipe of kind {kind!r} has no score; a protocol is one of {', '.join(SCORED)}")
     return SCORED[kind]
-
-
-def load_kind(kind: str) -> Kind[Any]:
-    """The kind of that name."""
-    return SCORED.get(kind, PRETRAINING)
 
 
 def evaluate(folder: Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.compare.config import CompareConfig
-from olivine.compare.kinds import PRETRAINING, kind_for, scored_kind
+from olivine.compare.kinds import PRETRAINING, kind_named, scored_kind
 from olivine.config import load_recipe
 from olivine.engine.experiment import ExperimentConfig
 from olivine.engine.kinds import Kind
@@ -46,7 +46,7 @@ class Run:
     @property
     def kind(self) -> Kind[Any]:
         """What it trains."""
-        return kind_for(self.settings)
+        return kind_named(self.settings.kind)
 
     @property
     def done(self) -> bool:

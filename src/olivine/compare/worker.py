@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import torch
 
-from olivine.compare.kinds import load_kind
+from olivine.compare.kinds import kind_named
 from olivine.config import load_recipe
 from olivine.errors import TrainingDiverged, UserError
 from olivine.processes import Stopped, exhausted, stoppable
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     log = logging.getLogger("olivine")
     try:
         with stoppable():
-            what = load_kind(kind)
+            what = kind_named(kind)
             what.perform(load_recipe(what.config, recipe))
     except (UserError, TrainingDiverged) as error:
         log.error("%s", " ".join(str(error).split()))

@@ -58,7 +58,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
     Returns:
         What `detect` returns, with the `folder` it is written to: `evaluations/<n>` in the run's folder, a new one for
-        every evaluation, with `evaluation.json` (written last), `predictions` and the pictures.
+        every evaluation, with `evaluation.json` (written last) and `predictions`.
 
     Raises:
         UserError: this is no finished detection run, a setting is none of scoring, the data do not fit, or the weights
@@ -126,7 +126,7 @@ def score(
     about: dict[str, Any],
     file: Path,
 ) -> dict[str, Any]:
-    """Predict the validation split; write the results to `file`, with the predictions and the report beside it.
+    """Predict the validation split; write the results to `file`, with the predictions beside it.
 
     The predictions take their name when all are there, and those of an earlier scoring go first.
     """
@@ -154,7 +154,7 @@ def split_name(config: DetectConfig) -> str:
     """What the scored frames are, in words."""
     split = config.val_split
     named = split.split if isinstance(split.split, str) else "a list of frames"
-    return named if split.every == 1 else f"{named}, every {split.every}th"
+    return named if split.every == 1 else f"{named}, 1 in {split.every}"
 
 
 def _fresh_folder(folder: Path, processes: Distribution) -> None:
