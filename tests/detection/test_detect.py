@@ -70,7 +70,7 @@ def test_a_run_says_what_was_scored_and_how(run: tuple[Path, dict[str, Any]]) ->
     assert protocol["scored"]["tokens"] == ["000008"]
     assert (protocol["recall_points"], protocol["seed"], protocol["steps"]) == (40, 0, 4)
     assert protocol["monitored_scenes_scored"] == ["training/000008"]
-    assert headline(results).startswith(f"AP 3d R40 moderate {score['value']:.2f} % (Car ")
+    assert headline(results).startswith(f"AP 3d R40 moderate {score['value']:.2f} % of at most ")
     assert "split by list, 1 frames" in headline(results)
 
 
@@ -120,6 +120,12 @@ def test_it_can_be_scored_again_and_elsewhere(run: tuple[Path, dict[str, Any]]) 
     empty = evaluate_run(folder, ["val_split.split=['000010']", "allow_shared_scenes=true"])
     assert empty["score"]["value"] is None
     assert headline(empty).startswith("no objects to score")
+
+
+def test_a_split_without_objects_is_not_monitored(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="monitor_split: no object there counts as moderate"):
+        detect(settings(root, tmp_path, monitor_split={"split": ["000010"]}))
+    assert not (tmp_path / "detected").exists()
 
 
 def test_an_interrupted_run_resumes_to_the_bit(

@@ -23,7 +23,7 @@ from olivine.detection.evaluate import kitti_frames
 from olivine.detection.inputs import bounds_of, check_counts, check_data, check_made_for, raw_range
 from olivine.detection.sampling import ObjectSampler, SamplingConfig
 from olivine.detection.saved import describe_detector, load_encoder
-from olivine.detection.scoring import fresh_detector, monitor, score, scoring_loader
+from olivine.detection.scoring import check_monitored, fresh_detector, monitor, score, scoring_loader
 from olivine.detection.second import Second
 from olivine.detection.task import DetectionTask
 from olivine.engine.distribution import Distribution
@@ -109,9 +109,9 @@ def _ready(config: DetectConfig) -> _Ready:
         "train": describe_split(train_data, config.train_split),
         "monitor": None if monitored is None else describe_split(monitored, config.monitor_split or SplitConfig()),
     }
-    for scored in (val_data, monitored):
-        if scored is not None:
-            kitti_frames(scored)
+    kitti_frames(val_data)
+    if monitored is not None:
+        check_monitored(monitored, config)
     refuse_shared(
         {"task": "detection", **learned},
         train_data,

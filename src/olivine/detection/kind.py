@@ -49,7 +49,7 @@ class Detection(ScoredKind[DetectConfig]):
     def protocol(self, results: dict[str, Any]) -> dict[str, Any]:
         """What KITTI's scores were counted on and how."""
         counted = results["kitti"]["protocol"]
-        return {key: counted[key] for key in ("overlap_above", "difficulties", "objects", "recall_points")}
+        return {key: counted[key] for key in ("overlap_above", "difficulties", "objects", "at_most", "recall_points")}
 
     def summary(self, results: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
         """The average precision by class."""

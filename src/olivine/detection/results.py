@@ -14,6 +14,7 @@ from olivine.detection.kitti import KittiScores
 from olivine.detection.kitti.rules import OVERLAPS, Overlaps
 from olivine.engine.kinds import Score
 from olivine.engine.lineage import describe_split, overlap
+from olivine.errors import UserError
 from olivine.weights.file import code_version
 
 METRICS: dict[Overlaps, str] = {"strict": "AP 3d R40 moderate", "loose": "AP 3d R40 moderate, loose overlaps"}
@@ -63,9 +64,16 @@ def _moderate(scores: KittiScores, overlaps: Overlaps) -> dict[str, float | None
 
 
 def monitored(scores: KittiScores, overlaps: Overlaps = "strict") -> dict[str, float]:
-    """What is logged of a split that is scored while training, by name, in percent; 0 where nothing was to be found."""
-    named = {f"ap_3d_r40_moderate/{name}": value or 0.0 for name, value in _moderate(scores, overlaps).items()}
-    return {"ap_3d_r40_moderate": scores.mean(overlaps=overlaps) or 0.0, **named}
+    """What is logged of a split that is scored while training, by name, in percent; classes without objects are not.
+
+    Raises:
+        UserError: the split has no object that counts, so that no checkpoint would be the best.
+    """
+    mean = scores.mean(overlaps=overlaps)
+    if mean is None:
+        raise UserError("monitor_split: no object there counts as moderate, so nothing can be scored; choose another")
+    found = {f"ap_3d_r40_moderate/{name}": value for name, value in _moderate(scores, overlaps).items()}
+    return {"ap_3d_r40_moderate": mean, **{name: value for name, value in found.items() if value is not None}}
 
 
 def headline(results: dict[str, Any]) -> str:
@@ -87,7 +95,15 @@ def headline(results: dict[str, Any]) -> str:
     seen = len(protocol["pretraining_scenes_scored"])
     if seen:
         marks.append(f"pretraining saw {seen} of the scored scenes without labels")
-    return f"{results['score']['metric']} {value:.2f} % ({classes}; {'; '.join(marks)}){where}"
+    return f"{results['score']['metric']} {value:.2f} %{_at_most(results)} ({classes}; {'; '.join(marks)}){where}"
+
+
+def _at_most(results: dict[str, Any]) -> str:
+    """What the score can reach, where that is below 100 for want of objects."""
+    limits = results["kitti"]["protocol"]["at_most"]["R40"]
+    scored = [limits[name]["moderate"] for name, value in results["classes"].items() if value is not None]
+    most = sum(scored) / len(scored)
+    return f" of at most {most:.2f} %" if most < 100 else ""
 
 
 def _named(scored: dict[str, Any]) -> str:

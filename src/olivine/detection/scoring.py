@@ -12,11 +12,13 @@ from typing import Any
 
 from olivine.config import load_recipe
 from olivine.data.frame import Dataset
+from olivine.data.kitti_labels import ObjectLabels
 from olivine.data.loader import Loader
 from olivine.data.needs import Inputs
 from olivine.data.prepare import Prepare
 from olivine.detection.config import DetectConfig
 from olivine.detection.evaluate import kitti_frames, predict_split, score_folder
+from olivine.detection.kitti import average_precision
 from olivine.detection.results import headline, monitored, results_of
 from olivine.detection.saved import load_network
 from olivine.detection.second import Second
@@ -95,6 +97,18 @@ def scoring_loader(dataset: Dataset, config: DetectConfig, processes: Distributi
         rank=processes.rank,
         world=processes.world,
     )
+
+
+def check_monitored(dataset: Dataset, config: DetectConfig) -> None:
+    """Refuse to monitor a split in which nothing can be scored.
+
+    Raises:
+        UserError: no object of it counts.
+    """
+    frames = kitti_frames(dataset)
+    truth = [frames.objects(index) for index in range(len(dataset))]
+    nothing = [ObjectLabels.empty(scored=True) for _ in truth]
+    monitored(average_precision(truth, nothing, config.detector.classes, split="monitor_split"), config.overlaps)
 
 
 def monitor(
