@@ -23,8 +23,8 @@ from olivine.backbones import VoxelNetConfig
 from olivine.data.batch import Batch, Cloud
 from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels
-from olivine.detection.anchor_head import HeadOutputs
-from olivine.detection.second import Second, SecondConfig
+from olivine.detectors.parts.anchor_head import HeadOutputs
+from olivine.detectors.second import Second, SecondConfig
 
 VOXELS = CartesianVoxels(
     size_m=(0.05, 0.05, 0.1), bounds_m=(0, -40, -3, 70.4, 40, 1), features=("x", "y", "z", "intensity"), reduce="mean"
@@ -74,8 +74,8 @@ def parts_of(network: Second, batch: Batch) -> Parts:
         "dense map": lambda: network.backbone.map_of(scales),
         "2-D network": lambda: network.birds_eye(map_),
         "head": lambda: network.anchor_head(stack),
-        "boxes": lambda: network.detections(outputs),
-        "whole": lambda: network.detections(network(batch)),
+        "boxes": lambda: network.detections_of(outputs),
+        "whole": lambda: network.detections(batch),
         "convolutions alone, by pixel": lambda: convolve(network, map_),
         "convolutions alone, by channel": lambda: convolve(network, map_.contiguous()),
     }
@@ -116,14 +116,14 @@ def measure(rounds: int) -> dict[str, float]:
     with torch.inference_mode():
         network, batch = network_and_batch()
         before = peak_mb()
-        network.detections(network(batch))
+        network.detections(batch)
         after = peak_mb()
         parts = parts_of(network, batch)
         taken: dict[str, list[float]] = {name: [] for name in parts}
         for _ in range(rounds + 1):
             for name, work in parts.items():
                 taken[name].append(seconds_of(work))
-        found = network.detections(network(batch))[0]
+        found = network.detections(batch)[0]
     result = {name: 1000 * statistics.median(times[1:]) for name, times in taken.items()}
     alone = [statistics.median(taken[f"convolutions alone, by {storage}"][1:]) for storage in ("pixel", "channel")]
     result["bound"] = result["encoder"] + 1000 * min(alone)

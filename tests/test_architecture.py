@@ -31,6 +31,7 @@ ROAD = (
     "methods",
     "pretraining",
     "segmentation",
+    "detectors",
     "detection",
     "weights.foreign",
     "inference",

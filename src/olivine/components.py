@@ -85,6 +85,12 @@ def import_class(path: str, base: type[O]) -> type[O]:
     return found
 
 
+def is_own(described: Any) -> bool:
+    """Whether a description names a component of one's own, which a weights file must not have imported."""
+    name = described.get("name") if isinstance(described, dict) else None
+    return isinstance(name, str) and ":" in name
+
+
 @dataclass(frozen=True)
 class Open:
     """Marks a union as open: `Annotated[Shipped | Other | OwnBase, Open()]`, with one base of own classes in it."""
@@ -112,14 +118,13 @@ def _validate(base: type[OwnConfig], value: Any, shipped: Callable[[Any], Any]) 
     """A value of an open union: an object of an own class as it is, an import path by its class, else a shipped one."""
     if isinstance(value, base):
         return value
-    name = value.get("name") if isinstance(value, dict) else None
-    if not isinstance(name, str) or ":" not in name:
+    if not is_own(value):
         return shipped(value)
     try:
-        own = import_class(name, base)
+        own = import_class(value["name"], base)
     except UserError as error:
         problem = PydanticCustomError("own_component", "{problem}", {"problem": str(error)})
-        details = InitErrorDetails(type=problem, loc=("name",), input=name)
+        details = InitErrorDetails(type=problem, loc=("name",), input=value["name"])
         raise ValidationError.from_exception_data(base.__name__, [details]) from error
     return own.model_validate({**value, "name": import_path(own)})
 

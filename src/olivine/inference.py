@@ -21,6 +21,7 @@ from torch import Tensor
 
 from olivine.backbones import Backbone, BackboneConfig, Head, OwnBackboneConfig
 from olivine.backbones.birds_eye import BirdsEyeEmbedding
+from olivine.components import is_own
 from olivine.data.batch import Cloud
 from olivine.data.collate import collate
 from olivine.data.frame import Frame
@@ -210,7 +211,7 @@ def _backbone(described: Any, path: Path, own: OwnBackboneConfig | None) -> Back
     name = described.get("name") if isinstance(described, dict) else None
     if own is not None and own.name == name:
         return own
-    if isinstance(name, str) and ":" in name:
+    if is_own(described):
         raise UserError(f"{path}: is of the backbone {name}; give it as olivine.load(..., backbone={name}())")
     found: BackboneConfig = TypeAdapter(BackboneConfig).validate_python(described)
     return found

@@ -35,7 +35,7 @@ def tiny_detection(root: Path, **changes: Any) -> dict[str, Any]:
         "train_split": {"split": TRAIN},
         "val_split": {"split": VAL},
         "voxels": VOXELS,
-        "detector": {"birds_eye": {"layers": [1, 1], "channels": [8, 8], "up_channels": [8, 8]}},
+        "detector": {"name": "second", "birds_eye": {"layers": [1, 1], "channels": [8, 8], "up_channels": [8, 8]}},
         "sampling": {"counts": {"Car": 8, "Pedestrian": 5}, "min_points": 3},
         "train": {"epochs": 4, "batch_size": 3, "workers": 0, "log_every": 1, "save_every": 3, "tensorboard": False},
     }

@@ -166,7 +166,7 @@ def test_weights_of_another_network_are_refused(data: Path, capsys: pytest.Captu
 
 def test_weights_of_another_detector_are_not_scored(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     detect(validate(DetectConfig, tiny_detection(data, name="one", train=SHORT, sampling=None), "test"))
-    narrow = {"birds_eye": {"layers": [1, 1], "channels": [4, 8], "up_channels": [8, 8]}}
+    narrow = {"name": "second", "birds_eye": {"layers": [1, 1], "channels": [4, 8], "up_channels": [8, 8]}}
     detect(
         validate(DetectConfig, tiny_detection(data, name="other", train=SHORT, sampling=None, detector=narrow), "test")
     )

@@ -4,9 +4,9 @@ import torch
 from builders.second import KITTI_VOXELS
 from olivine.backbones import VoxelNetConfig
 from olivine.data.needs import Inputs
-from olivine.detection.birds_eye_backbone import BirdsEyeConfig
 from olivine.detection.saved import describe_detector, load_detector, load_network
-from olivine.detection.second import SecondConfig
+from olivine.detectors.parts.birds_eye_backbone import BirdsEyeConfig
+from olivine.detectors.second import SecondConfig
 from olivine.errors import UserError
 from olivine.weights.file import Weights, read_weights, save_weights
 
@@ -46,6 +46,9 @@ def test_a_detector_is_built_from_what_its_weights_say(run):
         ),
         ({"detector": SecondConfig().model_dump(mode="json")}, "do not fit the network"),
         ({"backbone": {"name": "minkunet14a"}}, "needs backbone.name=voxelnet"),
+        # A module that does not exist: trying to import it would be another message.
+        ({"detector": {"name": "nowhere:Config"}}, "is of the detector nowhere:Config; give its configuration"),
+        ({"backbone": {"name": "nowhere:Config"}}, "is of a backbone of one's own"),
     ],
 )
 def test_what_this_version_does_not_know_is_refused_in_one_line(run, change, message):

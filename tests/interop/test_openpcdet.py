@@ -8,9 +8,9 @@ from builders.detection import golden as golden_of
 from builders.second import KITTI_VOXELS
 from olivine.backbones import MinkUNetConfig, VoxelNetConfig
 from olivine.data.needs import Inputs
-from olivine.detection.birds_eye_backbone import BirdsEyeConfig
 from olivine.detection.saved import describe_detector, load_detector, load_encoder
-from olivine.detection.second import SecondConfig
+from olivine.detectors.parts.birds_eye_backbone import BirdsEyeConfig
+from olivine.detectors.second import SecondConfig
 from olivine.errors import UserError
 from olivine.weights.file import read_weights, save_weights
 from olivine.weights.foreign import export_weights, import_weights

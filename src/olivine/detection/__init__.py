@@ -1,1 +1,1 @@
-"""Detection: boxes of objects in LiDAR sweeps. SECOND (Yan et al., Sensors 2018), part by part."""
+"""Detection: from a recipe to a trained detector and its scores, with KITTI's counting of them (`kitti`)."""

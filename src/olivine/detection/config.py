@@ -14,7 +14,7 @@ from olivine.data.splits import SplitConfig
 from olivine.data.voxelize import CartesianVoxels, VoxelConfig
 from olivine.detection.kitti.rules import Overlaps
 from olivine.detection.sampling import SamplingConfig
-from olivine.detection.second import SecondConfig
+from olivine.detectors import DetectorConfig, SecondConfig
 from olivine.engine.config import AdamWConfig, AnyScheduleConfig, OneCycleConfig, OptimizerConfig, TrainConfig
 from olivine.engine.experiment import ExperimentConfig
 
@@ -35,7 +35,7 @@ class DetectConfig(ExperimentConfig):
     kind: Literal["detect"] = "detect"
     """What it is a recipe of."""
 
-    detector: SecondConfig = SecondConfig()
+    detector: DetectorConfig = SecondConfig()
     """The network behind the backbone, its classes and what it learns."""
 
     weights: Path | None = None

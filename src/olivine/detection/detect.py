@@ -24,8 +24,8 @@ from olivine.detection.inputs import bounds_of, check_counts, check_data, check_
 from olivine.detection.sampling import ObjectSampler, SamplingConfig
 from olivine.detection.saved import describe_detector, load_encoder
 from olivine.detection.scoring import check_monitored, fresh_detector, monitor, score, scoring_loader
-from olivine.detection.second import Second
 from olivine.detection.task import DetectionTask
+from olivine.detectors import Detector
 from olivine.engine.distribution import Distribution
 from olivine.engine.inputs import digest_inputs
 from olivine.engine.lineage import describe_split, describe_weights, overlap, refuse_shared
@@ -144,7 +144,7 @@ def _ready(config: DetectConfig) -> _Ready:
 
 
 def _load_pretrained(
-    detector: Second, config: DetectConfig, intensity_max: float
+    detector: Detector, config: DetectConfig, intensity_max: float
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Load pretrained weights into the backbone; returns their description, and what to say of them."""
     if config.weights is None:

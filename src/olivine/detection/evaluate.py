@@ -16,9 +16,9 @@ from olivine.data.frame import Dataset
 from olivine.data.kitti_calibration import KittiCalibration, objects_from_boxes
 from olivine.data.kitti_labels import ObjectLabels, read_objects, write_objects
 from olivine.data.loader import Loader
-from olivine.detection.detections import Detections
 from olivine.detection.kitti import KittiScores, average_precision
 from olivine.detection.task import DetectionTask
+from olivine.detectors.parts.detections import Detections
 from olivine.errors import UserError
 
 

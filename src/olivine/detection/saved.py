@@ -1,7 +1,7 @@
 """Detectors on disk: what their weights say about themselves, and networks made of that; encoders that images taught.
 
 A detector's file (`olivine.weights.file`) has the encoder as its backbone, and what stands behind it as heads under the
-names of `Second.heads`.
+names of `Detector.heads`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from olivine.backbones import BackboneConfig, VoxelNet
+from olivine.backbones import Backbone, BackboneConfig
+from olivine.components import is_own
 from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
-from olivine.detection.second import Second, SecondConfig
+from olivine.detectors import Detector, DetectorConfig, OwnDetectorConfig
 from olivine.errors import UserError
 from olivine.weights.file import LoadReport, Weights, load_weights, read_weights
 
 
 def describe_detector(
-    detector: SecondConfig, backbone: BackboneConfig, inputs: Inputs, intensity_max: float
+    detector: DetectorConfig, backbone: BackboneConfig, inputs: Inputs, intensity_max: float
 ) -> dict[str, Any]:
     """What a detector's weights say about the network, so that `load_detector` can build it.
 
@@ -40,8 +41,12 @@ def describe_detector(
     }
 
 
-def load_detector(source: Path | str | Weights) -> tuple[Second, Weights]:
+def load_detector(source: Path | str | Weights, *, own: OwnDetectorConfig | None = None) -> tuple[Detector, Weights]:
     """The detector that a run folder or weights file holds, in evaluation mode, and its weights.
+
+    Args:
+        source: a run folder, a weights file, or what was read of one.
+        own: of weights of a detector of your own, its configuration: a weights file never leads to an import.
 
     Raises:
         UserError: there are no weights, they are of no detector, or of one that this version does not know.
@@ -51,9 +56,12 @@ def load_detector(source: Path | str | Weights) -> tuple[Second, Weights]:
     if "detector" not in about:
         raise UserError(f"{weights.path}: holds no detector; train one with `olivine detect`")
     try:
+        detector = _detector(about["detector"], weights.path, own)
+        if is_own(about["backbone"]):
+            raise UserError(f"{weights.path}: is of a backbone of one's own, which detectors do not stand on")
         voxels: CylindricalVoxels | CartesianVoxels = TypeAdapter(VoxelConfig).validate_python(about["voxels"])
         backbone: BackboneConfig = TypeAdapter(BackboneConfig).validate_python(about["backbone"])
-        network = SecondConfig.model_validate(about["detector"]).build(backbone, Inputs(voxels))
+        network: Detector = detector.build(backbone, Inputs(voxels))
     except (ValidationError, KeyError) as error:
         what = str(error).splitlines()[0]
         raise UserError(f"{weights.path}: describes a detector that this version does not know ({what})") from error
@@ -61,7 +69,18 @@ def load_detector(source: Path | str | Weights) -> tuple[Second, Weights]:
     return network.eval(), weights
 
 
-def load_network(network: Second, weights: Weights) -> LoadReport:
+def _detector(described: Any, path: Path, own: OwnDetectorConfig | None) -> DetectorConfig:
+    """The configuration of the detector that a file describes, or the one that was given for it."""
+    name = described.get("name") if isinstance(described, dict) else None
+    if own is not None and own.name == name:
+        return own
+    if is_own(described):
+        raise UserError(f"{path}: is of the detector {name}; give its configuration, own={name}()")
+    found: DetectorConfig = TypeAdapter(DetectorConfig).validate_python(described)
+    return found
+
+
+def load_network(network: Detector, weights: Weights) -> LoadReport:
     """Copy a detector's weights into a network, all of them.
 
     Raises:
@@ -73,8 +92,8 @@ def load_network(network: Second, weights: Weights) -> LoadReport:
     return load_weights(network, Weights(weights.path, tensors, weights.about))
 
 
-def load_encoder(encoder: VoxelNet, features: tuple[str, ...], source: Path | str | Weights) -> LoadReport:
-    """Copy a pretrained VoxelNet into a detector's encoder, its norms' statistics included, without its heads.
+def load_encoder(encoder: Backbone, features: tuple[str, ...], source: Path | str | Weights) -> LoadReport:
+    """Copy a pretrained backbone into a detector's encoder, its norms' statistics included, without its heads.
 
     Args:
         encoder: the encoder.
@@ -82,7 +101,7 @@ def load_encoder(encoder: VoxelNet, features: tuple[str, ...], source: Path | st
         source: a pretraining run, a weights file, or what was read of one.
 
     Returns:
-        What matched: every entry of the encoder, which are 72.
+        What matched: every entry of the encoder; of a VoxelNet they are 72.
 
     Raises:
         UserError: an entry is missing, left over or of another shape, or the weights are for other features; the

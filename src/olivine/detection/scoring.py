@@ -21,8 +21,8 @@ from olivine.detection.evaluate import kitti_frames, predict_split, score_folder
 from olivine.detection.kitti import average_precision
 from olivine.detection.results import headline, monitored, results_of
 from olivine.detection.saved import load_network
-from olivine.detection.second import Second
 from olivine.detection.task import DetectionTask
+from olivine.detectors import Detector
 from olivine.engine.distribution import Distribution
 from olivine.engine.evaluations import check_scoring, new_evaluation
 from olivine.engine.lineage import overlap
@@ -44,7 +44,7 @@ SCORING = (
 """Settings that may change when a finished run is scored again."""
 
 
-def fresh_detector(config: DetectConfig) -> Second:
+def fresh_detector(config: DetectConfig) -> Detector:
     """A fresh detector, initialised from the run's seed and nothing else."""
     with config.initial_weights():
         return config.detector.build(config.backbone, Inputs(config.voxels))

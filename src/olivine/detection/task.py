@@ -7,8 +7,7 @@ from torch import Tensor, nn
 
 from olivine.backbones import Backbone
 from olivine.data.batch import Batch
-from olivine.detection.detections import Detections
-from olivine.detection.second import Second
+from olivine.detectors import Detections, Detector
 from olivine.engine.taught import LEARNED_FROM
 from olivine.errors import UserError
 
@@ -24,7 +23,7 @@ class DetectionTask(nn.Module):
         detector: the network.
     """
 
-    def __init__(self, detector: Second, *, source: str = "the network") -> None:
+    def __init__(self, detector: Detector, *, source: str = "the network") -> None:
         super().__init__()
         self.detector = detector
         self._source = source
@@ -37,7 +36,7 @@ class DetectionTask(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of a batch with boxes."""
         assert batch.boxes is not None
-        losses = self.detector.losses(self.detector(batch), batch.boxes)
+        losses = self.detector.losses(batch)
         losses[f"{LEARNED_FROM}objects"] = torch.tensor(float(len(batch.boxes.label)))
         return losses
 
@@ -52,6 +51,6 @@ class DetectionTask(nn.Module):
             UserError: what the network says is not finite.
         """
         try:
-            return [found.cpu() for found in self.detector.detections(self.detector(batch))]
+            return [found.cpu() for found in self.detector.detections(batch)]
         except UserError as error:
             raise UserError(f"{self._source}: {error}") from error

@@ -20,9 +20,9 @@ from olivine.backbones import VoxelNetConfig
 from olivine.config import Config, from_overrides
 from olivine.data.needs import Inputs
 from olivine.data.voxelize import VoxelConfig
-from olivine.detection.coder import DIRECTION_BINS
 from olivine.detection.saved import describe_detector, load_detector
-from olivine.detection.second import SecondConfig
+from olivine.detectors.parts.coder import DIRECTION_BINS
+from olivine.detectors.second import SecondConfig
 from olivine.errors import UserError
 from olivine.files import write_bytes
 from olivine.weights.file import (

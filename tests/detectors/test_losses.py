@@ -3,10 +3,10 @@ import torch
 
 from builders.detection import golden as golden_of
 from builders.second import boxes_of, frame_golden, large_golden, published_centres, tensor
-from olivine.detection.anchor_head import HeadOutputs
-from olivine.detection.anchors import KITTI_ANCHORS, Anchors
-from olivine.detection.losses import AnchorLossConfig, anchor_losses
-from olivine.detection.targets import AnchorTargets, match_anchors
+from olivine.detectors.parts.anchor_head import HeadOutputs
+from olivine.detectors.parts.anchors import KITTI_ANCHORS, Anchors
+from olivine.detectors.parts.losses import AnchorLossConfig, anchor_losses
+from olivine.detectors.parts.targets import AnchorTargets, match_anchors
 from oracles.anchor_losses import losses_one_by_one
 
 NARROW = (0.0, -12.8, -3.0, 35.2, 12.8, 1.0)

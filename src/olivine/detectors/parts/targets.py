@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from olivine.data.batch import Boxes
-from olivine.detection.anchors import Anchors
-from olivine.detection.coder import direction_bin, encode
+from olivine.detectors.parts.anchors import Anchors
+from olivine.detectors.parts.coder import direction_bin, encode
 from olivine.geometry import limit_period
 
 BACKGROUND = 0
@@ -39,7 +39,7 @@ class AnchorTargets:
         frame: [P] int64 frame of each anchor that learns an object, ascending.
         anchor: [P] int64 which anchor that is.
         box: [P] int64 row of the object that it learns.
-        codes: [P, 7] code of that object, as of `olivine.detection.coder.encode`.
+        codes: [P, 7] code of that object, as of `olivine.detectors.parts.coder.encode`.
         directions: [P] int64 bin of its heading.
     """
 

@@ -5,7 +5,7 @@ import torch
 
 from builders.detection import golden as golden_of
 from builders.second import tensor
-from olivine.detection.coder import decode, direction_bin, encode, yaw_after_direction
+from olivine.detectors.parts.coder import decode, direction_bin, encode, yaw_after_direction
 from olivine.geometry import limit_period
 
 

@@ -8,9 +8,9 @@ from builders.second import KITTI_VOXELS, boxes_of, frame_golden, published_cent
 from olivine.backbones import MinkUNetConfig, VoxelNetConfig
 from olivine.data.batch import Batch, Cloud
 from olivine.data.needs import Inputs
-from olivine.detection.anchor_head import HeadOutputs
-from olivine.detection.birds_eye_backbone import BirdsEyeConfig
-from olivine.detection.second import SecondConfig
+from olivine.detectors.parts.anchor_head import HeadOutputs
+from olivine.detectors.parts.birds_eye_backbone import BirdsEyeConfig
+from olivine.detectors.second import SecondConfig
 from olivine.errors import UserError
 
 NARROW = SecondConfig(birds_eye=BirdsEyeConfig(layers=(2, 2), channels=(8, 12), up_channels=(10, 14)))
@@ -85,7 +85,7 @@ def check_outputs(network, outputs, golden, tolerance):
     close(outputs.direction_logits[0, index], golden["dir_cls_preds"], tolerance)
     close(network.decoded(outputs, 0, index), golden["batch_box_preds"], tolerance)
     assert int((outputs.class_logits.sigmoid().amax(2) >= 0.1).sum()) == int(golden["over_threshold"])
-    (found,) = network.detections(outputs)
+    (found,) = network.detections_of(outputs)
     assert found.labels.tolist() == golden["pred_labels"].tolist()
     close(found.boxes, golden["pred_boxes"], tolerance)
     close(found.scores, golden["pred_scores"], tolerance)
@@ -119,7 +119,7 @@ def test_a_training_step_is_the_published_one(dtype, tolerance):
     mirrored = features * np.array([1, -1, 1, 1], np.float32), np.abs(indices - np.array([0, 1599, 0], np.int32))
     network = narrow_network(dtype).train()
     outputs = network(batch_of([(features, indices), mirrored], dtype))
-    losses = network.losses(outputs, boxes_of(golden["gt_boxes"], dtype))
+    losses = network.losses_of(outputs, boxes_of(golden["gt_boxes"], dtype))
     losses["loss"].backward()
     names = {"loss": "rpn_loss", "loss_classes": "rpn_loss_cls", "loss_boxes": "rpn_loss_loc"}
     for name, theirs in {**names, "loss_directions": "rpn_loss_dir"}.items():
@@ -165,14 +165,14 @@ def test_classes_are_those_of_the_anchors():
 def test_scores_that_are_not_finite_are_refused():
     outputs = HeadOutputs(*(torch.full((1, 4, size), float("nan")) for size in (3, 7, 2)))
     with pytest.raises(UserError, match="class scores are not finite"):
-        narrow_network(torch.float32).detections(outputs)
+        narrow_network(torch.float32).detections_of(outputs)
 
 
 def test_a_frame_in_which_nothing_is_over_the_threshold_has_no_detections():
     network = narrow_network(torch.float32)
     anchors = len(network.anchors)
     outputs = HeadOutputs(*(torch.full((2, anchors, size), -9.0) for size in (3, 7, 2)))
-    found = network.detections(outputs)
+    found = network.detections_of(outputs)
     assert [len(frame) for frame in found] == [0, 0]
     assert found[0].boxes.shape == (0, 7)
 
@@ -203,7 +203,7 @@ def test_a_frame_has_the_same_outputs_alone_and_in_company_of_an_empty_one():
 def test_every_parameter_learns_from_every_batch_even_without_objects():
     network = small_network().train()
     outputs = network(batch_of([random_frame(0), random_frame(1)], torch.float32))
-    network.losses(outputs, boxes_of(np.zeros((2, 3, 8), np.float32)))["loss"].backward()
+    network.losses_of(outputs, boxes_of(np.zeros((2, 3, 8), np.float32)))["loss"].backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
     assert not network.anchor_head.conv_box.weight.grad.any()
     assert network.anchor_head.conv_cls.weight.grad.any()
@@ -225,7 +225,7 @@ def test_a_network_finds_the_objects_of_the_one_frame_it_has_learned():
     objects = np.array([[[4, 2, -1, 3.9, 1.6, 1.56, 0.3, 1], [8, -3, 0, 0.8, 0.6, 1.73, 1.7, 2]]], np.float32)
     optimizer = torch.optim.Adam(network.train().parameters(), 1e-2)
     for _ in range(40):
-        loss = network.losses(network(batch), boxes_of(objects))["loss"]
+        loss = network.losses_of(network(batch), boxes_of(objects))["loss"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -234,7 +234,7 @@ def test_a_network_finds_the_objects_of_the_one_frame_it_has_learned():
             norm.momentum = 1.0
     with torch.no_grad():
         network(batch)
-        (found,) = network.detections(network.eval()(batch))
+        (found,) = network.eval().detections(batch)
     assert found.labels[:2].sort().values.tolist() == [1, 2]
     truth = torch.from_numpy(objects[0, found.labels[:2] - 1, :7])
     assert (found.boxes[:2, :6] - truth[:, :6]).abs().max() < 0.3

@@ -5,10 +5,10 @@ from pydantic import ValidationError
 from builders.detection import golden as golden_of
 from builders.second import tensor
 from olivine.backbones.birds_eye import Sites
-from olivine.detection.anchor_head import AnchorHead
-from olivine.detection.anchors import KITTI_ANCHORS, Anchors
-from olivine.detection.birds_eye_backbone import BirdsEyeBackbone, BirdsEyeConfig
-from olivine.detection.coder import decode, yaw_after_direction
+from olivine.detectors.parts.anchor_head import AnchorHead
+from olivine.detectors.parts.anchors import KITTI_ANCHORS, Anchors
+from olivine.detectors.parts.birds_eye_backbone import BirdsEyeBackbone, BirdsEyeConfig
+from olivine.detectors.parts.coder import decode, yaw_after_direction
 
 CONFIG = BirdsEyeConfig(layers=(2, 3), channels=(8, 16), up_channels=(12, 10))
 EVERY = 7  # the file keeps every seventh number of large arrays

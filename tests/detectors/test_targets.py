@@ -7,8 +7,8 @@ import torch
 from builders.detection import golden as golden_of
 from builders.second import KITTI_BOUNDS_M, KITTI_MAP, boxes_of, frame_golden, published_centres, tensor
 from olivine.data.batch import Boxes
-from olivine.detection.anchors import KITTI_ANCHORS, AnchorConfig, Anchors
-from olivine.detection.targets import match_anchors
+from olivine.detectors.parts.anchors import KITTI_ANCHORS, AnchorConfig, Anchors
+from olivine.detectors.parts.targets import match_anchors
 from oracles.anchor_matching import match_one_by_one
 
 

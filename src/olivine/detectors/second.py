@@ -18,14 +18,15 @@ from olivine.config import Config
 from olivine.data.batch import Batch, Boxes
 from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels
-from olivine.detection.anchor_head import AnchorHead, HeadOutputs
-from olivine.detection.anchors import KITTI_ANCHORS, AnchorConfig, Anchors
-from olivine.detection.birds_eye_backbone import BirdsEyeBackbone, BirdsEyeConfig
-from olivine.detection.coder import decode, yaw_after_direction
-from olivine.detection.detections import Detections
-from olivine.detection.losses import AnchorLossConfig, anchor_losses
-from olivine.detection.selection import SelectionConfig, candidates, suppress
-from olivine.detection.targets import match_anchors
+from olivine.detectors.base import Detector
+from olivine.detectors.parts.anchor_head import AnchorHead, HeadOutputs
+from olivine.detectors.parts.anchors import KITTI_ANCHORS, AnchorConfig, Anchors
+from olivine.detectors.parts.birds_eye_backbone import BirdsEyeBackbone, BirdsEyeConfig
+from olivine.detectors.parts.coder import decode, yaw_after_direction
+from olivine.detectors.parts.detections import Detections
+from olivine.detectors.parts.losses import AnchorLossConfig, anchor_losses
+from olivine.detectors.parts.selection import SelectionConfig, candidates, suppress
+from olivine.detectors.parts.targets import match_anchors
 from olivine.errors import UserError
 
 
@@ -83,7 +84,7 @@ class SecondConfig(Config):
         return Second(encoder, Anchors(self.anchors, inputs.voxels.bounds_m, shape), self)
 
 
-class Second(nn.Module):
+class Second(Detector):
     """The detector.
 
     Args:
@@ -93,10 +94,13 @@ class Second(nn.Module):
 
     Attributes:
         backbone: the encoder, which pretrained weights fit.
+        classes: names of the classes; class c is `classes[c - 1]`.
         birds_eye: the 2-D network.
         anchor_head: the anchor head.
         anchors: the anchors; no part of the state.
     """
+
+    backbone: VoxelNet
 
     def __init__(self, backbone: VoxelNet, anchors: Anchors, config: SecondConfig) -> None:
         super().__init__()
@@ -104,12 +108,8 @@ class Second(nn.Module):
         self.birds_eye = BirdsEyeBackbone(backbone.channels, config.birds_eye)
         self.anchor_head = AnchorHead(self.birds_eye.out_channels, len(config.anchors), anchors.per_pixel)
         self.anchors = anchors
+        self.classes = config.classes
         self._config = config
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes; class c is `classes[c - 1]`."""
-        return self._config.classes
 
     @property
     def heads(self) -> dict[str, nn.Module]:
@@ -122,21 +122,31 @@ class Second(nn.Module):
         outputs: HeadOutputs = self.anchor_head(self.birds_eye(self.backbone.map_of(scales)))
         return outputs
 
-    def losses(self, outputs: HeadOutputs, boxes: Boxes) -> dict[str, Tensor]:
-        """The losses of a batch.
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The losses of a batch with boxes of `classes` (see `losses_of`)."""
+        assert batch.boxes is not None
+        return self.losses_of(self(batch), batch.boxes)
+
+    def losses_of(self, outputs: HeadOutputs, boxes: Boxes) -> dict[str, Tensor]:
+        """The losses of what the network says of a batch.
 
         Args:
             outputs: as of `forward`.
             boxes: the objects of the batch, by `classes`.
 
         Returns:
-            Scalars: `loss`, which is minimised, and its weighted parts (see `olivine.detection.losses`).
+            Scalars: `loss`, which is minimised, and its weighted parts (see `olivine.detectors.parts.losses`).
         """
         return anchor_losses(outputs, match_anchors(self.anchors, boxes, len(outputs)), self._config.losses)
 
     @torch.no_grad()
-    def detections(self, outputs: HeadOutputs) -> list[Detections]:
-        """The objects of each frame.
+    def detections(self, batch: Batch) -> list[Detections]:
+        """The objects of each frame of a batch; raises as `detections_of`."""
+        return self.detections_of(self(batch))
+
+    @torch.no_grad()
+    def detections_of(self, outputs: HeadOutputs) -> list[Detections]:
+        """The objects of each frame of what the network says of a batch.
 
         Args:
             outputs: as of `forward`.

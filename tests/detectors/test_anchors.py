@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from builders.detection import golden as golden_of
 from builders.second import KITTI_BOUNDS_M, KITTI_MAP
-from olivine.detection.anchors import KITTI_ANCHORS, AnchorConfig, Anchors
+from olivine.detectors.parts.anchors import KITTI_ANCHORS, AnchorConfig, Anchors
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
 from olivine.config import Config
-from olivine.detection.anchor_head import HeadOutputs
-from olivine.detection.targets import BACKGROUND, IGNORED, AnchorTargets
+from olivine.detectors.parts.anchor_head import HeadOutputs
+from olivine.detectors.parts.targets import BACKGROUND, IGNORED, AnchorTargets
 
 _YAW = 6
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from olivine.detection.coder import CODE_SIZE, DIRECTION_BINS
+from olivine.detectors.parts.coder import CODE_SIZE, DIRECTION_BINS
 
 _FIRST_SCORE = 0.01
 """Score of every class before anything is learned, so that the many empty anchors do not drown the rest (focal loss,
@@ -22,7 +22,7 @@ class HeadOutputs:
 
     Attributes:
         class_logits: [B, A, C] logits of the classes.
-        codes: [B, A, 7] codes of boxes, as of `olivine.detection.coder`.
+        codes: [B, A, 7] codes of boxes, as of `olivine.detectors.parts.coder`.
         direction_logits: [B, A, 2] logits of the bins of headings.
     """
 

@@ -5,7 +5,7 @@ import torch
 
 from builders.detection import golden as golden_of
 from builders.second import tensor
-from olivine.detection.selection import SelectionConfig, candidates, suppress
+from olivine.detectors.parts.selection import SelectionConfig, candidates, suppress
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
