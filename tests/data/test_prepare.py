@@ -196,3 +196,26 @@ def test_the_published_cuboid_follows_the_axes_of_the_augmented_cloud(tmp_path):
         low, high = own[gone].min(0), own[gone].max(0)
         rotated += ((own >= low) & (own <= high)).all(1).sum() > 1.2 * gone.sum()
     assert rotated >= 3
+
+
+@pytest.mark.parametrize(("scaling", "top"), [("unit", 1), ("raw", 255)])
+def test_points_have_intensities_where_asked_for_in_the_range_of_the_voxels_features(tmp_path, scaling, top):
+    voxels = CartesianVoxels(size_m=(1, 1, 1), bounds_m=(0, -20, -3, 20, 20, 3), intensity=scaling)
+    samples = prepare_all(tmp_path, needs=Needs(intensities=True), voxels=voxels)
+    cloud = collate(samples, seed=0).cloud
+    frames = [make_frame(tmp_path, seed=seed) for seed in (0, 1, 2)]
+    expected = np.concatenate([frame.intensity / (frame.intensity_max / top) for frame in frames])
+    np.testing.assert_allclose(cloud.intensity, expected, rtol=1e-6)
+    assert cloud.intensity.dtype == torch.float32
+    assert (cloud.point_voxel < 0).any()  # points outside the grid have theirs too
+    first = torch.stack([cloud.point_voxel == voxel for voxel in range(9)]).int().argmax(1)
+    assert torch.equal(cloud.intensity[first], cloud.features[:9, 0])
+    assert collate(prepare_all(tmp_path, needs=Needs()), seed=0).cloud.intensity is None
+
+
+def test_intensities_outside_the_formats_range_are_refused_where_points_have_them(tmp_path):
+    frame = make_frame(tmp_path, seed=0)
+    broken = replace(frame, intensity=frame.intensity + 200)
+    Prepare(CylindricalVoxels(features=("z",)))(broken, np.random.default_rng(0))
+    with pytest.raises(UserError, match="intensities lie outside"):
+        Prepare(CylindricalVoxels(features=("z",)), needs=Needs(intensities=True))(broken, np.random.default_rng(0))

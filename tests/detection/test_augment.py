@@ -115,3 +115,26 @@ def test_points_are_shuffled_before_voxels_are_limited():
     kept = [training(frame, np.random.default_rng(seed)).cloud.voxels.coordinates for seed in (1, 1, 2)]
     assert (kept[0] == kept[1]).all()
     assert {tuple(voxel) for voxel in kept[0]} != {tuple(voxel) for voxel in kept[2]}
+
+
+def test_a_points_intensity_stays_with_it_through_pasting_shuffling_and_turning():
+    frame = box_frame(3, ("Car",))
+    frame = replace(frame, intensity=np.linspace(0, 1, len(frame.points_lidar_m), dtype=np.float32))
+    prepare = Prepare(GRID, Augmentation(CloudAugment()), Needs(boxes=CLASSES, intensities=True))
+    cloud = PrepareTraining(prepare, Frames([frame]), Pasting(), BOUNDS)(frame, np.random.default_rng(0)).cloud
+    back = np.linalg.solve(cloud.augmented_from_lidar.astype(np.float64), cloud.points_m.T.astype(np.float64)).T
+    pasted = Pasting()(frame, np.random.default_rng(0))
+    (order, expected) = (np.lexsort(np.round(points, 3).T) for points in (back, pasted.points_lidar_m))
+    np.testing.assert_allclose(back[order], pasted.points_lidar_m[expected], atol=1e-3)
+    assert (cloud.intensity[order] == pasted.intensity[expected]).all()
+    assert len(cloud.intensity) == len(frame.points_lidar_m) + 2
+
+
+class Pasting:
+    """Puts two points before those of a frame."""
+
+    def __call__(self, frame, rng):
+        points_m = np.concatenate([np.array([[5, 1, 0], [6, 1, 0]], np.float32), frame.points_lidar_m])
+        return replace(
+            frame, points_lidar_m=points_m, intensity=np.concatenate([np.float32([0.25, 0.5]), frame.intensity])
+        )

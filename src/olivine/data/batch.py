@@ -32,6 +32,8 @@ class Cloud:
         augmented_from_lidar: [B, 3, 3] float32 the linear map by which each frame's points were augmented.
         voxel_labels: [V] int64 training class of each voxel (0 = ignored), or None where unlabelled or not asked for.
         point_labels: [N] int64 training class of each point, or None likewise.
+        intensity: [N] float32 intensity of each point, in the range that the voxels' features have it (see
+            `voxels.intensity`), or None where not asked for.
     """
 
     coordinates: Tensor
@@ -42,6 +44,7 @@ class Cloud:
     augmented_from_lidar: Tensor
     voxel_labels: Tensor | None = None
     point_labels: Tensor | None = None
+    intensity: Tensor | None = None
 
     @cached_property
     def tensor(self) -> SparseTensor:

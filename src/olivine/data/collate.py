@@ -18,7 +18,8 @@ def collate(samples: Sequence[Prepared], seed: int, places: Sequence[int] | None
     """Join samples into a batch.
 
     Args:
-        samples: at least one, all with or all without images, pairs, superpixels, labels and second views.
+        samples: at least one, all with or all without images, pairs, superpixels, labels, intensities and
+            second views.
         seed: see `Batch.seed`.
         places: place of each in its dataset; by default they are counted.
 
@@ -52,6 +53,7 @@ def _collate_clouds(clouds: Sequence[PreparedCloud]) -> Cloud:
         for cloud, start in zip(clouds, voxel_start, strict=False)
     ]
     labels = [cloud.labels for cloud in clouds if cloud.labels is not None]
+    intensities = [cloud.intensity for cloud in clouds if cloud.intensity is not None]
     voxel_labels = [cloud.labels[cloud.voxels.first_point] for cloud in clouds if cloud.labels is not None]
     return Cloud(
         coordinates=_join(coordinates),
@@ -62,6 +64,7 @@ def _collate_clouds(clouds: Sequence[PreparedCloud]) -> Cloud:
         augmented_from_lidar=torch.from_numpy(np.stack([cloud.augmented_from_lidar for cloud in clouds])),
         voxel_labels=_join(voxel_labels).long() if labels else None,
         point_labels=_join(labels).long() if labels else None,
+        intensity=_join(intensities) if intensities else None,
     )
 
 

@@ -25,6 +25,7 @@ class Needs:
         match: which voxels of the two views hold the same point.
         labels: the 3-D labels. No pretraining asks for them, and none could see them.
         boxes: names of the categories whose boxes are wanted, in the order of their classes 1…C; likewise.
+        intensities: the intensity of every point, for networks that read points beside voxels.
     """
 
     images: bool = False
@@ -35,6 +36,7 @@ class Needs:
     match: bool = False
     labels: bool = False
     boxes: tuple[str, ...] | None = None
+    intensities: bool = False
 
 
 @dataclass(frozen=True)

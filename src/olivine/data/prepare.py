@@ -25,7 +25,7 @@ from olivine.data.frame import Frame
 from olivine.data.needs import Needs
 from olivine.data.pairs import PairConfig, Pairs, find_pairs
 from olivine.data.second_view import ViewConfig, cut_view, same_places, same_rows, voxel_matches
-from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, Voxels, voxel_features, voxelize
+from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, Voxels, input_intensity, voxel_features, voxelize
 from olivine.errors import UserError
 from olivine.geometry import invert, transform_points, turned_boxes
 
@@ -41,6 +41,7 @@ class PreparedCloud:
         voxels: their voxels.
         features: [V, C] float32 input features.
         labels: [N] uint8 training classes, or None.
+        intensity: [N] float32 intensities in the range of the features, or None.
     """
 
     points_m: NDArray[np.float32]
@@ -49,6 +50,7 @@ class PreparedCloud:
     voxels: Voxels
     features: NDArray[np.float32]
     labels: NDArray[np.uint8] | None
+    intensity: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,9 @@ class Prepare:
         except UserError as error:
             raise UserError(f"frame {frame.token!r}: {error}") from error
         features = voxel_features(shown, points_m, voxels, self.voxels)
-        return PreparedCloud(points_m, row, matrix, voxels, features, shown.labels if self.needs.labels else None)
+        labels = shown.labels if self.needs.labels else None
+        intensity = input_intensity(shown, self.voxels) if self.needs.intensities else None
+        return PreparedCloud(points_m, row, matrix, voxels, features, labels, intensity)
 
     def _second(self, frame: Frame, other: Frame, first: PreparedCloud, rng: np.random.Generator) -> PreparedSecond:
         """The second view, and what it has in common with the first."""

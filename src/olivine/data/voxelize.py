@@ -226,9 +226,7 @@ def voxel_features(
     Raises:
         UserError: an intensity lies outside the range of the frame's format, where intensities are a feature.
     """
-    if "intensity" in config.features:
-        check_intensity(frame)
-    intensity = frame.intensity if config.intensity == "raw" else normalized_intensity(frame)
+    intensity = input_intensity(frame, config) if "intensity" in config.features else frame.intensity
     if config.reduce == "first":
         points_m, intensity = points_m[voxels.first_point], intensity[voxels.first_point]
     columns = {
@@ -253,6 +251,20 @@ def _means(rows: NDArray[np.float32], voxels: Voxels, max_points: int | None) ->
     count = np.bincount(voxel, minlength=len(voxels.coordinates))
     sums = [np.bincount(voxel, column, len(count)) for column in rows[order].T.astype(np.float64)]
     return (np.stack(sums, axis=1) / count[:, None]).astype(np.float32)
+
+
+def input_intensity(frame: Frame, config: CylindricalVoxels | CartesianVoxels) -> NDArray[np.float32]:
+    """[N] float32 intensities as networks see them.
+
+    Args:
+        frame: the frame.
+        config: says how they are scaled.
+
+    Raises:
+        UserError: an intensity lies outside the range of the frame's format.
+    """
+    check_intensity(frame)
+    return frame.intensity if config.intensity == "raw" else normalized_intensity(frame)
 
 
 def normalized_intensity(frame: Frame) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ that it found as KITTI text files. The report of it is drawn by `olivine.visuali
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from olivine.components import own_code
@@ -55,7 +55,7 @@ def detect(config: DetectConfig, *, resume: bool = False) -> dict[str, Any]:
     ready = _ready(config)
     processes, task, about = ready.processes, ready.task, ready.about
     sampler = None if config.sampling is None else _sampler(config, config.sampling)
-    loader = _training_loader(config, ready.train_data, processes, sampler)
+    loader = _training_loader(config, ready.train_data, processes, sampler, task.detector)
     check_training(task, loader, config.train, optimizer=config.optimizer)
     loader.try_frame()
     run = config.open_run(processes, ready.inputs, resume=resume, may_differ=MAY_DIFFER)
@@ -118,8 +118,8 @@ def _ready(config: DetectConfig) -> _Ready:
         {"val_split": val_data, "monitor_split": monitored},
         allowed=config.allow_shared_scenes,
     )
-    intensity_max = check_data(train_data, val_data, config)
     detector = fresh_detector(config)
+    intensity_max = check_data(train_data, val_data, config, detector.needs)
     pretrained, notes = _load_pretrained(detector, config, intensity_max)
     if pretrained is not None:
         found = overlap(pretrained["about"], val_data)
@@ -127,7 +127,7 @@ def _ready(config: DetectConfig) -> _Ready:
             f"weights={config.weights}: what they were trained on with labels and val_split share",
             allowed=config.allow_shared_scenes,
         )
-    scoring_loader(val_data, config, processes).try_frame()
+    scoring_loader(val_data, config, processes, detector).try_frame()
     about = {
         **describe_detector(config.detector, config.backbone, Inputs(config.voxels), intensity_max),
         **learned,
@@ -136,9 +136,8 @@ def _ready(config: DetectConfig) -> _Ready:
         "seed": config.train.seed,
         "own_code": own_code(config),
     }
-    inputs = digest_inputs(
-        train_data, Needs(boxes=detector.classes), None if pretrained is None else pretrained["sha256"]
-    )
+    digest = None if pretrained is None else pretrained["sha256"]
+    inputs = digest_inputs(train_data, _training_needs(detector), digest)
     task = DetectionTask(detector, source=f"run {config.name}")
     return _Ready(processes, task, train_data, val_data, monitored, notes, inputs, about)
 
@@ -157,12 +156,17 @@ def _load_pretrained(
 
 
 def _training_loader(
-    config: DetectConfig, dataset: Dataset, processes: Distribution, sampler: ObjectSampler | None
+    config: DetectConfig, dataset: Dataset, processes: Distribution, sampler: ObjectSampler | None, detector: Detector
 ) -> Loader:
     """This process's share of the training samples, with objects pasted into them."""
     augment: CloudAugment | None = config.augment
-    prepare = Prepare(config.voxels, Augmentation(augment), Needs(boxes=config.detector.classes))
+    prepare = Prepare(config.voxels, Augmentation(augment), _training_needs(detector))
     return config.loader(dataset, PrepareTraining(prepare, dataset, sampler, bounds_of(config)), processes)
+
+
+def _training_needs(detector: Detector) -> Needs:
+    """What a detector needs, and the boxes of its classes."""
+    return replace(detector.needs, boxes=detector.classes)
 
 
 def _sampler(config: DetectConfig, sampling: SamplingConfig) -> ObjectSampler:

@@ -7,6 +7,7 @@ from typing import Any
 
 from olivine.data.frame import Dataset
 from olivine.data.intensity import check_intensity, warn_if_faint
+from olivine.data.needs import Needs
 from olivine.data.voxelize import CartesianVoxels
 from olivine.detection.annotated import annotated_boxes
 from olivine.detection.config import DetectConfig
@@ -76,13 +77,14 @@ def check_made_for(weights: Weights, config: DetectConfig) -> list[str]:
     ]
 
 
-def check_data(train: Dataset, scored: Dataset, config: DetectConfig) -> float:
+def check_data(train: Dataset, scored: Dataset, config: DetectConfig, needs: Needs) -> float:
     """Look at the first scan of what is trained on and of what is scored.
 
     Args:
         train: what is trained on.
         scored: what is scored.
         config: the run.
+        needs: what the detector needs beside the cloud.
 
     Returns:
         The top of the range of intensities that is trained on.
@@ -92,7 +94,7 @@ def check_data(train: Dataset, scored: Dataset, config: DetectConfig) -> float:
     """
     for frame in (train[0], scored[0]):
         annotated_boxes(frame)
-        if "intensity" in config.voxels.features:
+        if "intensity" in config.voxels.features or needs.intensities:
             check_intensity(frame)
             warn_if_faint(frame)
     return train[0].intensity_max

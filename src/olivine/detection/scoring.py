@@ -84,12 +84,12 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     return score(task, dataset, config, run, processes, about=weights.about, file=place / "evaluation.json")
 
 
-def scoring_loader(dataset: Dataset, config: DetectConfig, processes: Distribution) -> Loader:
-    """All frames in order, without augmentation."""
+def scoring_loader(dataset: Dataset, config: DetectConfig, processes: Distribution, detector: Detector) -> Loader:
+    """All frames in order, without augmentation, with what the detector needs."""
     voxels = config.voxels.model_copy(update={"max_voxels": config.eval_max_voxels})
     return Loader(
         dataset,
-        Prepare(voxels),
+        Prepare(voxels, needs=detector.needs),
         batch_size=config.eval_batch_size,
         seed=config.train.seed,
         shuffle=False,
@@ -119,7 +119,8 @@ def monitor(
     def scores() -> dict[str, float]:
         folder = run.path / ".monitored"
         _fresh_folder(folder, processes)
-        predict_split(task, scoring_loader(dataset, config, processes), dataset, folder, device=processes.device)
+        loader = scoring_loader(dataset, config, processes, task.detector)
+        predict_split(task, loader, dataset, folder, device=processes.device)
         processes.wait()
         found = score_folder(dataset, folder, task.detector.classes, "monitor_split")
         processes.wait()
@@ -147,7 +148,8 @@ def score(
     whole = file.parent / "predictions"
     begun = whole.with_name(".predictions.partial")
     _fresh_folder(begun, processes)
-    predict_split(task, scoring_loader(dataset, config, processes), dataset, begun, device=processes.device)
+    loader = scoring_loader(dataset, config, processes, task.detector)
+    predict_split(task, loader, dataset, begun, device=processes.device)
     processes.wait()
     scores = score_folder(dataset, begun, task.detector.classes, split_name(config))
     processes.wait()

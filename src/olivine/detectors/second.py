@@ -2,7 +2,7 @@
 
     voxels → sparse encoder → map seen from above → 2-D network → anchor head → losses, or boxes
 
-The encoder is the backbone `voxelnet`, the one that images can teach.
+All of it but the choice of boxes is `olivine.detectors.parts.anchor_detector`, on which PV-RCNN stands too.
 """
 
 from __future__ import annotations
@@ -10,54 +10,25 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
-from torch import Tensor, nn
+from torch import Tensor
 
 from olivine.backbones import BackboneConfig, VoxelNet
-from olivine.config import Config
-from olivine.data.batch import Batch, Boxes
+from olivine.data.batch import Batch
 from olivine.data.needs import Inputs
-from olivine.data.voxelize import CartesianVoxels
-from olivine.detectors.base import Detector
-from olivine.detectors.parts.anchor_head import AnchorHead, HeadOutputs
-from olivine.detectors.parts.anchors import KITTI_ANCHORS, AnchorConfig, Anchors
-from olivine.detectors.parts.birds_eye_backbone import BirdsEyeBackbone, BirdsEyeConfig
-from olivine.detectors.parts.coder import decode, yaw_after_direction
+from olivine.detectors.parts.anchor_detector import AnchorDetector, AnchorDetectorConfig, check_scores
+from olivine.detectors.parts.anchor_head import HeadOutputs
+from olivine.detectors.parts.anchors import Anchors
 from olivine.detectors.parts.detections import Detections
-from olivine.detectors.parts.losses import AnchorLossConfig, anchor_losses
 from olivine.detectors.parts.selection import SelectionConfig, candidates, suppress
-from olivine.detectors.parts.targets import match_anchors
-from olivine.errors import UserError
 
 
-class SecondConfig(Config):
+class SecondConfig(AnchorDetectorConfig):
     """SECOND; the defaults are the published ones for KITTI."""
 
     name: Literal["second"] = "second"
     """Chooses this detector. It needs `backbone.name=voxelnet`."""
-    anchors: tuple[AnchorConfig, ...] = Field(default=KITTI_ANCHORS, min_length=1)
-    """The classes, in order, and the anchors of each."""
-    birds_eye: BirdsEyeConfig = BirdsEyeConfig()
-    """The 2-D network."""
-    losses: AnchorLossConfig = AnchorLossConfig()
-    """What is learned."""
     selection: SelectionConfig = SelectionConfig()
     """Which boxes are kept."""
-
-    @field_validator("anchors")
-    @classmethod
-    def _even(cls, anchors: tuple[AnchorConfig, ...]) -> tuple[AnchorConfig, ...]:
-        names = [config.category for config in anchors]
-        if len(set(names)) != len(names):
-            raise ValueError(f"a class stands twice among {', '.join(names)}")
-        if len({len(config.yaws_rad) for config in anchors}) != 1:
-            raise ValueError("yaws_rad has the same number of headings for every class")
-        return anchors
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes; class c is `classes[c - 1]`."""
-        return tuple(config.category for config in self.anchors)
 
     def build(self, backbone: BackboneConfig, inputs: Inputs) -> Second:
         """The detector around a fresh backbone, initialised from torch's generator.
@@ -69,75 +40,25 @@ class SecondConfig(Config):
         Raises:
             UserError: the backbone makes no map seen from above, or a map of a size that the 2-D network cannot halve.
         """
-        encoder = backbone.build(inputs)
-        if not isinstance(encoder, VoxelNet) or not isinstance(inputs.voxels, CartesianVoxels):
-            raise UserError(f"detector second needs backbone.name=voxelnet, not {backbone.name!r}")
-        _, rows, columns = encoder.encoder.encoded_shape
-        stride = self.birds_eye.stride
-        if rows % stride or columns % stride:
-            raise UserError(
-                f"voxels.bounds_m: the map has {rows} × {columns} pixels of 8 voxels; detector second needs multiples "
-                f"of {stride} along y and x"
-            )
-        assert inputs.voxels.bounds_m is not None
-        shape = self.birds_eye.out_shape(rows, columns)
-        return Second(encoder, Anchors(self.anchors, inputs.voxels.bounds_m, shape), self)
+        return Second(*self.build_parts(backbone, inputs), self)
 
 
-class Second(Detector):
-    """The detector.
-
-    Args:
-        backbone: the encoder.
-        anchors: anchors of the map that the 2-D network makes.
-        config: the rest.
-
-    Attributes:
-        backbone: the encoder, which pretrained weights fit.
-        classes: names of the classes; class c is `classes[c - 1]`.
-        birds_eye: the 2-D network.
-        anchor_head: the anchor head.
-        anchors: the anchors; no part of the state.
-    """
-
-    backbone: VoxelNet
+class Second(AnchorDetector):
+    """The detector; arguments and attributes as of `AnchorDetector`."""
 
     def __init__(self, backbone: VoxelNet, anchors: Anchors, config: SecondConfig) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.birds_eye = BirdsEyeBackbone(backbone.channels, config.birds_eye)
-        self.anchor_head = AnchorHead(self.birds_eye.out_channels, len(config.anchors), anchors.per_pixel)
-        self.anchors = anchors
-        self.classes = config.classes
-        self._config = config
-
-    @property
-    def heads(self) -> dict[str, nn.Module]:
-        """What stands behind the backbone, by the names under which it is saved (`olivine.weights.file`)."""
-        return {"birds_eye": self.birds_eye, "anchor_head": self.anchor_head}
+        super().__init__(backbone, anchors, config)
+        self._selection = config.selection
 
     def forward(self, batch: Batch) -> HeadOutputs:
         """What the network says of all anchors in the clouds of a batch; its boxes are not looked at."""
-        scales = self.backbone.scales(batch.cloud)
-        outputs: HeadOutputs = self.anchor_head(self.birds_eye(self.backbone.map_of(scales)))
+        _, _, outputs = self.of_anchors(batch)
         return outputs
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The losses of a batch with boxes of `classes` (see `losses_of`)."""
         assert batch.boxes is not None
         return self.losses_of(self(batch), batch.boxes)
-
-    def losses_of(self, outputs: HeadOutputs, boxes: Boxes) -> dict[str, Tensor]:
-        """The losses of what the network says of a batch.
-
-        Args:
-            outputs: as of `forward`.
-            boxes: the objects of the batch, by `classes`.
-
-        Returns:
-            Scalars: `loss`, which is minimised, and its weighted parts (see `olivine.detectors.parts.losses`).
-        """
-        return anchor_losses(outputs, match_anchors(self.anchors, boxes, len(outputs)), self._config.losses)
 
     @torch.no_grad()
     def detections(self, batch: Batch) -> list[Detections]:
@@ -158,16 +79,9 @@ class Second(Detector):
 
     def _detections(self, outputs: HeadOutputs, frame: int) -> Detections:
         logits, labels = outputs.class_logits[frame].max(dim=1)
-        if not bool(logits.isfinite().all()):
-            raise UserError("class scores are not finite; the network's weights are damaged, or its training diverged")
+        check_scores(logits)
         scores = logits.sigmoid()
-        rows = candidates(scores, self._config.selection)
+        rows = candidates(scores, self._selection)
         boxes = self.decoded(outputs, frame, rows)
-        kept = suppress(boxes, scores[rows], self._config.selection)
+        kept = suppress(boxes, scores[rows], self._selection)
         return Detections(boxes[kept], scores[rows[kept]], labels[rows[kept]] + 1)
-
-    def decoded(self, outputs: HeadOutputs, frame: int, rows: Tensor) -> Tensor:
-        """[Q, 7] the boxes of anchors [Q] of a frame, headings included."""
-        boxes = decode(outputs.codes[frame, rows], self.anchors.boxes[rows])
-        direction = outputs.direction_logits[frame, rows].argmax(dim=1)
-        return torch.cat((boxes[:, :6], yaw_after_direction(boxes[:, 6:], direction[:, None])), dim=1)
