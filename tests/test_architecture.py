@@ -21,6 +21,7 @@ ROAD = (
     "native",
     "geometry",
     "sparse",
+    "points",
     "weights",
     "drawing",
     "data",
