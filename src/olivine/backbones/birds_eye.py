@@ -143,12 +143,26 @@ class BirdsEyeEmbedding(Embedding):
         ]
         corners = torch.stack([(frame * rows + y) * columns + x for x, y in near], dim=1)
         shares = torch.stack([a * b for a in (1 - across, across) for b in (1 - along, along)], dim=1)
-        mixed: Tensor = _Mix.apply(self._sites.pixels, self._sites.table[corners], shares)  # type: ignore[no-untyped-call]
-        return self._finished(mixed)
+        return self._finished(mix_rows(self._sites.pixels, self._sites.table[corners], shares))
 
     def _finished(self, rows: Tensor) -> Tensor:
         result = rows if self._after is None else self._after(rows)
         return result if self._finish is None else self._finish(result)
+
+
+def mix_rows(rows: Tensor, index: Tensor, share: Tensor) -> Tensor:
+    """Weighted sums of a few rows each. Gradients reach the rows, and repeat to the bit on every device.
+
+    Args:
+        rows: [R, C].
+        index: [P, K] int64 rows.
+        share: [P, K] the weight of each.
+
+    Returns:
+        [P, C] Σ_k share[p, k] · rows[index[p, k]].
+    """
+    mixed: Tensor = _Mix.apply(rows, index, share)  # type: ignore[no-untyped-call]
+    return mixed
 
 
 class _Mix(torch.autograd.Function):

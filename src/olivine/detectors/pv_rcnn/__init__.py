@@ -1,0 +1,1 @@
+"""PV-RCNN: boxes of objects in two stages (Shi et al., CVPR 2020, arXiv 1912.13192), a file for each of its parts."""
