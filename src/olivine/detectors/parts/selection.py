@@ -9,7 +9,18 @@ from olivine.config import Config
 from olivine.geometry.overlap import nms
 
 
-class SelectionConfig(Config):
+class SuppressionConfig(Config):
+    """Which of boxes that overlap are kept; regardless of class, and by their overlap seen from above."""
+
+    iou_threshold: float = Field(ge=0, le=1)
+    """A box that overlaps a better one by more is dropped."""
+    candidates: PositiveInt
+    """So many of the best are compared with each other."""
+    keep: PositiveInt
+    """At most so many are kept."""
+
+
+class SelectionConfig(SuppressionConfig):
     """How boxes are selected; regardless of class, and by their overlap seen from above."""
 
     score_threshold: float | None = Field(default=0.1, ge=0, le=1)
@@ -20,6 +31,23 @@ class SelectionConfig(Config):
     """So many of the best are compared with each other."""
     keep: PositiveInt = 500
     """At most so many are kept."""
+
+
+def best(scores: Tensor, count: int) -> Tensor:
+    """The rows of the highest scores.
+
+    Args:
+        scores: [A] any real numbers.
+        count: how many at most.
+
+    Returns:
+        [min(A, count)] int64 rows, best first; of equal scores the lower row.
+    """
+    if count >= len(scores):
+        return scores.argsort(descending=True, stable=True)
+    least = scores.topk(count, sorted=False).values.min()  # that much is found without sorting all
+    rows = (scores >= least).nonzero()[:, 0]
+    return rows[scores[rows].argsort(descending=True, stable=True)[:count]]
 
 
 def candidates(scores: Tensor, config: SelectionConfig) -> Tensor:
@@ -33,12 +61,12 @@ def candidates(scores: Tensor, config: SelectionConfig) -> Tensor:
         [Q] int64 rows, best first; of equal scores the lower row.
     """
     if config.score_threshold is None:
-        return scores.argsort(descending=True, stable=True)[: config.candidates]
+        return best(scores, config.candidates)
     rows = (scores >= config.score_threshold).nonzero()[:, 0]
-    return rows[scores[rows].argsort(descending=True, stable=True)[: config.candidates]]
+    return rows[best(scores[rows], config.candidates)]
 
 
-def suppress(boxes: Tensor, scores: Tensor, config: SelectionConfig) -> Tensor:
+def suppress(boxes: Tensor, scores: Tensor, config: SuppressionConfig) -> Tensor:
     """The candidates that overlap no better one.
 
     Args:
