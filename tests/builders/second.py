@@ -1,11 +1,11 @@
-"""What tests of SECOND share: boxes of a batch, the published KITTI grid, and anchors at the published centres."""
+"""What tests of detectors share: batches and their boxes, the published KITTI grid, published centres of anchors."""
 
 import numpy as np
 import pytest
 import torch
 
 from builders.detection import SHARED, golden, golden_file, real_golden, real_kitti
-from olivine.data.batch import Boxes
+from olivine.data.batch import Batch, Boxes, Cloud
 from olivine.data.voxelize import CartesianVoxels
 
 KITTI_BOUNDS_M = (0.0, -40.0, -3.0, 70.4, 40.0, 1.0)
@@ -35,6 +35,38 @@ def frame_golden(name):
 def tensor(array, dtype=torch.float64):
     """An array as floating-point numbers."""
     return torch.from_numpy(np.asarray(array)).to(dtype)
+
+
+def close(found, expected, tolerance):
+    """Equal up to `tolerance` of the largest value."""
+    expected = tensor(expected)
+    error = float((found - expected).abs().max() / expected.abs().max())
+    assert error < tolerance, error
+
+
+def batch_of(frames, dtype, points=None):
+    """A batch of voxels [V, 4] with their indices [V, 3] (z, y, x); with `points` [N, 4] of each frame, or none."""
+    rows = [np.pad(indices[:, ::-1], ((0, 0), (1, 0)), constant_values=b) for b, (_, indices) in enumerate(frames)]
+    points = [np.zeros((0, 4), np.float32) for _ in frames] if points is None else points
+    xyzi = tensor(np.concatenate(points), dtype)
+    cloud = Cloud(
+        coordinates=torch.from_numpy(np.concatenate(rows).astype(np.int32)),
+        features=tensor(np.concatenate([features for features, _ in frames]), dtype),
+        points_m=xyzi[:, :3],
+        point_voxel=torch.full((len(xyzi),), -1),
+        point_offsets=torch.tensor([0, *np.cumsum([len(each) for each in points])]),
+        augmented_from_lidar=torch.eye(3).repeat(len(frames), 1, 1),
+        intensity=xyzi[:, 3],
+    )
+    tokens = tuple(f"frame {number}" for number in range(len(frames)))
+    return Batch(tokens, torch.arange(len(frames)), cloud, 0)
+
+
+def random_frame(seed, count=300):
+    """Voxels and their indices on the grid of the tests' small networks."""
+    rng = np.random.default_rng(seed)
+    cells = rng.choice(41 * 256 * 256, count, replace=False)
+    return rng.standard_normal((count, 4), np.float32), np.stack(np.unravel_index(cells, (41, 256, 256)), axis=1)
 
 
 def boxes_of(gt_boxes, dtype=torch.float32):

@@ -4,14 +4,15 @@ import torch
 from pydantic import ValidationError
 
 from builders.detection import golden as golden_of
-from builders.second import KITTI_VOXELS, boxes_of, frame_golden, published_centres, tensor
+from builders.second import KITTI_VOXELS, batch_of, boxes_of, close, frame_golden, published_centres, random_frame
 from olivine.backbones import MinkUNetConfig, VoxelNetConfig
-from olivine.data.batch import Batch, Cloud
 from olivine.data.needs import Inputs
 from olivine.detectors.parts.anchor_head import HeadOutputs
 from olivine.detectors.parts.birds_eye_backbone import BirdsEyeConfig
+from olivine.detectors.parts.selection import SelectionConfig
 from olivine.detectors.second import SecondConfig
 from olivine.errors import UserError
+from olivine.testing import DetectorContract
 
 NARROW = SecondConfig(birds_eye=BirdsEyeConfig(layers=(2, 2), channels=(8, 12), up_channels=(10, 14)))
 PARTS = {"backbone_3d.": "backbone.encoder.", "backbone_2d.": "birds_eye.", "dense_head.": "anchor_head."}
@@ -35,21 +36,6 @@ def ours(name):
         if name.startswith(theirs):
             return mine + name.removeprefix(theirs)
     raise AssertionError(name)
-
-
-def batch_of(frames, dtype):
-    """A batch of voxels [V, 4] with their indices [V, 3] (z, y, x), without points."""
-    rows = [np.pad(indices[:, ::-1], ((0, 0), (1, 0)), constant_values=b) for b, (_, indices) in enumerate(frames)]
-    cloud = Cloud(
-        coordinates=torch.from_numpy(np.concatenate(rows).astype(np.int32)),
-        features=tensor(np.concatenate([features for features, _ in frames]), dtype),
-        points_m=torch.zeros(0, 3),
-        point_voxel=torch.zeros(0, dtype=torch.int64),
-        point_offsets=torch.zeros(len(frames) + 1, dtype=torch.int64),
-        augmented_from_lidar=torch.eye(3).repeat(len(frames), 1, 1),
-    )
-    tokens = tuple(f"frame {number}" for number in range(len(frames)))
-    return Batch(tokens, torch.arange(len(frames)), cloud, 0)
 
 
 def check_evaluation(prep, golden, dtype, tolerance):
@@ -89,12 +75,6 @@ def check_outputs(network, outputs, golden, tolerance):
     assert found.labels.tolist() == golden["pred_labels"].tolist()
     close(found.boxes, golden["pred_boxes"], tolerance)
     close(found.scores, golden["pred_scores"], tolerance)
-
-
-def close(found, expected, tolerance):
-    expected = tensor(expected)
-    error = float((found - expected).abs().max() / expected.abs().max())
-    assert error < tolerance, error
 
 
 DTYPES = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-4)])
@@ -140,6 +120,13 @@ def test_a_training_step_is_the_published_one(dtype, tolerance):
     assert not gradients
 
 
+class TestContract(DetectorContract):
+    """What every detector promises."""
+
+    def config(self):
+        return NARROW.model_copy(update={"selection": SelectionConfig(score_threshold=None, candidates=50)})
+
+
 def test_other_backbones_and_grids_are_refused():
     with pytest.raises(UserError, match=r"detector second needs backbone.name=voxelnet, not 'minkunet34c'"):
         SecondConfig().build(MinkUNetConfig(width=0.1), Inputs(KITTI_VOXELS))
@@ -181,12 +168,6 @@ def small_network(dtype=torch.float32):
     torch.manual_seed(0)
     small = KITTI_VOXELS.model_copy(update={"bounds_m": (0, -6.4, -3, 12.8, 6.4, 1)})
     return NARROW.build(VoxelNetConfig(), Inputs(small)).to(dtype)
-
-
-def random_frame(seed, count=300):
-    rng = np.random.default_rng(seed)
-    cells = rng.choice(41 * 256 * 256, count, replace=False)
-    return rng.standard_normal((count, 4), np.float32), np.stack(np.unravel_index(cells, (41, 256, 256)), axis=1)
 
 
 def test_a_frame_has_the_same_outputs_alone_and_in_company_of_an_empty_one():

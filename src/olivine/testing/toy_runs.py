@@ -11,6 +11,7 @@ from torch import nn
 
 from olivine.config import Config
 from olivine.data.batch import Batch, Cloud, SecondView
+from olivine.detection.task import DetectionTask
 from olivine.engine.config import AdamWConfig, ScheduleConfig, TrainConfig
 from olivine.engine.loop import BatchSource, TrainResult, train
 from olivine.engine.run import RunFolder
@@ -108,7 +109,7 @@ def resumes_to_the_bit(make: Callable[[int], Method], folder: Path, die: int) ->
 
 
 def toy_run(
-    method: Method,
+    method: Method | DetectionTask,
     out: Path,
     name: str,
     *,
@@ -116,7 +117,7 @@ def toy_run(
     resume: bool = False,
     loader: BatchSource | None = None,
 ) -> tuple[RunFolder, TrainResult]:
-    """Train a method, saving after every second step.
+    """Train a method or a detector, saving after every second step.
 
     Args:
         method: what is trained, freshly made.
