@@ -207,6 +207,14 @@ def test_a_pretrained_encoder_comes_whole_and_says_so(root: Path, tmp_path: Path
     kernel = "encoder.conv_out.0.weight"
     torch.testing.assert_close(trained[kernel], backbone.state_dict()[kernel], rtol=0, atol=1e-6)
 
+    probed = detect(settings(root, tmp_path, name="probed", mode="probe", weights=str(pretrained), train=train))
+    assert probed["protocol"]["mode"] == "probe"
+    kept, body = read_weights(tmp_path / "probed"), backbone.state_dict()
+    assert all(torch.equal(kept.tensors[key], body[key]) for key, _ in backbone.named_parameters())
+    assert not torch.equal(kept.tensors["encoder.conv_out.1.running_mean"], body["encoder.conv_out.1.running_mean"])
+    head = kept.heads["anchor_head"]["conv_cls.weight"]
+    assert not torch.allclose(head, read_weights(tmp_path / "detected").heads["anchor_head"]["conv_cls.weight"])
+
 
 def test_a_changed_database_folder_does_not_stop_a_resume_but_other_sampling_does(root: Path, tmp_path: Path) -> None:
     train = {"epochs": 1, "batch_size": 3, "workers": 0, "tensorboard": False}

@@ -38,6 +38,11 @@ class DetectConfig(ExperimentConfig):
     detector: DetectorConfig = SecondConfig()
     """The network behind the backbone, its classes and what it learns."""
 
+    mode: Literal["finetune", "probe"] = "finetune"
+    """Train everything, or only what stands behind the backbone, to see what its features are worth. Probing leaves
+    the backbone's parameters as they are; its batch norms take the statistics of the labelled scans, since those of
+    another LiDAR or grid would not fit, and those of a random backbone are none."""
+
     weights: Path | None = None
     """Pretrained weights of the backbone: a pretraining run, or a weights file. Every entry must fit. None trains from
     scratch."""

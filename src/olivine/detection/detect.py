@@ -121,6 +121,7 @@ def _ready(config: DetectConfig) -> _Ready:
     detector = fresh_detector(config)
     intensity_max = check_data(train_data, val_data, config, detector.needs)
     pretrained, notes = _load_pretrained(detector, config, intensity_max)
+    detector.backbone.requires_grad_(config.mode == "finetune")
     if pretrained is not None:
         found = overlap(pretrained["about"], val_data)
         found.refuse(

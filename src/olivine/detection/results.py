@@ -41,7 +41,7 @@ def results_of(scores: KittiScores, config: DetectConfig, *, about: dict[str, An
         "kitti": scores.as_json(),
         "protocol": {
             "task": "detection",
-            "mode": "finetune",
+            "mode": config.mode,
             "metric": METRICS[config.overlaps],
             "recall_points": 40,
             "seed": config.train.seed,
