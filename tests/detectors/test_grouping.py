@@ -96,6 +96,19 @@ def test_float32_is_near_float64_far_from_the_origin():
     torch.testing.assert_close(out.double(), wanted, rtol=0, atol=3e-6)
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_half_precision_keeps_the_statistics_in_single(training):
+    layer = layer_of(dtype=torch.float32).train(training)
+    where = cloud(dtype=torch.float32)
+    wanted = copy.deepcopy(layer)(*where)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layer(*where)
+        out.sum().backward()
+    assert (out - wanted).abs().max() < 0.03 * wanted.abs().max()
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in layer.parameters())
+    assert layer.mlps[0][1].running_var.dtype == torch.float32
+
+
 def test_names_are_the_published_ones():
     state = MultiScaleGrouping(16, (0.4, 0.8), (16, 16), ((16, 16), (16, 16))).state_dict()
     assert tuple(state["mlps.1.3.weight"].shape) == (16, 16, 1, 1)
