@@ -20,6 +20,23 @@ VOXELS = {
     "max_voxels": 900,
 }
 
+_LOOK = {"radii_m": [1.5], "samples": [8], "mlps": [[4, 4]]}
+TINY_PV_RCNN = {
+    "name": "pv_rcnn",
+    "birds_eye": {"layers": [1, 1], "channels": [8, 8], "up_channels": [8, 8]},
+    "set_abstraction": {
+        "keypoints": 64,
+        **dict.fromkeys(("raw_points", "x_conv1", "x_conv2", "x_conv3", "x_conv4"), _LOOK),
+        "channels": 8,
+    },
+    "keypoint_head": {"channels": [8, 8]},
+    "proposals": {"training": {"candidates": 200, "keep": 40}, "evaluation": {"candidates": 100, "keep": 20}},
+    "roi_targets": {"samples": 16},
+    "roi_head": {"grid": {"points": 2, **_LOOK}, "shared": [8, 8], "scores": [8, 8], "boxes": [8, 8]},
+    "selection": {"score_threshold": 0.0, "iou_threshold": 0.1, "keep": 20},
+}
+"""A PV-RCNN that keeps every box."""
+
 
 def tiny_kitti(root: Path, **options: Any) -> Path:
     """Four frames, the last without objects; returns `root`."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from builders.kitti_detection import FRAMES, TRAIN, VOXELS, tiny_detection, tiny_kitti
+from builders.kitti_detection import FRAMES, TINY_PV_RCNN, TRAIN, VOXELS, tiny_detection, tiny_kitti
 from builders.recipes import write_recipe
 from olivine.backbones import VoxelNetConfig
 from olivine.cli import main
@@ -226,12 +226,15 @@ def test_a_changed_database_folder_does_not_stop_a_resume_but_other_sampling_doe
         detect(settings(root, tmp_path, train=train, sampling={"counts": {"Car": 9}, "min_points": 3}), resume=True)
 
 
+SMALL_DETECTORS = {
+    "second": {"birds_eye": {"layers": [0, 0], "channels": [4, 4], "up_channels": [4, 4]}},
+    "pv_rcnn": {key: value for key, value in TINY_PV_RCNN.items() if key not in ("name", "selection")},
+}
 SMALL = {
     "data.field_of_view": "true",
     "train_split.split": "['000000','000003']",
     "val_split": "{split: ['000008']}",
     "eval_batch_size": "1",
-    "detector.birds_eye": "{layers: [0, 0], channels: [4, 4], up_channels: [4, 4]}",
     "sampling.counts": "{Car: 2}",
     "sampling.min_points": "1",
     "train.max_steps": "1",
@@ -247,15 +250,13 @@ SMALL = {
     "name", [name for name in shipped_recipes() if read_recipe(name)["kind"] == kind_of(DetectConfig)]
 )
 def test_shipped_recipes_run(root: Path, tmp_path: Path, name: str) -> None:
-    small = [f"{key}={value}" for key, value in SMALL.items() if not key.startswith("sampling.") or samples(name)]
+    config = load_recipe(DetectConfig, name)
+    small = [f"{key}={value}" for key, value in SMALL.items() if not key.startswith("sampling.") or config.sampling]
+    small += [f"detector.{key}={json.dumps(value)}" for key, value in SMALL_DETECTORS[config.detector.name].items()]
     assert main(["detect", name, f"data.root={root}", f"out={tmp_path}", *small]) == 0
     report = (tmp_path / name / "report.html").read_text()
     assert "Precision over recall" in report
     assert "Frame 000008: " in report
-
-
-def samples(name: str) -> bool:
-    return load_recipe(DetectConfig, name).sampling is not None
 
 
 def test_the_command_trains_and_evaluates(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

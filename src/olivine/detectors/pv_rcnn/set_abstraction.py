@@ -148,7 +148,7 @@ class VoxelSetAbstraction(nn.Module):
 
 
 def keypoint_rows(points_m: Tensor, offsets: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The points that become keypoints, by furthest-point sampling.
+    """The points that become keypoints, by furthest-point sampling; its distances are of float32, as published.
 
     Args:
         points_m: [N, 3] points of B frames.
@@ -159,7 +159,7 @@ def keypoint_rows(points_m: Tensor, offsets: Tensor, count: int) -> tuple[Tensor
         [P] int64 their rows, frame after frame, and their own offsets [B + 1] int64.
     """
     filled = offsets.diff() > 0
-    rows = furthest_points(points_m, torch.cat((offsets[:1], offsets[1:][filled])), count)
+    rows = furthest_points(points_m.float(), torch.cat((offsets[:1], offsets[1:][filled])), count)
     return rows.flatten(), pad((filled * count).cumsum(0), (1, 0))
 
 
