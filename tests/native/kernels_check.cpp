@@ -28,6 +28,11 @@ void olivine_normalize_gradient(const float*, const float*, const float*, int64_
 void olivine_measure_boxes(const double*, int64_t, const double*, int64_t, int, double*, int);
 void olivine_measure_pairs(const double*, const double*, int64_t, int, double*, int);
 int64_t olivine_suppress(const double*, int64_t, double, int64_t, int64_t*, int);
+void olivine_furthest(int, const void*, const int64_t*, const int64_t*, int64_t, int64_t, int64_t*, int);
+void olivine_balls(int, const void*, const int64_t*, const void*, const int64_t*, int64_t, int64_t, const double*,
+                   const int64_t*, int64_t* const*, int);
+void olivine_gather(const char*, int64_t, const int64_t*, int64_t, char*, int);
+void olivine_scatter(int, const void*, const int64_t*, int64_t, int64_t, int64_t, void*, int);
 }
 
 namespace {
@@ -176,6 +181,52 @@ bool check_boxes() {
     return right && kept == expected;
 }
 
+// Two frames of points on whole numbers, so that all distances are exact: picks and balls, one point at a time.
+template <class Real>
+bool check_points(int wide) {
+    constexpr int64_t kPoints = 1300, kCentres = 150, kPicks = 40, kSamples = 9, kRadius = 4;
+    const int64_t bounds[] = {0, 70, kPoints}, centre_bounds[] = {0, 20, kCentres};
+    std::uniform_int_distribution<int> place(-12, 12);
+    std::vector<Real> xyz(3 * kPoints), centres(3 * kCentres);
+    for (Real& value : xyz) value = place(generator);
+    for (Real& value : centres) value = place(generator);
+    std::vector<int64_t> order(kPoints), picked(2 * kPicks), rows(kCentres * kSamples);
+    std::iota(order.begin(), order.end(), 0);
+    olivine_furthest(wide, xyz.data(), order.data(), bounds, 2, kPicks, picked.data(), kThreads);
+    const double radii[] = {kRadius};
+    const int64_t samples[] = {kSamples};
+    int64_t* const out[] = {rows.data()};
+    olivine_balls(wide, xyz.data(), bounds, centres.data(), centre_bounds, 2, 1, radii, samples, out, kThreads);
+    const auto squared = [](const Real* a, const Real* b) {
+        return std::pow(a[0] - b[0], 2) + std::pow(a[1] - b[1], 2) + std::pow(a[2] - b[2], 2);
+    };
+    bool right = true;
+    for (int frame = 0; frame < 2; ++frame) {
+        std::vector<double> nearest(kPoints, 1e9);
+        for (int64_t step = 0, row = bounds[frame]; step < kPicks; ++step) {
+            right &= picked[frame * kPicks + step] == row;
+            for (int64_t other = 0; other < kPoints; ++other)
+                nearest[other] = std::min<double>(nearest[other], squared(&xyz[3 * other], &xyz[3 * row]));
+            row = std::max_element(&nearest[bounds[frame]], &nearest[bounds[frame + 1]]) - &nearest[0];
+        }
+        for (int64_t centre = centre_bounds[frame]; centre < centre_bounds[frame + 1]; ++centre) {
+            std::vector<int64_t> found;
+            for (int64_t row = bounds[frame]; row < bounds[frame + 1]; ++row)
+                if (squared(&xyz[3 * row], &centres[3 * centre]) < kRadius * kRadius) found.push_back(row);
+            found.resize(std::max<size_t>(found.size(), kSamples), found.empty() ? -1 : found[0]);
+            right &= std::equal(found.begin(), found.begin() + kSamples, &rows[centre * kSamples]);
+        }
+    }
+    std::vector<Real> grouped(3 * rows.size()), sums(xyz.size()), expected(xyz.size());
+    const int64_t pairs = static_cast<int64_t>(rows.size());
+    olivine_gather(reinterpret_cast<const char*>(xyz.data()), 3 * sizeof(Real), rows.data(), pairs,
+                   reinterpret_cast<char*>(grouped.data()), kThreads);
+    olivine_scatter(wide, grouped.data(), rows.data(), pairs, 3, kPoints, sums.data(), kThreads);
+    for (int64_t i = 0; i < 3 * pairs; ++i)
+        if (rows[i / 3] >= 0) expected[3 * rows[i / 3] + i % 3] += xyz[3 * rows[i / 3] + i % 3];
+    return right && sums == expected;
+}
+
 }  // namespace
 
 int main() {
@@ -187,5 +238,6 @@ int main() {
         error = std::max(error, check_convolution(map, inputs, outputs));
         error = std::max(error, check_norm(outputs));
     }
-    std::printf("%s %.1e\n", check_sets(voxels, map) && check_boxes() && error < 1e-5 ? "right" : "wrong", error);
+    const bool right = check_sets(voxels, map) && check_boxes() && check_points<float>(0) && check_points<double>(1);
+    std::printf("%s %.1e\n", right && error < 1e-5 ? "right" : "wrong", error);
 }

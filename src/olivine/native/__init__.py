@@ -8,7 +8,8 @@
 `OLIVINE_NATIVE=0` turns the kernels off, and `OLIVINE_NATIVE=avx2` (or `avx512`, `neon`, `generic`) picks one of the
 machine's instruction sets. The source stands beside this file: `block.h` is the one inner loop, `convolve.cpp` and
 `gradient.cpp` the convolution and its weight gradient, `voxel_sets.cpp` and `kernel_map.cpp` the voxels of strided
-layers and the pairs of rows, `normalize.cpp` batch norm, `boxes.cpp` how much rotated boxes overlap.
+layers and the pairs of rows, `normalize.cpp` batch norm, `boxes.cpp` how much rotated boxes overlap; `furthest.cpp`,
+`balls.cpp` and `grouping.cpp` the operations on points.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def library() -> Library | None:
         return None
     loaded = _loaded()
     if isinstance(loaded, str):
-        _warn(f"sparse convolution and overlap of boxes run on the slower PyTorch path: {loaded}")
+        _warn(f"sparse convolution, overlap of boxes and operations on points run on the slower PyTorch path: {loaded}")
         return None
     if loaded.unkept:
         _warn(f"the C++ kernels are compiled at every start: {loaded.unkept}")

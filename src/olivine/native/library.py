@@ -1,7 +1,8 @@
 """The compiled kernels as functions of tensors.
 
 Every tensor is on the CPU and contiguous; features, weights and statistics are float32, rows int32, coordinates int32
-[N, 4]. Callers see to that: nothing is checked here. All functions run on `torch.get_num_threads()` threads.
+[N, 4]; `boxes` and `points` have types of their own. Callers see to that: nothing is checked here. All functions run on
+`torch.get_num_threads()` threads.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from olivine.native.boxes import SIGNATURES, BoxKernels
+from olivine.native import boxes, points
+from olivine.native.boxes import BoxKernels
+from olivine.native.points import PointKernels
 
 _TYPES = {"p": ctypes.c_void_p, "l": ctypes.c_int64, "i": ctypes.c_int, "d": ctypes.c_double}
 _SIGNATURES = {
@@ -29,14 +32,15 @@ _SIGNATURES = {
     "olivine_weight_gradient": ("pppllpppli", None),
     "olivine_normalize": ("pllppdpipppi", None),
     "olivine_normalize_gradient": ("pppllpdppppppi", None),
-    **SIGNATURES,
+    **boxes.SIGNATURES,
+    **points.SIGNATURES,
 }
 """Arguments (p pointer, l int64, i int, d double) and result of each function, as in the C++ source."""
 
 _LEAST_SLOTS = 16
 
 
-class Library(BoxKernels):
+class Library(BoxKernels, PointKernels):
     """One compiled library.
 
     Args:

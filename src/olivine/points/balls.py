@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from olivine import native
 from olivine.points.ragged import checked_bounds
 
 _DISTANCES_AT_ONCE = 2**22  # of the PyTorch path, for its memory
@@ -67,6 +68,9 @@ def ball_queries(
     _check_alike(xyz, centres, bounds, centre_bounds)
     if len(radii) != len(samples) or not all(radius > 0 for radius in radii) or not all(most >= 1 for most in samples):
         raise ValueError(f"radii above 0 and as many samples of 1 or more, got {list(radii)} and {list(samples)}")
+    kernels = native.library_on(xyz.device)
+    if kernels:
+        return kernels.balls(xyz.contiguous(), bounds, centres.contiguous(), centre_bounds, radii, samples)
     return _balls_by_torch(xyz, bounds, centres, centre_bounds, radii, samples)
 
 
@@ -90,7 +94,7 @@ def _balls_by_torch(
     radii: Sequence[float],
     samples: Sequence[int],
 ) -> list[Tensor]:
-    """`ball_queries` by all distances of a frame, some centres at a time."""
+    """The reference of `olivine.native.points.PointKernels.balls`: all distances of a frame, some centres at a time."""
     found = [torch.full((len(centres), most), -1, device=xyz.device) for most in samples]
     for (start, end), (centre_start, centre_end) in zip(pairwise(bounds), pairwise(centre_bounds), strict=True):
         points = xyz[start:end]
