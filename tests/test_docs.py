@@ -15,6 +15,7 @@ import pytest
 import torch
 import typer.main
 
+from builders.kitti_object import SIZE, build_kitti_object
 from builders.nuscenes import build_nuscenes
 from olivine.backbones import Head, MinkUNetConfig
 from olivine.cli import app
@@ -62,6 +63,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What the examples name: a dataset, a scan, two finished runs and a foreign checkpoint."""
     monkeypatch.chdir(tmp_path)
     build_nuscenes(tmp_path / "datasets" / "nuscenes", points=400)
+    build_kitti_object(tmp_path / "datasets" / "kitti-object", ("000000", "000003", "000008", "000010"), sizes=(SIZE,))
     np.random.default_rng(0).uniform(0, 20, (200, 5)).astype(np.float32).tofile("scan.pcd.bin")
     config = MinkUNetConfig(name="minkunet14a", width=0.125)
     made = {"backbone": config.model_dump(), "in_channels": 1, "voxels": CylindricalVoxels().model_dump()}
