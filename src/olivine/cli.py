@@ -46,9 +46,11 @@ Overrides = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run; ends in the same weights.")]
 Layout = (
-    "Layout: minkowski (a .pt file with a state dict of MinkUNet34C in it), openpcdet (a .pth file of SECOND, or of "
-    "its encoder), or, to read, slidr_voxelnet (a .pt file with a VoxelNet of SLidR or OLIVINE in it)."
+    "Layout: minkowski (a .pt file with a state dict of MinkUNet in it), openpcdet (a .pth file of a detector, or of "
+    "its encoder), pointcept or mmdetection3d (a .pth file of MinkUNet)"
 )
+ToLayout = f"{Layout}, mmdetection3d_spconv or mmdetection3d_minkowski (the same on other libraries)."
+FromLayout = f"{Layout}, or slidr_voxelnet (a .pt file with a VoxelNet of SLidR or OLIVINE in it)."
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object for a program to read.")]
 
 
@@ -206,7 +208,7 @@ def compare(recipe: Recipe, overrides: Overrides = None) -> None:
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder, or a weights file of one.")],
     out: Annotated[Path, typer.Argument(help="The file to write.")],
-    to: Annotated[str, typer.Option("--to", help=Layout)],
+    to: Annotated[str, typer.Option("--to", help=ToLayout)],
 ) -> None:
     """Write a backbone's weights in another project's layout."""
     from olivine.weights.foreign import export_weights
@@ -218,7 +220,7 @@ def export(
 def import_(
     file: Annotated[Path, typer.Argument(help="The file to read.")],
     out: Annotated[Path, typer.Argument(help="Folder to write weights to, for weights=... in recipes.")],
-    layout: Annotated[str, typer.Option("--from", help=Layout)],
+    layout: Annotated[str, typer.Option("--from", help=FromLayout)],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="What the file does not say, e.g. intensity_max=255", metavar="KEY=VALUE"),

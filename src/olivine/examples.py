@@ -36,8 +36,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "olivine evaluate --detections results/data --labels datasets/kitti/training/label_2 --frames val --json",
     ),
     "compare": ("olivine compare mini_kitti_methods seeds=[0,1,2] jobs=2",),
-    "export": ("olivine export runs/olivine_nuscenes olivine.pt --to minkowski",),
-    "import": ("olivine import slidr.pt weights/slidr --from minkowski intensity_max=255",),
+    "export": (
+        "olivine export runs/olivine_nuscenes olivine.pt --to minkowski",
+        "olivine export runs/second_kitti second.pth --to openpcdet",
+    ),
+    "import": (
+        "olivine import slidr.pt weights/slidr --from minkowski intensity_max=255",
+        "olivine import minkunet.pth weights/kitti --from mmdetection3d classes=semantickitti intensity_max=1",
+    ),
     "recipes": ("olivine recipes",),
     "keys": ("olivine keys olivine_nuscenes method", "olivine keys ./mine.yaml"),
     "doctor": ("olivine doctor --json",),

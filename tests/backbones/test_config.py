@@ -62,3 +62,18 @@ def test_channels_that_heights_cannot_share_are_refused():
     network = VoxelNetConfig(extra_row=True).build(Inputs(PUBLISHED))
     with pytest.raises(UserError, match="stacks 2 heights; 65 features are no multiple"):
         network.pretraining_head(65)
+
+
+@pytest.mark.parametrize(("stem", "first", "second"), [((5,), 125, None), ((3, 3), 27, 27), ((5, 3), 125, 27)])
+def test_the_stem_has_the_convolutions_it_is_asked_for(stem, first, second):
+    network = MinkUNetConfig(name="minkunet14a", width=0.125, stem=stem).of_channels(2)
+    assert network.conv0p1s1.kernel.shape == (first, 2, 4)
+    assert (None if network.stem2 is None else network.stem2[0].kernel.shape) == (second and (second, 4, 4))
+
+
+@pytest.mark.parametrize("stem", [(), (3, 3, 3), (4,), (7,)])
+def test_other_stems_are_refused(stem):
+    with pytest.raises(ValidationError):
+        MinkUNetConfig(stem=stem)
+    with pytest.raises(ValueError, match="stem one or two, got 8, 8 and 0"):
+        MinkUNet(1, stem=())

@@ -65,6 +65,7 @@ class MinkUNet(Backbone):
         planes: channels of the eight stages, four down and four up.
         layers: residual blocks of the eight stages.
         width: factor on all planes and on the stem (rounded, at least 1).
+        stem: kernel sizes of the one or two convolutions at full resolution that come before everything else.
         momentum: batch-norm momentum outside the residual blocks.
     """
 
@@ -75,16 +76,21 @@ class MinkUNet(Backbone):
         planes: Sequence[int] = PLANES_C,
         layers: Sequence[int] = LAYERS_34,
         width: float = 1.0,
+        stem: Sequence[int] = (3,),
         momentum: float = PRETRAINING_MOMENTUM,
     ) -> None:
         super().__init__()
-        if len(planes) != 8 or len(layers) != 8:
-            raise ValueError(f"planes and layers are eight numbers each, got {len(planes)} and {len(layers)}")
+        if len(planes) != 8 or len(layers) != 8 or len(stem) not in (1, 2):
+            raise ValueError(
+                "planes and layers are eight numbers each, and stem one or two, "
+                f"got {len(planes)}, {len(layers)} and {len(stem)}"
+            )
         self.in_channels = in_channels
-        stem, *p = (max(1, round(plane * width)) for plane in (STEM, *planes))
-        self.conv0p1s1, self.bn0 = Convolution(in_channels, stem, 3), BatchNorm(stem, momentum=momentum)
-        self.conv1p1s2, self.bn1 = _down(stem, momentum)
-        self.block1 = _blocks(stem, p[0], layers[0], momentum)
+        first, *p = (max(1, round(plane * width)) for plane in (STEM, *planes))
+        self.conv0p1s1, self.bn0 = Convolution(in_channels, first, stem[0]), BatchNorm(first, momentum=momentum)
+        self.stem2 = _more_stem(first, stem[1], momentum) if len(stem) == 2 else None
+        self.conv1p1s2, self.bn1 = _down(first, momentum)
+        self.block1 = _blocks(first, p[0], layers[0], momentum)
         self.conv2p2s2, self.bn2 = _down(p[0], momentum)
         self.block2 = _blocks(p[0], p[1], layers[1], momentum)
         self.conv3p4s2, self.bn3 = _down(p[1], momentum)
@@ -98,7 +104,7 @@ class MinkUNet(Backbone):
         self.convtr6p4s2, self.bntr6 = _up(p[5], p[6], momentum)
         self.block7 = _blocks(p[6] + p[0], p[6], layers[6], momentum)
         self.convtr7p2s2, self.bntr7 = _up(p[6], p[7], momentum)
-        self.block8 = _blocks(p[7] + stem, p[7], layers[7], momentum)
+        self.block8 = _blocks(p[7] + first, p[7], layers[7], momentum)
         self.channels = p[7]
 
     def forward_features(self, tensor: SparseTensor) -> SparseTensor:
@@ -111,6 +117,8 @@ class MinkUNet(Backbone):
             [N, channels] on the same voxels in the same order.
         """
         p1 = conv_bn(tensor, self.conv0p1s1, self.bn0)
+        if self.stem2 is not None:
+            p1 = conv_bn(p1, *self.stem2)
         p2: SparseTensor = self.block1(conv_bn(p1, self.conv1p1s2, self.bn1))
         p4: SparseTensor = self.block2(conv_bn(p2, self.conv2p2s2, self.bn2))
         p8: SparseTensor = self.block3(conv_bn(p4, self.conv3p4s2, self.bn3))
@@ -139,6 +147,10 @@ def set_batch_norm_momentum(network: nn.Module, momentum: float) -> None:
     for module in network.modules():
         if isinstance(module, BatchNorm) and module not in inside:
             module.bn.momentum = momentum
+
+
+def _more_stem(channels: int, size: int, momentum: float) -> nn.Sequential:
+    return nn.Sequential(Convolution(channels, channels, size), BatchNorm(channels, momentum=momentum))
 
 
 def _down(channels: int, momentum: float) -> tuple[Convolution, BatchNorm]:

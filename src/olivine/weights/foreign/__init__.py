@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from olivine.errors import UserError
 from olivine.weights.foreign.minkowski import PublishedMinkUNet, export_minkowski, import_minkowski
+from olivine.weights.foreign.mmdetection3d import (
+    MINKOWSKI,
+    SPCONV,
+    TORCHSPARSE,
+    export_mmdetection3d,
+    import_mmdetection3d,
+)
 from olivine.weights.foreign.openpcdet import export_openpcdet, import_openpcdet
+from olivine.weights.foreign.pointcept import export_pointcept, import_pointcept
 from olivine.weights.foreign.slidr_voxelnet import import_slidr_voxelnet
 
 T = TypeVar("T")
@@ -18,6 +27,10 @@ __all__ = ["EXPORTERS", "IMPORTERS", "PublishedMinkUNet", "export_weights", "imp
 EXPORTERS: dict[str, Callable[[Path, Path], Path]] = {
     "minkowski": export_minkowski,
     "openpcdet": export_openpcdet,
+    "pointcept": export_pointcept,
+    "mmdetection3d": partial(export_mmdetection3d, library=TORCHSPARSE),
+    "mmdetection3d_spconv": partial(export_mmdetection3d, library=SPCONV),
+    "mmdetection3d_minkowski": partial(export_mmdetection3d, library=MINKOWSKI),
 }
 """Writes the weights of a run (first path) in a layout (second path)."""
 
@@ -25,6 +38,8 @@ IMPORTERS: dict[str, Callable[[Path, Path, Sequence[str]], Path]] = {
     "minkowski": import_minkowski,
     "openpcdet": import_openpcdet,
     "slidr_voxelnet": import_slidr_voxelnet,
+    "pointcept": import_pointcept,
+    "mmdetection3d": import_mmdetection3d,
 }
 """Reads a file of a layout (first path) into a folder of weights (second path), with `key=value` settings."""
 

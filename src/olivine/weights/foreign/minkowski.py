@@ -7,46 +7,25 @@ own `MinkUNet`; its heads, which there are parts of the network, are called `fin
 
 from __future__ import annotations
 
-import io
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 
-from olivine.backbones import PRETRAINING_MOMENTUM, Head, MinkUNet, MinkUNetConfig
+from olivine.backbones import PRETRAINING_MOMENTUM, MinkUNet
 from olivine.backbones.minkunet import LAYERS_34, PLANES_C
-from olivine.data.voxelize import VoxelConfig
 from olivine.errors import UserError
-from olivine.files import write_bytes
 from olivine.sparse import Convolution, SparseTensor
-from olivine.weights.file import (
-    WEIGHTS_FILE,
-    Weights,
-    check_finite,
-    digest_of,
-    load_weights,
-    read_weights,
-    save_weights,
-)
-from olivine.weights.foreign.stated import inputs_of
-from olivine.weights.published import read_checkpoint
+from olivine.weights.file import Weights, read_weights
+from olivine.weights.foreign.files import below, described, network_tensors, opened, write_described
+from olivine.weights.foreign.minkunet import CLASSES, FIRST_KERNEL, FoundMinkUNet, check_described, save_stated
 
-_CONTAINERS = ("model_points", "state_dict", "model")
-_STEM = "conv0p1s1.kernel"
-_STEM_CHANNELS = 32
-_HEAD = "final.kernel"
+CONTAINERS = ("model_points", "state_dict", "model")
+"""Where the code bases of this layout keep the network."""
+
 _NAMES = {"point": "final", "classes": "final", "class": "final_class_level"}
 """What our heads are called in this layout."""
-_DESCRIPTION = "olivine"
-_DEPTHS: tuple[Literal["minkunet34c", "minkunet18a", "minkunet14a"], ...] = (
-    "minkunet34c",
-    "minkunet18a",
-    "minkunet14a",
-)
 
 
 class PublishedMinkUNet(MinkUNet):
@@ -58,7 +37,7 @@ class PublishedMinkUNet(MinkUNet):
         class_head: whether to add the second, class-level head.
         normalize: whether heads end in L2-normalised rows. As in the published network there is no epsilon: a zero row
             becomes NaN.
-        planes, layers, width, momentum: as of `MinkUNet`; by default those of MinkUNet34C.
+        planes, layers, width, stem, momentum: as of `MinkUNet`; by default those of MinkUNet34C.
     """
 
     def __init__(
@@ -71,9 +50,10 @@ class PublishedMinkUNet(MinkUNet):
         planes: Sequence[int] = PLANES_C,
         layers: Sequence[int] = LAYERS_34,
         width: float = 1.0,
+        stem: Sequence[int] = (3,),
         momentum: float = PRETRAINING_MOMENTUM,
     ) -> None:
-        super().__init__(in_channels, planes=planes, layers=layers, width=width, momentum=momentum)
+        super().__init__(in_channels, planes=planes, layers=layers, width=width, stem=stem, momentum=momentum)
         self.normalize = normalize
         self.final = Convolution(self.channels, out_channels, 1, bias=True)
         self.final_class_level = Convolution(self.channels, out_channels, 1, bias=True) if class_head else None
@@ -118,23 +98,16 @@ def export_minkowski(run: Path, out: Path) -> Path:
     Raises:
         UserError: no weights there, the file exists, or it cannot be written.
     """
-    if out.exists():
-        raise UserError(f"{out}: exists; choose another file")
-    buffer = io.BytesIO()
     weights = read_weights(run)
-    tensors = published_state(weights)
-    about = {**weights.about, "digest": digest_of(tensors, weights.about)}
-    torch.save({"model_points": tensors, _DESCRIPTION: json.dumps(about)}, buffer)
-    write_bytes(out, buffer.getbuffer())
-    return out
+    return write_described(out, CONTAINERS[0], published_state(weights), weights.about)
 
 
 def import_minkowski(file: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
     """Read a MinkUNet checkpoint into a folder of weights.
 
-    A file of `export_minkowski` says what it is. In others every tensor must fit one of the known depths, whose width
-    and inputs are read off the stem; what they say of their voxels and intensities is taken, and what they leave open
-    has to be given (see `olivine.weights.foreign.stated`).
+    A file of `export_minkowski` says what it is. In others every tensor must fit one of the known depths, whose width,
+    stem and inputs are read off the shapes; what they say of their voxels and intensities is taken, and what they
+    leave open has to be given (see `olivine.weights.foreign.stated`).
 
     Args:
         file: the checkpoint; unpickled with `weights_only=True`.
@@ -148,88 +121,25 @@ def import_minkowski(file: Path, out: Path, overrides: Sequence[str] = ()) -> Pa
         UserError: the file cannot be read, is damaged or holds another network, leaves something open that is not
             given, or `out` holds weights already.
     """
-    if (out / WEIGHTS_FILE).exists():
-        raise UserError(f"{out / WEIGHTS_FILE}: exists; choose another folder")
-    content = read_checkpoint(file)
-    tensors = _state_dict(content, file)
-    if _HEAD not in tensors:
-        raise UserError(f"{file}: no head {_HEAD}; this is not a MinkUNet checkpoint")
-    about = _described(content, tensors, file)
+    content = opened(file, out)
+    tensors = network_tensors(content, CONTAINERS, FIRST_KERNEL, "MinkUNet", file)
+    about = described(content, tensors, file, overrides)
     if about is None:
-        about = _foreign(content, tensors, file, overrides)
-    elif overrides:
-        raise UserError(f"{file}: says itself what it is; leave {overrides[0].partition('=')[0]} out")
-    network = MinkUNetConfig.model_validate(about["backbone"]).of_channels(about["in_channels"])
-    check_finite(tensors, file)
-    wanted = {"final": "classes" if about.get("task") == "segmentation" else "point", "final_class_level": "class"}
-    body = {key: value for key, value in tensors.items() if key.partition(".")[0] not in wanted}
-    load_weights(network, Weights(file, body, {}))
-    unit = {name: bool(said.get("normalized")) for name, said in about.get("heads", {}).items()}
-    heads = {}
-    for theirs, name in wanted.items():
-        own = {key.removeprefix(f"{theirs}."): value for key, value in tensors.items() if key.startswith(f"{theirs}.")}
-        if own:
-            heads[name] = Head(network.channels, own["kernel"].shape[-1], unit=unit.get(name, False))
-            load_weights(heads[name], Weights(file, own, {}))
-    return save_weights(out, network, about, heads)
+        return save_stated(found_in(tensors, file), content, out, overrides, file.name, unnamed="point")
+    check_described(about, file)
+    scores = about.get("task") == "segmentation" or CLASSES in about.get("heads", {})
+    return found_in(tensors, file, CLASSES if scores else "point").save(out, {**about, "source": file.name})
 
 
-def _described(content: Mapping[str, Any], tensors: dict[str, Tensor], file: Path) -> dict[str, Any] | None:
-    """What `export_minkowski` wrote of the weights, or None in a file of another project."""
-    if _DESCRIPTION not in content:
-        return None
-    try:
-        about = dict(json.loads(content[_DESCRIPTION]))
-        digest = about.pop("digest", None)
-        if not about.keys() >= {"backbone", "in_channels", "voxels"}:
-            return None
-        MinkUNetConfig.model_validate(about["backbone"])
-        TypeAdapter(VoxelConfig).validate_python(about["voxels"])
-        int(about["in_channels"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{file}: cannot read its description {_DESCRIPTION!r} ({type(error).__name__})") from error
-    if digest is not None and digest != digest_of(tensors, about):
-        raise UserError(f"{file}: damaged: its content is not what its own digest says; copy or export it anew")
-    return {**about, "source": file.name}
+def found_in(tensors: dict[str, Tensor], file: Path, final: str = CLASSES) -> FoundMinkUNet:
+    """The network that tensors of this layout are.
 
-
-def _foreign(
-    content: Mapping[str, Any], tensors: dict[str, Tensor], file: Path, overrides: Sequence[str]
-) -> dict[str, Any]:
-    """What a checkpoint of another project is, by its shapes, its own settings and those given."""
-    _, in_channels, stem = tensors[_STEM].shape
-    voxels, intensity_max = inputs_of(content, in_channels, file, overrides)
-    return {
-        "task": "imported",
-        "backbone": _backbone(tensors, stem / _STEM_CHANNELS).model_dump(mode="json"),
-        "in_channels": in_channels,
-        "voxels": voxels.model_dump(mode="json"),
-        "intensity_max": intensity_max,
-        "source": file.name,
-    }
-
-
-def _backbone(tensors: Mapping[str, Tensor], width: float) -> MinkUNetConfig:
-    """The depth whose shapes are those of the file; where none is, the published one, which says what does not fit."""
-    body = {key: value.shape for key, value in tensors.items() if not key.startswith("final")}
-    for name in _DEPTHS:
-        config = MinkUNetConfig(name=name, width=width)
-        with torch.device("meta"):
-            state = config.of_channels(tensors[_STEM].shape[1]).state_dict()
-        if body == {key: value.shape for key, value in state.items()}:
-            return config
-    return MinkUNetConfig(name=_DEPTHS[0], width=width)
-
-
-def _state_dict(content: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
-    """The network's tensors, out of the containers and prefixes that wrap them."""
-    for name in _CONTAINERS:
-        if isinstance(content.get(name), Mapping):
-            content = content[name]
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    stems = [key for key in tensors if key.endswith(_STEM) and tensors[key].ndim == 3]
-    if len(stems) != 1:
-        found = f"{len(stems)} stems" if stems else "no stem"
-        raise UserError(f"{file}: {found} {_STEM}; this is not a checkpoint of one MinkUNet")
-    prefix = stems[0].removesuffix(_STEM)
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    Args:
+        tensors: by the network's own names.
+        file: the file they came from, for messages.
+        final: our name of the head that is called `final` there.
+    """
+    theirs = {"final": final, "final_class_level": "class"}
+    body = {key: value for key, value in tensors.items() if key.partition(".")[0] not in theirs}
+    heads = {name: below(tensors, f"{other}.") for other, name in theirs.items()}
+    return FoundMinkUNet(file, body, {name: head for name, head in heads.items() if head})

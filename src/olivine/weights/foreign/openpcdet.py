@@ -7,8 +7,6 @@ takes what fits and skips the rest in silence; here a file is all of what it say
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,19 +22,11 @@ from olivine.detection.saved import describe_detector, load_detector
 from olivine.detectors.parts.coder import DIRECTION_BINS
 from olivine.detectors.second import SecondConfig
 from olivine.errors import UserError
-from olivine.files import write_bytes
-from olivine.weights.file import (
-    WEIGHTS_FILE,
-    Weights,
-    check_finite,
-    digest_of,
-    read_weights,
-    save_weights,
-)
-from olivine.weights.foreign.spconv_encoder import SpconvLayout, below, encoder_of, load_backbone
-from olivine.weights.published import read_checkpoint
+from olivine.weights.file import Weights, check_finite, read_weights, save_weights
+from olivine.weights.foreign.files import below, described, opened, write_described
+from olivine.weights.foreign.spconv_encoder import SpconvLayout, encoder_of, load_backbone
 
-_STATE, _DESCRIPTION = "model_state", "olivine"
+_STATE = "model_state"
 _ENCODER, _OURS = "backbone_3d.", "encoder."
 _HEADS = {"birds_eye": "backbone_2d.", "anchor_head": "dense_head."}
 """What our parts behind the encoder are called in this layout."""
@@ -114,15 +104,8 @@ def export_openpcdet(run: Path, out: Path) -> Path:
     Raises:
         UserError: no weights there, they are of another network, the file exists, or it cannot be written.
     """
-    if out.exists():
-        raise UserError(f"{out}: exists; choose another file")
     weights = read_weights(run)
-    state = openpcdet_state(weights)
-    about = {**weights.about, "digest": digest_of(state, weights.about)}
-    buffer = io.BytesIO()
-    torch.save({_STATE: state, _DESCRIPTION: json.dumps(about)}, buffer)
-    write_bytes(out, buffer.getbuffer())
-    return out
+    return write_described(out, _STATE, openpcdet_state(weights), weights.about)
 
 
 def import_openpcdet(file: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
@@ -141,35 +124,18 @@ def import_openpcdet(file: Path, out: Path, overrides: Sequence[str] = ()) -> Pa
         UserError: the file cannot be read, is damaged or holds another network, leaves something open that is not
             given, or `out` holds weights already.
     """
-    if (out / WEIGHTS_FILE).exists():
-        raise UserError(f"{out / WEIGHTS_FILE}: exists; choose another folder")
-    content = read_checkpoint(file)
+    content = opened(file, out)
     state = content.get(_STATE)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(f"{file}: no mapping {_STATE!r} of tensors; this is not a checkpoint of OpenPCDet")
     tensors = {str(key): value for key, value in state.items()}
     check_finite(tensors, file)
     weights, layout, channels = weights_of(tensors, file)
-    about = _described(content, tensors, file)
+    about = described(content, tensors, file, overrides)
     if about is None:
         about = _stated(weights, channels, file, overrides)
-    elif overrides:
-        raise UserError(f"{file}: says itself what it is; leave {overrides[0].partition('=')[0]} out")
     about["source"] = f"{file.name} (OpenPCDet, weights as of {layout})"
     return _save(Weights(file, weights.tensors, about, weights.heads), out)
-
-
-def _described(content: Mapping[str, Any], tensors: dict[str, Tensor], file: Path) -> dict[str, Any] | None:
-    """What `export_openpcdet` wrote of the weights, or None in a file of another project."""
-    if _DESCRIPTION not in content:
-        return None
-    try:
-        about = dict(json.loads(content[_DESCRIPTION]))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{file}: cannot read its description {_DESCRIPTION!r} ({type(error).__name__})") from error
-    if about.pop("digest", None) != digest_of(tensors, about):
-        raise UserError(f"{file}: damaged: its content is not what its own digest says; copy or export it anew")
-    return about
 
 
 def _stated(weights: Weights, channels: int, file: Path, overrides: Sequence[str]) -> dict[str, Any]:

@@ -7,21 +7,17 @@ networks of the module.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
 
 from olivine.backbones import VoxelNetConfig
-from olivine.errors import UserError
-from olivine.weights.file import WEIGHTS_FILE, Weights, check_finite, save_weights
-from olivine.weights.foreign.spconv_encoder import FIRST_WEIGHT, below, encoder_of, load_backbone
-from olivine.weights.foreign.stated import inputs_of
-from olivine.weights.published import read_checkpoint
+from olivine.weights.file import Weights, save_weights
+from olivine.weights.foreign.files import network_tensors, opened
+from olivine.weights.foreign.minkowski import CONTAINERS
+from olivine.weights.foreign.spconv_encoder import FIRST_WEIGHT, encoder_of, load_backbone
+from olivine.weights.foreign.stated import stated
 
-_CONTAINERS = ("model_points", "state_dict", "model")
-_HEADS = "final"
+_HEADS = ("final", "final_class_level")
 
 
 def import_slidr_voxelnet(file: Path, out: Path, overrides: Sequence[str] = ()) -> Path:
@@ -40,34 +36,14 @@ def import_slidr_voxelnet(file: Path, out: Path, overrides: Sequence[str] = ()) 
         UserError: the file cannot be read, holds another network or not all of this one, leaves something open that is
             not given, or `out` holds weights already.
     """
-    if (out / WEIGHTS_FILE).exists():
-        raise UserError(f"{out / WEIGHTS_FILE}: exists; choose another folder")
-    content = read_checkpoint(file)
-    tensors = _network(content, file)
-    check_finite(tensors, file)
-    encoder, layout, channels = encoder_of(tensors, file)
-    voxels, intensity_max = inputs_of(content, channels, file, overrides)
+    content = opened(file, out)
+    tensors = network_tensors(content, CONTAINERS, FIRST_WEIGHT, "VoxelNet", file)
+    own = {key: value for key, value in tensors.items() if key.partition(".")[0] not in _HEADS}
+    encoder, layout, channels = encoder_of(own, file)
     about = {
-        "task": "imported",
+        **stated(content, channels, None, file, overrides).about,
         "backbone": VoxelNetConfig(extra_row=False).model_dump(mode="json"),  # as they were pretrained
-        "in_channels": channels,
-        "voxels": voxels.model_dump(mode="json"),
-        "intensity_max": intensity_max,
         "source": f"{file.name} (weights as of {layout})",
     }
     body = {f"encoder.{key}": value for key, value in encoder.items()}
     return save_weights(out, load_backbone(Weights(file, body, about)), about)
-
-
-def _network(content: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
-    """The encoder's tensors, out of the containers and prefixes that wrap them."""
-    for name in _CONTAINERS:
-        if isinstance(content.get(name), Mapping):
-            content = content[name]
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    first = [key for key in tensors if key.endswith(FIRST_WEIGHT)]
-    if len(first) != 1:
-        found = f"{len(first)} tensors" if first else "no tensor"
-        raise UserError(f"{file}: {found} {FIRST_WEIGHT}; this is not a checkpoint of one VoxelNet")
-    own = below(tensors, first[0].removesuffix(FIRST_WEIGHT))
-    return {key: value for key, value in own.items() if not key.startswith(_HEADS)}

@@ -57,11 +57,6 @@ def encoder_of(tensors: Mapping[str, Tensor], file: Path) -> tuple[dict[str, Ten
     )
 
 
-def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose names begin with a prefix, without it."""
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
 def load_backbone(weights: Weights) -> VoxelNet:
     """The VoxelNet that weights describe, with these weights.
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from olivine.config import Config, from_overrides
+from olivine.data.labels import ClassSet, load_class_set
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
 from olivine.errors import UserError
 
@@ -42,23 +44,50 @@ class ImportSettings(Config):
     intensity_max: float | None = None
     """Top of the range of the intensities that the network was trained on: nuScenes 255, KITTI 1."""
 
+    classes: str | None = None
+    """The class set whose classes the head of a segmenter scores, in its order, e.g. `semantickitti`."""
 
-def inputs_of(
-    content: Mapping[str, Any], in_channels: int, file: Path, overrides: Sequence[str]
-) -> tuple[CylindricalVoxels | CartesianVoxels, float]:
-    """The grid and the range of intensities of a checkpoint.
+
+@dataclass(frozen=True)
+class Stated:
+    """What is known of a checkpoint's network beside its tensors.
+
+    Attributes:
+        voxels: the grid and the input features.
+        intensity_max: top of the range of intensities.
+        classes: what its head scores; None where that is not said.
+    """
+
+    voxels: CylindricalVoxels | CartesianVoxels
+    intensity_max: float
+    classes: ClassSet | None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The description of the inputs, as weights have it."""
+        return {
+            "task": "imported",
+            "in_channels": self.voxels.channels,
+            "voxels": self.voxels.model_dump(mode="json"),
+            "intensity_max": self.intensity_max,
+        }
+
+
+def stated(
+    content: Mapping[str, Any], in_channels: int, scores: int | None, file: Path, overrides: Sequence[str]
+) -> Stated:
+    """What a checkpoint and its user say of its network.
 
     Args:
         content: what the file holds.
         in_channels: input channels of its network.
+        scores: how many classes its head may score; None where it has no such head.
         file: the file, for messages.
         overrides: `key=value` settings of `ImportSettings`.
 
-    Returns:
-        The voxels, and the top of the range of intensities.
-
     Raises:
-        UserError: a setting is unknown, contradicts the file, does not fit the channels, or is needed and missing.
+        UserError: a setting is unknown, contradicts the file, does not fit the channels or the head, or is needed and
+            missing.
     """
     facts = _facts(content, file)
     grid = _grid(facts)
@@ -78,7 +107,19 @@ def inputs_of(
             f"{file}: its network takes {in_channels} input channels, and voxels.features names {voxels.channels} "
             f"({', '.join(voxels.features)}); give them in order, e.g. voxels.features=[intensity,z]"
         )
-    return voxels, _range(settings, facts, file)
+    return Stated(voxels, _range(settings, facts, file), _classes(settings.classes, scores, file))
+
+
+def _classes(name: str | None, scores: int | None, file: Path) -> ClassSet | None:
+    """The class set that was named, which the head must fit."""
+    if name is None:
+        return None
+    classes = load_class_set(name)
+    if scores is None:
+        raise UserError(f"{file}: has no head that scores classes; leave classes={name} out")
+    if classes.count != scores:
+        raise UserError(f"{file}: its head scores {scores} classes, and class set {name} has {classes.count}")
+    return classes
 
 
 def _facts(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
