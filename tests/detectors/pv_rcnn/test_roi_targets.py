@@ -216,3 +216,13 @@ def test_scores_grow_on_a_line_between_the_two_overlaps():
 def test_overlaps_out_of_order_are_refused(key):
     with pytest.raises(ValidationError, match=f"{key} is below "):
         RoiTargetConfig(**{key: 0.8})
+
+
+def test_foreground_just_at_its_overlap_is_drawn_as_such_but_learns_no_box():
+    car = [10, 0, 0, 4, 2, 1.5, 0]
+    half = torch.tensor([[[10, 0, 0, 2, 2, 1.5, 0], car]], dtype=torch.float64)
+    proposals = Proposals(half, half[..., 0], torch.ones(1, 2, dtype=torch.int64))
+    config = RoiTargetConfig(samples=8, foreground_iou=0.5)
+    targets = sample_targets(proposals, boxes_of([[[*car, 1]]], torch.float64), config, seeded())
+    assert targets.iou.unique().tolist() == [0.5, 1]
+    assert torch.equal(targets.learns_box, targets.iou == 1)
