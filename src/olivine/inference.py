@@ -1,17 +1,19 @@
-"""A trained backbone, ready to use on points: `olivine.load(run)`.
+"""A trained network, ready to use on points: `olivine.load(run)`.
 
     model = olivine.load("runs/my-run")
     features = model.features(points_m, intensity)     # [N, F], one row per point
     classes = model.predict(points_m, intensity)       # [N], for a segmentation run
+    boxes, scores, names = model.detect(points_m, intensity)  # of K objects, for a detection run
 
 The file says what network it holds and how its input was made, so nothing else has to be given.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,17 +24,34 @@ from torch import Tensor
 from olivine.backbones import Backbone, BackboneConfig, Head, OwnBackboneConfig
 from olivine.backbones.birds_eye import BirdsEyeEmbedding
 from olivine.components import is_own
-from olivine.data.batch import Cloud
+from olivine.data.batch import Batch, Cloud
 from olivine.data.collate import collate
 from olivine.data.frame import Frame
 from olivine.data.intensity import warn_if_faint
 from olivine.data.labels import ClassSet, load_class_set, shipped_class_sets
-from olivine.data.needs import Inputs
+from olivine.data.needs import Inputs, Needs
 from olivine.data.prepare import Prepare
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
-from olivine.errors import UserError
+from olivine.detection.saved import EVAL_MAX_VOXELS, load_detector
+from olivine.detectors import Detector, OwnDetectorConfig
+from olivine.errors import OlivineWarning, UserError
 from olivine.streams import stream
-from olivine.weights.file import load_weights, read_weights
+from olivine.weights.file import Weights, load_weights, read_weights
+
+
+class DetectedObjects(NamedTuple):
+    """The objects that a detector found in a cloud, best first. K objects.
+
+    Attributes:
+        boxes: [K, 7] float32 (x, y, z, dx, dy, dz, yaw) in the LiDAR frame, metres and radians, the centre at the
+            geometric centre, dx along the heading; yaw counter-clockwise from +x, in no particular period.
+        scores: [K] float32 in 0…1.
+        names: [K] their classes.
+    """
+
+    boxes: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -41,12 +60,13 @@ class Model:
 
     Attributes:
         network: the backbone, in evaluation mode.
-        head: the one that gives class scores, or None for a pretrained backbone.
-        voxels: the grid and the input features.
-        classes: what the head predicts, or None for a pretrained backbone. Of a class set that is not shipped the names
+        head: the one that gives class scores, or None where there is none.
+        voxels: the grid and the input features, with the limits of scoring.
+        classes: what the head predicts, or None without it. Of a class set that is not shipped the names
             are known; its raw labels are then the classes' own numbers.
         about: everything the file says of itself.
         path: the file.
+        detector: the whole detector around `network`, or None where the weights are of none.
     """
 
     network: Backbone
@@ -55,6 +75,7 @@ class Model:
     classes: ClassSet | None
     about: dict[str, Any]
     path: Path
+    detector: Detector | None = None
 
     def features(
         self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float | None = None
@@ -127,9 +148,46 @@ class Model:
         # A row more stands for "outside", so that -1 needs no special case.
         return np.asarray(torch.cat((per_voxel, per_voxel.new_zeros(1)))[cloud.point_voxel].cpu().numpy())
 
+    def detect(
+        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float | None = None
+    ) -> DetectedObjects:
+        """The objects in a cloud, for the weights of a detection run.
+
+        Points may lie outside of the grid, where nothing is found. A detector that learned from points on the image
+        alone (`data.field_of_view`, as is usual for KITTI) knows clouds that are cropped so.
+
+        Args: as for `features`.
+
+        Returns:
+            The boxes that the run's `detector` keeps, with their scores and classes; empty arrays where there are none.
+
+        Raises:
+            UserError: the weights are of no detection run; or as for `features`.
+        """
+        if self.detector is None:
+            raise UserError(f"{self.path}: these weights detect no objects; train a detector with `olivine detect`")
+        batch = self._batch(points_m, intensity, intensity_max, self.detector.needs)
+        with torch.inference_mode():
+            try:
+                (found,) = self.detector.detections(batch)
+            except UserError as error:
+                raise UserError(f"{self.path}: {error}") from error
+        found = found.cpu()
+        names = tuple(self.detector.classes[label - 1] for label in found.labels.tolist())
+        return DetectedObjects(found.boxes.float().numpy(), found.scores.float().numpy(), names)
+
     def _cloud(
         self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], intensity_max: float | None
     ) -> Cloud:
+        return self._batch(points_m, intensity, intensity_max, Needs()).cloud
+
+    def _batch(
+        self,
+        points_m: NDArray[np.floating],
+        intensity: NDArray[np.floating],
+        intensity_max: float | None,
+        needs: Needs,
+    ) -> Batch:
         if points_m.ndim != 2 or points_m.shape[1] != 3 or intensity.shape != points_m.shape[:1]:
             raise UserError(
                 f"points_m must be [N, 3] and intensity [N], not {list(points_m.shape)} and {list(intensity.shape)}"
@@ -144,8 +202,8 @@ class Model:
         )
         if "intensity" in self.voxels.features:
             warn_if_faint(frame)
-        sample = Prepare(self.voxels)(frame, stream("none"))
-        return collate([sample], seed=0).to(next(self.network.parameters()).device).cloud
+        sample = Prepare(self.voxels, needs=needs)(frame, stream("none"))
+        return collate([sample], seed=0).to(next(self.network.parameters()).device)
 
     def _range(self, given: float | None) -> float:
         """Top of the range of intensities: as given, else as recorded; of no meaning to a network that sees none."""
@@ -170,13 +228,20 @@ class Model:
             raise UserError(f"{self.path}: its {what} of these points are not finite; the weights are of no use")
 
 
-def load(source: Path | str, *, device: str = "cpu", backbone: OwnBackboneConfig | None = None) -> Model:
-    """Load a trained backbone.
+def load(
+    source: Path | str,
+    *,
+    device: str = "cpu",
+    backbone: OwnBackboneConfig | None = None,
+    detector: OwnDetectorConfig | None = None,
+) -> Model:
+    """Load a trained network: a pretrained backbone, one with a head for classes, or a detector.
 
     Args:
         source: a run folder, or a `weights.safetensors` of one.
         device: where to put the network.
         backbone: of weights of a backbone of your own, its configuration: a weights file never leads to an import.
+        detector: of weights of a detector of your own, likewise.
 
     Returns:
         The network with its input settings, in evaluation mode.
@@ -189,6 +254,8 @@ def load(source: Path | str, *, device: str = "cpu", backbone: OwnBackboneConfig
     absent = [key for key in ("backbone", "in_channels", "voxels") if key not in about]
     if absent:
         raise UserError(f"{weights.path}: has no {', '.join(absent)}; these are not the weights of one of our runs")
+    if "detector" in about:
+        return _detecting(weights, device, detector)
     try:
         voxels: CylindricalVoxels | CartesianVoxels = TypeAdapter(VoxelConfig).validate_python(about["voxels"])
         network = _backbone(about["backbone"], weights.path, backbone).build(Inputs(voxels))
@@ -204,6 +271,23 @@ def load(source: Path | str, *, device: str = "cpu", backbone: OwnBackboneConfig
         head.to(device).eval()
     classes = _classes(about["classes"], about.get("heads") or {}, weights.path) if about.get("classes") else None
     return Model(network.to(device).eval(), head, voxels, classes, about, weights.path)
+
+
+def _detecting(weights: Weights, device: str, own: OwnDetectorConfig | None) -> Model:
+    """A detector on points. It is given as many voxels as where its run was scored."""
+    network, _ = load_detector(weights, own=own)
+    about = weights.about
+    if "eval_max_voxels" not in about:
+        warnings.warn(
+            f"{weights.path}: does not say how many voxels of a frame its scores were made with; {EVAL_MAX_VOXELS} are "
+            "taken, as published for KITTI",
+            OlivineWarning,
+            stacklevel=3,
+        )
+    voxels: CylindricalVoxels | CartesianVoxels = TypeAdapter(VoxelConfig).validate_python(about["voxels"])
+    voxels = voxels.model_copy(update={"max_voxels": about.get("eval_max_voxels", EVAL_MAX_VOXELS)})
+    network = network.to(device)
+    return Model(network.backbone, None, voxels, None, about, weights.path, network)
 
 
 def _backbone(described: Any, path: Path, own: OwnBackboneConfig | None) -> BackboneConfig:

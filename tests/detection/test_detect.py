@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 import torch
 
+import olivine
 from builders.kitti_detection import FRAMES, TINY_PV_RCNN, TRAIN, VOXELS, tiny_detection, tiny_kitti
 from builders.recipes import write_recipe
 from olivine.backbones import VoxelNetConfig
 from olivine.cli import main
 from olivine.config import kind_of, load_recipe, read_recipe, shipped_recipes, validate
-from olivine.data.kitti_labels import read_objects
+from olivine.data.kitti_calibration import objects_from_boxes
+from olivine.data.kitti_labels import read_objects, write_objects
 from olivine.data.needs import Inputs
+from olivine.data.splits import SplitConfig
 from olivine.detection.config import DetectConfig
 from olivine.detection.detect import detect
 from olivine.detection.kitti import score_folders
@@ -100,6 +103,25 @@ def test_its_curve_is_logged_and_its_weights_are_whole(run: tuple[Path, dict[str
     assert detector.classes == ("Car", "Pedestrian", "Cyclist")
     assert (folder / "checkpoints" / "best.pt").exists()
     assert not (folder / ".monitored").exists()
+
+
+def test_a_loaded_detector_finds_what_was_scored(run: tuple[Path, dict[str, Any]], root: Path, tmp_path: Path) -> None:
+    folder, _ = run
+    model = olivine.load(folder)
+    dataset = load_recipe(DetectConfig, folder / "config.yaml").data.open(SplitConfig(split=["000008"]))
+    frame = dataset[0]
+    boxes, scores, names = found = model.detect(frame.points_lidar_m, frame.intensity)
+    assert (boxes.dtype, scores.dtype) == (np.float32, np.float32)
+    assert boxes.shape == (len(scores), 7) == (len(names), 7)
+    assert (np.diff(scores) <= 0).all()
+    kitti = objects_from_boxes(boxes, names, scores, dataset.calibration(0), dataset.image_size(0))
+    write_objects(tmp_path / "again.txt", kitti)
+    assert (tmp_path / "again.txt").read_text() == (folder / "predictions" / "000008.txt").read_text()
+    assert found.names == names
+    assert model.voxels.max_voxels == 40_000 == model.about["eval_max_voxels"]
+    assert model.features(frame.points_lidar_m, frame.intensity).shape == (len(frame.points_lidar_m), 256)
+    with pytest.raises(UserError, match="predict no classes"):
+        model.predict(frame.points_lidar_m, frame.intensity)
 
 
 def test_it_can_be_scored_again_and_elsewhere(run: tuple[Path, dict[str, Any]]) -> None:

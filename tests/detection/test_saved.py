@@ -1,13 +1,19 @@
+from typing import Literal
+
+import numpy as np
 import pytest
 import torch
 
+import olivine
 from builders.second import KITTI_VOXELS
 from olivine.backbones import VoxelNetConfig
-from olivine.data.needs import Inputs
+from olivine.data.batch import Batch
+from olivine.data.needs import Inputs, Needs
 from olivine.detection.saved import describe_detector, load_detector, load_network
+from olivine.detectors import Detections, Detector, OwnDetectorConfig
 from olivine.detectors.parts.birds_eye_backbone import BirdsEyeConfig
 from olivine.detectors.second import SecondConfig
-from olivine.errors import UserError
+from olivine.errors import OlivineWarning, UserError
 from olivine.weights.file import Weights, read_weights, save_weights
 
 SMALL = SecondConfig(
@@ -67,3 +73,77 @@ def test_weights_without_a_part_leave_the_network_as_it_was(run):
     with pytest.raises(UserError, match=r"missing anchor_head\.conv_cls\.weight"):
         load_network(network, weights)
     assert torch.equal(before, network.birds_eye.blocks[0][1].weight)
+
+
+@pytest.mark.parametrize("points", [0, 1, 50])
+def test_clouds_of_hardly_any_points_and_points_outside_are_no_trouble(run, points):
+    model = olivine.load(run[0])
+    cloud = np.random.default_rng(0).uniform(-100, 100, (points, 3))
+    boxes, scores, names = model.detect(cloud, np.full(points, 0.5))
+    assert boxes.shape == (0, 7)
+    assert (scores.shape, names) == ((0,), ())
+    assert model.features(cloud, np.full(points, 0.5)).shape == (points, 256)
+
+
+def test_clouds_that_do_not_fit_are_named(run, tmp_path):
+    model, cloud = olivine.load(run[0]), np.ones((4, 3))
+    with pytest.raises(UserError, match=r"intensities lie outside 0…1, e\.g\. 200"):
+        model.detect(cloud, np.full(4, 200.0))
+    assert len(model.detect(cloud, np.full(4, 200.0), intensity_max=255).boxes) == 0
+    with pytest.raises(UserError, match=r"points_m must be \[N, 3\] and intensity \[N\], not \[4, 2\] and \[4\]"):
+        model.detect(cloud[:, :2], np.ones(4))
+    bare = {key: value for key, value in model.about.items() if key != "detector"}
+    save_weights(tmp_path / "bare", run[1].backbone, bare)
+    with pytest.raises(UserError, match=r"bare/weights\.safetensors: these weights detect no objects"):
+        olivine.load(tmp_path / "bare").detect(cloud, np.ones(4))
+
+
+def test_weights_of_before_the_limit_of_voxels_was_kept_say_what_is_taken(run, tmp_path):
+    _, network = run
+    about = describe_detector(SMALL, VoxelNetConfig(), INPUTS, 1.0, eval_max_voxels=None)
+    save_weights(tmp_path / "all", network.backbone, about, network.heads)
+    assert olivine.load(tmp_path / "all").voxels.max_voxels is None
+    del about["eval_max_voxels"]
+    save_weights(tmp_path / "old", network.backbone, about, network.heads)
+    with pytest.warns(OlivineWarning, match=r"does not say how many voxels .* 40000 are taken"):
+        assert olivine.load(tmp_path / "old").voxels.max_voxels == 40_000
+
+
+class OneBox(Detector):
+    """Finds one box where the last point is, in whatever cloud."""
+
+    needs = Needs()
+    classes = ("Lorry",)
+    heads = {}
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.backbone = backbone
+
+    def losses(self, batch):
+        raise NotImplementedError
+
+    def detections(self, batch: Batch):
+        box = torch.cat((batch.cloud.points_m[-1], torch.ones(4)))[None]
+        return [Detections(box, torch.tensor([0.5]), torch.tensor([1]))]
+
+
+class OneBoxConfig(OwnDetectorConfig):
+    name: Literal["tests:OneBoxConfig"] = "tests:OneBoxConfig"
+
+    @property
+    def classes(self):
+        return ("Lorry",)
+
+    def build(self, backbone, inputs):
+        return OneBox(backbone.build(inputs))
+
+
+def test_a_detector_of_ones_own_is_given_and_never_imported(tmp_path):
+    config = OneBoxConfig()
+    network = config.build(VoxelNetConfig(), INPUTS)
+    save_weights(tmp_path, network.backbone, describe_detector(config, VoxelNetConfig(), INPUTS, 1.0), network.heads)
+    boxes, _, names = olivine.load(tmp_path, detector=config).detect(np.array([[1.0, 2, 0]]), np.ones(1))
+    assert (names, boxes[0, :3].tolist()) == (("Lorry",), [1, 2, 0])
+    with pytest.raises(UserError, match="is of the detector tests:OneBoxConfig; give its configuration"):
+        olivine.load(tmp_path)

@@ -14,6 +14,7 @@ from olivine.data.splits import SplitConfig
 from olivine.data.voxelize import CartesianVoxels, VoxelConfig
 from olivine.detection.kitti.rules import Overlaps
 from olivine.detection.sampling import SamplingConfig
+from olivine.detection.saved import EVAL_MAX_VOXELS
 from olivine.detectors import DetectorConfig, SecondConfig
 from olivine.engine.config import AdamWConfig, AnyScheduleConfig, OneCycleConfig, OptimizerConfig, TrainConfig
 from olivine.engine.experiment import ExperimentConfig
@@ -50,7 +51,7 @@ class DetectConfig(ExperimentConfig):
     voxels: VoxelConfig = KITTI_VOXELS
     """The grid and the input features; the pretraining may have had voxels of another size."""
 
-    eval_max_voxels: PositiveInt | None = 40_000
+    eval_max_voxels: PositiveInt | None = EVAL_MAX_VOXELS
     """`voxels.max_voxels` where frames are scored; null keeps all."""
 
     augment: CloudAugment | None = CloudAugment(max_angle_rad=np.pi / 4, flip_axes="y", scale=0.05)

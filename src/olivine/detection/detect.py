@@ -130,7 +130,13 @@ def _ready(config: DetectConfig) -> _Ready:
         )
     scoring_loader(val_data, config, processes, detector).try_frame()
     about = {
-        **describe_detector(config.detector, config.backbone, Inputs(config.voxels), intensity_max),
+        **describe_detector(
+            config.detector,
+            config.backbone,
+            Inputs(config.voxels),
+            intensity_max,
+            eval_max_voxels=config.eval_max_voxels,
+        ),
         **learned,
         "heads": {name: {"for": "detection"} for name in detector.heads},
         "pretrained": pretrained,

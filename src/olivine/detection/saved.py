@@ -20,8 +20,17 @@ from olivine.errors import UserError
 from olivine.weights.file import LoadReport, Weights, load_weights, read_weights
 
 
+EVAL_MAX_VOXELS = 40_000
+"""Voxels of a frame at most where frames are scored, as published for KITTI."""
+
+
 def describe_detector(
-    detector: DetectorConfig, backbone: BackboneConfig, inputs: Inputs, intensity_max: float
+    detector: DetectorConfig,
+    backbone: BackboneConfig,
+    inputs: Inputs,
+    intensity_max: float,
+    *,
+    eval_max_voxels: int | None = EVAL_MAX_VOXELS,
 ) -> dict[str, Any]:
     """What a detector's weights say about the network, so that `load_detector` can build it.
 
@@ -30,6 +39,7 @@ def describe_detector(
         backbone: its encoder.
         inputs: what it was built for.
         intensity_max: top of the range of intensities of its data.
+        eval_max_voxels: so many voxels of a frame at most where it is used; None for all.
     """
     return {
         "task": "detection",
@@ -37,6 +47,7 @@ def describe_detector(
         "backbone": backbone.model_dump(mode="json"),
         "in_channels": inputs.channels,
         "voxels": inputs.voxels.model_dump(mode="json"),
+        "eval_max_voxels": eval_max_voxels,
         "intensity_max": intensity_max,
     }
 
@@ -75,7 +86,9 @@ def _detector(described: Any, path: Path, own: OwnDetectorConfig | None) -> Dete
     if own is not None and own.name == name:
         return own
     if is_own(described):
-        raise UserError(f"{path}: is of the detector {name}; give its configuration, own={name}()")
+        raise UserError(
+            f"{path}: is of the detector {name}; give its configuration, as olivine.load(..., detector={name}())"
+        )
     found: DetectorConfig = TypeAdapter(DetectorConfig).validate_python(described)
     return found
 
