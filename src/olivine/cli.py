@@ -168,26 +168,27 @@ def evaluate(
         Path | None, typer.Option(help="The label files that they are scored by.", metavar="FOLDER")
     ] = None,
     frames: Annotated[
-        Path | None,
-        typer.Option(
-            help="Score the frames that this file names, one a line; val is KITTI's own list.", metavar="LIST.txt"
-        ),
+        Path | None, typer.Option(help="Score the frames of this list; val is KITTI's own.", metavar="LIST.txt")
+    ] = None,
+    rules: Annotated[
+        Path | None, typer.Option(help="Score the classes of this file, by its rules.", metavar="RULES.yaml")
     ] = None,
 ) -> None:
     """Score a trained network again, perhaps on another split, or detections by KITTI's rules."""
-    if run is not None and detections is None and labels is None and frames is None:
+    if run is not None and not any((detections, labels, frames, rules)):
         from olivine.compare.kinds import evaluate as score
 
         results, headline = score(run, overrides or [])
         _report(Path(results.get("folder", run)))
         _say(json.dumps(results) if as_json else headline)
     elif run is None and detections is not None and labels is not None:
-        from olivine.detection.kitti import score_folders
+        from olivine.detection.kitti import CLASSES, read_class_rules, score_folders
 
-        scores = score_folders(detections, labels, frames)
+        classes = CLASSES if rules is None else read_class_rules(rules)
+        scores = score_folders(detections, labels, frames, classes)
         _say(json.dumps(scores.as_json()) if as_json else scores.table())
     else:
-        raise UserError("evaluate takes either a run folder, or --detections and --labels and perhaps --frames")
+        raise UserError("evaluate takes a run folder, or --detections and --labels and perhaps --frames and --rules")
 
 
 @app.command(epilog=epilog("compare"))

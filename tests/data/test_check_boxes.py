@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from builders.detection import golden, real_kitti
 from builders.kitti_object import build_kitti_object
@@ -16,6 +17,9 @@ from builders.nuscenes import build_nuscenes
 from olivine.data.check import CheckReport, check_dataset, check_folder
 from olivine.data.check_boxes import BoxReport, image_agreement
 from olivine.data.datasets import KittiObjectConfig, SplitConfig
+from olivine.detectors.parts.anchors import AnchorConfig
+
+KEYS = ("boxes", "points_median", "without_points", "size_mean_m", "bottom_mean_m")
 
 
 def recalibrated(root: Path, row: str, change) -> Path:
@@ -43,18 +47,28 @@ def test_boxes_are_counted_by_class_and_difficulty(tmp_path):
         counts = reference["num_points_in_gt_exact"][own]
         assert (of["boxes"], of["points_median"]) == (own.sum(), np.median(counts))
         assert of["without_points"] == (counts == 0).sum()
+        boxes = reference["gt_boxes_lidar"][own]
+        assert of["size_mean_m"] == pytest.approx(boxes[:, 3:6].mean(axis=0), abs=0.006)
+        assert of["bottom_mean_m"] == pytest.approx((boxes[:, 2] - boxes[:, 5] / 2).mean(), abs=0.006)
     assert set(found["classes"]) == set(names.tolist())
     lines = str(report).splitlines()
     assert "12 boxes in 2 annotated frames, 1 of them without a box" in lines
     assert any(line.startswith("  Car: 5 (easy ") and line.endswith("without a point") for line in lines)
+    where = lines.index("their mean sizes as anchors, for detector.anchors:") + 1
+    anchors = yaml.safe_load("\n".join(lines[where : where + len(found["classes"])]))
+    by_name = {anchor["category"]: AnchorConfig.model_validate(anchor) for anchor in anchors}
+    assert set(by_name) == set(found["classes"])
+    assert list(by_name["Car"].size_m) == found["classes"]["Car"]["size_mean_m"]
+    assert [by_name[name].positive_iou for name in ("Car", "Pedestrian")] == [0.6, 0.5]
 
 
 def test_boxes_of_a_dataset_without_difficulty_or_image_boxes_are_counted_too(tmp_path):
     report = check_folder(build_nuscenes(tmp_path, boxes=2))
     found = report.as_json()["boxes"]
     assert "image_box_iou_median" not in found
-    assert all(set(of) == {"boxes", "points_median", "without_points"} for of in found["classes"].values())
+    assert all(set(of) == set(KEYS) for of in found["classes"].values())
     assert sum(of["boxes"] for of in found["classes"].values()) == 2 * report.frames
+    assert "detector.anchors" not in str(report)
     assert "boxes" not in check_folder(build_nuscenes(tmp_path / "bare", boxes=0)).as_json()
 
 

@@ -185,4 +185,17 @@ def test_settings_that_do_not_go_together_are_named(data: Path, capsys: pytest.C
     assert "voxels.bounds_m" in refused(capsys, data, voxels={"name": "cartesian", "size_m": [0.2, 0.2, 0.2]})
     assert "voxels.name=cartesian" in refused(capsys, data, voxels={"name": "cylindrical"})
     assert "sampling.counts.Tram: no class of the detector" in refused(capsys, data, "sampling.counts.Tram=1")
+    assert "on by sampling.counts={Bus: 0, Tram: 0}" in refused(capsys, data, "sampling.counts={Bus: 1, Tram: 1}")
     assert "optimizer.head_lr=1.0 is set" in refused(capsys, data, optimizer={"name": "sgd", "head_lr": 1})
+
+
+def test_classes_that_kitti_does_not_score_need_a_rule(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    anchor = "{category: Bus, size_m: [9, 2, 3], bottom_m: -1.7, positive_iou: 0.6, negative_iou: 0.45}"
+    own = [f"detector.anchors=[{anchor}]", "sampling=null"]
+    line = refused(capsys, data, *own)
+    assert "rules: KITTI's benchmark does not score Bus; say by which overlaps it is done, e.g. rules.Bus=" in line
+    bus = "Bus: {strict: 0.7, loose: 0.5}"
+    for name, said in (("Car", "KITTI's benchmark says how"), ("Van", "no class of the detector")):
+        rules = f"rules={{{bus}, {name}: {{strict: 0.5, loose: 0.5}}}}"
+        assert f"rules.{name}: {said}" in refused(capsys, data, *own, rules)
+    assert "loose=0.8 is above strict=0.7" in refused(capsys, data, *own, "rules.Bus={strict: 0.7, loose: 0.8}")

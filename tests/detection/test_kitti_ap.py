@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from olivine.data.kitti_labels import ObjectLabels, read_objects
 from olivine.detection.kitti import KittiScores, average_precision, matching, pairs
 from olivine.detection.kitti.average_precision import recall_thresholds
 from olivine.detection.kitti.frames import ObjectTable
-from olivine.detection.kitti.rules import METRICS, OVERLAPS
+from olivine.detection.kitti.rules import METRICS, OVERLAPS, RuleConfig, class_rules
 from olivine.errors import UserError
 from oracles import kitti_ap as oracle
 
@@ -322,3 +323,25 @@ def test_what_cannot_be_scored_is_refused() -> None:
             average_precision([objects(["Car"])], [replace(objects(["Car"], score=[1]), **broken)])
     with pytest.raises(UserError, match="Truck: no class that KITTI scores; choose among Car, Pedestrian, Cyclist"):
         average_precision([objects(["Car"])], [objects(["Car"], score=[1])], classes=("Truck",))
+
+
+def renamed(frames: Any) -> list[ObjectLabels]:
+    """Frames whose cars are wagons, and vans boxes."""
+    words = {"Car": "Wagon", "Van": "Box"}
+    return [replace(one, names=tuple(words.get(name, name) for name in one.names)) for one in frames]
+
+
+def test_a_class_of_ones_own_is_scored_as_kittis_by_the_rule_it_is_given(
+    golden_frames: Any, golden: KittiScores
+) -> None:
+    truth, found = map(renamed, golden_frames)
+    rules = class_rules(("Wagon", "Cyclist"), {"Wagon": RuleConfig(strict=0.7, loose=0.5, neutral="Box")})
+    own = average_precision(truth, found, rules)
+    for metric in METRICS:
+        np.testing.assert_array_equal(own.precision[metric], golden.precision[metric][[0, 2]])
+    said = own.as_json()["protocol"]
+    assert said["overlap_above"]["loose"]["3d"] == {"Wagon": 0.5, "Cyclist": 0.25}
+    assert said["neutral"] == {"Wagon": "Box", "Cyclist": None}
+    assert re.search(r"^Wagon +3d +0\.50 ", own.table(), re.MULTILINE)
+    alone = average_precision(truth, found, class_rules(("Wagon",), {"Wagon": RuleConfig(strict=0.7, loose=0.5)}))
+    assert (alone.ap("3d")[0] < own.ap("3d")[0]).any()  # boxes are wrong now

@@ -153,4 +153,24 @@ def test_detections_without_image_boxes_are_warned_of(folder: Path) -> None:
 @pytest.mark.parametrize("words", [[], ["run", "--detections", "here", "--labels", "there"], ["--labels", "there"]])
 def test_the_command_takes_a_run_or_two_folders(words: list[str], capsys: Any) -> None:
     assert main(["evaluate", *words]) == 2
-    assert "either a run folder, or --detections and --labels" in capsys.readouterr().err
+    assert "a run folder, or --detections and --labels" in capsys.readouterr().err
+
+
+def test_the_command_scores_classes_by_a_file_of_rules(folder: Path, capsys: Any) -> None:
+    for path in [*(folder / "label_2").iterdir(), *(folder / "results").iterdir()]:
+        path.write_text(path.read_text().replace("Car ", "Wagon "))
+    words = ["evaluate", "--detections", str(folder / "results"), "--labels", str(folder / "label_2"), "--json"]
+    rules = folder / "rules.yaml"
+    rules.write_text("Wagon: {strict: 0.7, loose: 0.5, neutral: Van}\nCyclist:\n")
+    assert main([*words, "--rules", str(rules)]) == 0
+    assert list(json.loads(capsys.readouterr().out)["strict"]["3d"]["R40"]) == ["Wagon", "Cyclist"]
+    for text, said in (
+        ("[]", "must name each class"),
+        ("Wagon:", "does not score Wagon"),
+        ("Bus: {strict: 2}", "Bus."),
+    ):
+        rules.write_text(text)
+        assert main([*words, "--rules", str(rules)]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"olivine: {rules}: ")
+        assert said in line

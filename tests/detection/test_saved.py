@@ -1,3 +1,4 @@
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -114,7 +115,7 @@ class OneBox(Detector):
 
     needs = Needs()
     classes = ("Lorry",)
-    heads = {}
+    heads = MappingProxyType({})
 
     def __init__(self, backbone):
         super().__init__()

@@ -9,9 +9,10 @@ and there; over a whole dataset small faults show too.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from olivine.data.frame import Boxes, Camera, Frame
 from olivine.errors import printable
 from olivine.geometry import points_in_boxes
 from olivine.geometry.edges import camera_edges, image_boxes
+
+T = TypeVar("T")
 
 MIN_AGREEMENT, MIN_AGREEMENT_OF_ALL = 0.5, 0.8
 """A median IoU below this, of a frame and of a dataset, is a problem. KITTI's boxes agree to 0.99, its pedestrians to
@@ -31,6 +34,12 @@ that is turned by 2° gives 18 %."""
 
 FEWEST_OF_FRAME, FEWEST_OF_ALL = 3, 10
 """Fewer boxes than this say nothing about the calibration of a frame, or of a dataset."""
+
+LARGE_M = 3.0
+"""Objects of at least this length on average are given the anchors' overlaps of cars, shorter ones those of people."""
+
+LARGE_IOU, SMALL_IOU = (0.6, 0.45), (0.5, 0.35)
+"""`positive_iou` and `negative_iou` of anchors, as published for KITTI's cars, and for its pedestrians and cyclists."""
 
 LEVELS = ("easy", "moderate", "hard", "none")
 """Names of the difficulties 0, 1, 2 and -1, in that order."""
@@ -46,6 +55,7 @@ class BoxReport:
         points: number of points in each box, by category.
         difficulty: difficulty of each box, by category; empty where the dataset has none.
         agreement: IoU of each labelled image box with what the box in space spans in that image; empty without them.
+        measures_m: length, width, height of each box and how high its bottom is above the LiDAR, by category.
     """
 
     frames: int = 0
@@ -53,6 +63,7 @@ class BoxReport:
     points: dict[str, list[int]] = field(default_factory=dict)
     difficulty: dict[str, list[int]] = field(default_factory=dict)
     agreement: list[float] = field(default_factory=list)
+    measures_m: dict[str, list[list[float]]] = field(default_factory=dict)
 
     def add(self, frame: Frame, where: str) -> Iterator[str]:
         """Count the boxes of a frame.
@@ -69,8 +80,11 @@ class BoxReport:
         boxes, self.frames = frame.boxes, self.frames + 1
         self.without += not len(boxes.names)
         counts = points_in_boxes(frame.points_lidar_m, boxes.boxes).sum(axis=1)
-        for name, count in zip(boxes.names, counts.tolist(), strict=True):
+        bottom_m = boxes.boxes[:, 2] - boxes.boxes[:, 5] / 2
+        measures_m = np.column_stack((boxes.boxes[:, 3:6], bottom_m)).tolist()
+        for name, count, measured_m in zip(boxes.names, counts.tolist(), measures_m, strict=True):
             self.points.setdefault(name, []).append(count)
+            self.measures_m.setdefault(name, []).append(measured_m)
         if boxes.difficulty is not None:
             for name, level in zip(boxes.names, boxes.difficulty.tolist(), strict=True):
                 self.difficulty.setdefault(name, []).append(level)
@@ -99,8 +113,8 @@ class BoxReport:
         """Frames, frames without boxes, and counts by category, ready for `json.dumps`.
 
         `{"frames": …, "frames_without": …, "classes": {category: {"boxes": …, "easy": …, "moderate": …, "hard": …,
-        "none": …, "points_median": …, "without_points": …}}, "image_box_iou_median": …}`; the levels and the last key
-        only where the dataset has what they count.
+        "none": …, "points_median": …, "without_points": …, "size_mean_m": [length, width, height], "bottom_mean_m":
+        …}}, "image_box_iou_median": …}`; the levels and the last key only where the dataset has what they count.
         """
         found: dict[str, Any] = {"frames": self.frames, "frames_without": self.without}
         found["classes"] = {name: self._of_class(name) for name in sorted(self.points)}
@@ -122,6 +136,20 @@ class BoxReport:
         if self.agreement:
             median = float(np.median(self.agreement))
             lines.append(f"boxes in space span their boxes in the image to an IoU of {median:.2f} (median)")
+        return [*lines, *self._anchors()]
+
+    def _anchors(self) -> list[str]:
+        """Anchors of the mean sizes, to be pasted into a recipe, where the boxes are such as detectors learn from."""
+        if not self.difficulty:
+            return []
+        lines = ["their mean sizes as anchors, for detector.anchors:"]
+        for name in sorted(self.measures_m, key=lambda name: (-len(self.measures_m[name]), name)):
+            of = self._of_class(name)
+            positive, negative = LARGE_IOU if of["size_mean_m"][0] >= LARGE_M else SMALL_IOU
+            lines.append(
+                f"  - {{category: {json.dumps(name)}, size_m: {of['size_mean_m']}, bottom_m: {of['bottom_mean_m']}, "
+                f"positive_iou: {positive}, negative_iou: {negative}}}"
+            )
         return lines
 
     def merged(self, other: BoxReport) -> BoxReport:
@@ -132,6 +160,7 @@ class BoxReport:
             _joined(self.points, other.points),
             _joined(self.difficulty, other.difficulty),
             self.agreement + other.agreement,
+            _joined(self.measures_m, other.measures_m),
         )
 
     def _of_class(self, name: str) -> dict[str, Any]:
@@ -139,8 +168,15 @@ class BoxReport:
         known = (
             {} if levels is None else {level: levels.count(n) for level, n in zip(LEVELS, (0, 1, 2, -1), strict=True)}
         )
-        empty = sum(count == 0 for count in points)
-        return {"boxes": len(points), **known, "points_median": float(np.median(points)), "without_points": empty}
+        *size_m, bottom_m = (np.mean(self.measures_m[name], axis=0).round(2) + 0.0).tolist()
+        return {
+            "boxes": len(points),
+            **known,
+            "points_median": float(np.median(points)),
+            "without_points": sum(count == 0 for count in points),
+            "size_mean_m": size_m,
+            "bottom_mean_m": bottom_m,
+        }
 
 
 def image_agreement(boxes: Boxes, labelled: NDArray[np.float64], camera: Camera) -> NDArray[np.float64]:
@@ -190,5 +226,5 @@ def _hold_none(where: str, visible: int, empty: int) -> str:
     return f"{where}: {empty} of {visible} visible boxes hold no point; check the LiDAR's part of the calibration"
 
 
-def _joined(first: dict[str, list[int]], second: dict[str, list[int]]) -> dict[str, list[int]]:
+def _joined(first: dict[str, list[T]], second: dict[str, list[T]]) -> dict[str, list[T]]:
     return {name: first.get(name, []) + second.get(name, []) for name in {**first, **second}}

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from olivine.backbones import BackboneConfig, VoxelNetConfig
 from olivine.data.augment import CloudAugment
 from olivine.data.splits import SplitConfig
 from olivine.data.voxelize import CartesianVoxels, VoxelConfig
-from olivine.detection.kitti.rules import Overlaps
+from olivine.detection.kitti.rules import ClassRule, Overlaps, RuleConfig, class_rules
 from olivine.detection.sampling import SamplingConfig
 from olivine.detection.saved import EVAL_MAX_VOXELS
 from olivine.detectors import DetectorConfig, SecondConfig
@@ -89,5 +89,16 @@ class DetectConfig(ExperimentConfig):
     """Which of KITTI's overlaps the run's one score, and what is monitored, are by: `strict` is the benchmark's;
     `loose` tells apart detectors that are still far from it. The results have the scores by both."""
 
+    rules: dict[str, RuleConfig] = Field(default_factory=dict)
+    """How each class is scored that is none of KITTI's (Car, Pedestrian, Cyclist, which have the benchmark's rules)."""
+
     pictures: NonNegativeInt = 4
     """Scored frames, spread evenly over the split, that are drawn with their boxes."""
+
+    def scored_classes(self) -> tuple[ClassRule, ...]:
+        """How the classes of the detector are scored, in its order.
+
+        Raises:
+            UserError: KITTI has no rule for one of them, and neither has `rules`; or `rules` names another.
+        """
+        return class_rules(self.detector.classes, self.rules)

@@ -102,6 +102,7 @@ def _ready(config: DetectConfig) -> _Ready:
     """Open, build and check; nothing is written."""
     bounds_of(config)
     check_counts(config)
+    config.scored_classes()
     processes = Distribution.start(config.train.precision)
     train_data, val_data = config.data.open(config.train_split), config.data.open(config.val_split)
     monitored = None if config.monitor_split is None else config.data.open(config.monitor_split)

@@ -7,6 +7,7 @@ datasets in that layout can be scored.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +18,7 @@ from olivine.data.kitti_calibration import KittiCalibration, objects_from_boxes
 from olivine.data.kitti_labels import ObjectLabels, read_objects, write_objects
 from olivine.data.loader import Loader
 from olivine.detection.kitti import KittiScores, average_precision
+from olivine.detection.kitti.rules import ClassRule
 from olivine.detection.task import DetectionTask
 from olivine.detectors.parts.detections import Detections
 from olivine.errors import UserError
@@ -99,13 +101,13 @@ def as_objects(found: Detections, classes: tuple[str, ...], frames: KittiFrames,
     )
 
 
-def score_folder(dataset: Dataset, folder: Path, classes: tuple[str, ...], split: str) -> KittiScores:
+def score_folder(dataset: Dataset, folder: Path, classes: Sequence[str | ClassRule], split: str) -> KittiScores:
     """Score the text files of a whole split against its labels.
 
     Args:
         dataset: the split.
         folder: with `<token>.txt` of every frame.
-        classes: the classes to score.
+        classes: what is scored, as of `olivine.detection.kitti.average_precision`.
         split: what the split is called in the scores.
 
     Raises:

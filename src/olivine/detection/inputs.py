@@ -34,9 +34,14 @@ def check_counts(config: DetectConfig) -> None:
         UserError: `sampling.counts` names a category that is no class of the detector.
     """
     classes = config.detector.classes
-    other = [name for name in (config.sampling.counts if config.sampling else {}) if name not in classes]
+    counts = config.sampling.counts if config.sampling else {}
+    other = [name for name, count in counts.items() if count and name not in classes]
     if other:
-        raise UserError(f"sampling.counts.{other[0]}: no class of the detector, which are {', '.join(classes)}")
+        none = ", ".join(f"{name}: 0" for name in other)
+        raise UserError(
+            f"sampling.counts.{other[0]}: no class of the detector, which are {', '.join(classes)}; leave out what "
+            f"comes from a recipe that this one stands on by sampling.counts={{{none}}}"
+        )
 
 
 def check_made_for(weights: Weights, config: DetectConfig) -> list[str]:

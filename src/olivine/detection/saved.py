@@ -19,7 +19,6 @@ from olivine.detectors import Detector, DetectorConfig, OwnDetectorConfig
 from olivine.errors import UserError
 from olivine.weights.file import LoadReport, Weights, load_weights, read_weights
 
-
 EVAL_MAX_VOXELS = 40_000
 """Voxels of a frame at most where frames are scored, as published for KITTI."""
 

@@ -38,6 +38,7 @@ SCORING = (
     "eval_batch_size",
     "eval_max_voxels",
     "overlaps",
+    "rules",
     "pictures",
     "train.workers",
 )
@@ -74,6 +75,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     processes = Distribution.start(config.train.precision)
     dataset = config.data.open(config.val_split)
     kitti_frames(dataset)
+    config.scored_classes()
     found = overlap(weights.about, dataset)
     found.refuse(f"{folder}: its training and the scored split share", allowed=config.allow_shared_scenes)
     detector = fresh_detector(config)
@@ -108,7 +110,7 @@ def check_monitored(dataset: Dataset, config: DetectConfig) -> None:
     frames = kitti_frames(dataset)
     truth = [frames.objects(index) for index in range(len(dataset))]
     nothing = [ObjectLabels.empty(scored=True) for _ in truth]
-    monitored(average_precision(truth, nothing, config.detector.classes, split="monitor_split"), config.overlaps)
+    monitored(average_precision(truth, nothing, config.scored_classes(), split="monitor_split"), config.overlaps)
 
 
 def monitor(
@@ -122,7 +124,7 @@ def monitor(
         loader = scoring_loader(dataset, config, processes, task.detector)
         predict_split(task, loader, dataset, folder, device=processes.device)
         processes.wait()
-        found = score_folder(dataset, folder, task.detector.classes, "monitor_split")
+        found = score_folder(dataset, folder, config.scored_classes(), "monitor_split")
         processes.wait()
         if processes.main:
             shutil.rmtree(folder, ignore_errors=True)
@@ -151,7 +153,7 @@ def score(
     loader = scoring_loader(dataset, config, processes, task.detector)
     predict_split(task, loader, dataset, begun, device=processes.device)
     processes.wait()
-    scores = score_folder(dataset, begun, task.detector.classes, split_name(config))
+    scores = score_folder(dataset, begun, config.scored_classes(), split_name(config))
     processes.wait()
     results = results_of(scores, config, about=about, dataset=dataset)
     if file.parent != run.path:

@@ -45,7 +45,7 @@ def report_detections(folder: Path) -> Path:
     results = _read(folder)
     config = load_recipe(DetectConfig, folder / "config.yaml")
     dataset = config.data.open(config.val_split)
-    scores = score_folder(dataset, folder / "predictions", config.detector.classes, split_name(config))
+    scores = score_folder(dataset, folder / "predictions", config.scored_classes(), split_name(config))
     said = f"What was found with a score from {SHOWN_SCORE:g} on, and what is labelled."
     frames = Section("Frames", [said], pictures=_pictures(dataset, folder, config), wide=True)
     return write_report(

@@ -2,6 +2,7 @@
 
 from olivine.detection.kitti.average_precision import average_precision
 from olivine.detection.kitti.folders import score_folders
+from olivine.detection.kitti.rules import CLASSES, read_class_rules
 from olivine.detection.kitti.scores import KittiScores
 
-__all__ = ["KittiScores", "average_precision", "score_folders"]
+__all__ = ["CLASSES", "KittiScores", "average_precision", "read_class_rules", "score_folders"]

@@ -41,7 +41,7 @@ _IN_SPACE: tuple[Metric, ...] = ("bev", "3d")
 def average_precision(
     truth: Sequence[ObjectLabels],
     detections: Sequence[ObjectLabels],
-    classes: Sequence[str] = CLASSES,
+    classes: Sequence[str | ClassRule] = CLASSES,
     *,
     split: str = "",
 ) -> KittiScores:
@@ -50,7 +50,7 @@ def average_precision(
     Args:
         truth: the labels of every frame, areas without labels (DontCare) included.
         detections: what was found in each of these frames, in the same order, with scores.
-        classes: which of KITTI's classes are scored.
+        classes: what is scored: names of KITTI's classes, and rules of others.
         split: what the frames are, for whoever reads the scores.
 
     Raises:
@@ -68,7 +68,7 @@ def average_precision(
     scene = _Scene.of(ObjectTable.of(truth), ObjectTable.of(detections))
     results = [_score_class(scene, rule) for rule in rules]
     return KittiScores(
-        classes=tuple(classes),
+        rules=tuple(rules),
         frames=len(truth),
         split=split,
         objects=np.array([result.objects for result in results], np.int64).reshape(len(rules), len(DIFFICULTIES)),

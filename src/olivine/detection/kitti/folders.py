@@ -9,14 +9,14 @@ from pathlib import Path
 from olivine.data.kitti_labels import ObjectLabels, read_objects
 from olivine.data.splits import KITTI_OBJECT_SPLITS, kitti_object_frames
 from olivine.detection.kitti.average_precision import average_precision
-from olivine.detection.kitti.rules import CLASSES, DIFFICULTIES
+from olivine.detection.kitti.rules import CLASSES, DIFFICULTIES, ClassRule
 from olivine.detection.kitti.scores import KittiScores
 from olivine.errors import OlivineWarning, UserError
 from olivine.reading import TEXT_BYTES, below, read_file
 
 
 def score_folders(
-    detections: Path, labels: Path, frames: Path | None = None, classes: Sequence[str] = CLASSES
+    detections: Path, labels: Path, frames: Path | None = None, classes: Sequence[str | ClassRule] = CLASSES
 ) -> KittiScores:
     """Score the text files of a folder.
 
@@ -26,7 +26,7 @@ def score_folders(
         frames: a text file with the names of the frames to score, one a line; or, where there is no such file, the name
             of an official split (`train`, `val`, `trainval`). None scores all, which must then be the same in both
             folders.
-        classes: which of KITTI's classes are scored.
+        classes: what is scored: names of KITTI's classes, and rules of others.
 
     Raises:
         UserError: no such folder or list, a frame without labels or without detections, a file that cannot be read, or

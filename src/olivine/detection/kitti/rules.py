@@ -6,9 +6,15 @@ its change of 2019 to 40 recall steps (Simonelli et al., *Disentangling monocula
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+
+from olivine.config import Config
+from olivine.documents import read_yaml
 from olivine.errors import UserError
 
 Metric = Literal["bbox", "bev", "3d", "aos"]
@@ -89,12 +95,81 @@ CLASSES = tuple(CLASS_RULES)
 """Their names, in the order of tables."""
 
 
-def class_rule(name: str) -> ClassRule:
-    """The rule of a class.
+class RuleConfig(Config):
+    """How a class of one's own is scored, as KITTI scores its classes."""
+
+    strict: float = Field(gt=0, lt=1)
+    """A detection is right when it overlaps an object by more than this. KITTI has 0.7 for cars and 0.5 for pedestrians
+    and cyclists."""
+
+    loose: float = Field(gt=0, lt=1)
+    """The same from above and in space, for the scores at loose overlaps. KITTI's are 0.5 and 0.25."""
+
+    neutral: str | None = None
+    """Another category that looks alike: finding one is neither right nor wrong, nor is missing it. KITTI has Van for
+    cars and Person_sitting for pedestrians."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RuleConfig:
+        if self.loose > self.strict:
+            raise ValueError(f"loose={self.loose} is above strict={self.strict}")
+        return self
+
+
+def class_rules(classes: Sequence[str], own: Mapping[str, RuleConfig], key: str = "rules") -> tuple[ClassRule, ...]:
+    """How classes are scored: KITTI's own as the benchmark does, others as is said for each.
+
+    Args:
+        classes: names, in the order of tables.
+        own: the rules of classes that KITTI does not have, by name.
+        key: what `own` is called in messages.
+
+    Raises:
+        UserError: a class has no rule, or a rule is of none of the classes or of one that KITTI has.
+    """
+    for name in own:
+        if name in CLASS_RULES:
+            raise UserError(f"{key}.{name}: KITTI's benchmark says how this class is scored; leave it out")
+        if name not in classes:
+            raise UserError(f"{key}.{name}: no class of the detector, which are {', '.join(classes)}")
+    missing = [name for name in classes if name not in CLASS_RULES and name not in own]
+    if missing:
+        raise UserError(
+            f"{key}: KITTI's benchmark does not score {', '.join(missing)}; say by which overlaps it is done, e.g. "
+            f"{key}.{missing[0]}={{strict: 0.5, loose: 0.25}}"
+        )
+    return tuple(CLASS_RULES.get(name) or ClassRule(name, **own[name].model_dump()) for name in classes)
+
+
+def read_class_rules(path: Path) -> tuple[ClassRule, ...]:
+    """The rules in a YAML file: by class `strict`, `loose` and perhaps `neutral`, or null for a class of KITTI's.
+
+    Raises:
+        UserError: the file cannot be read, or is no such mapping.
+    """
+    tree = read_yaml(path, "this file of rules")
+    if not isinstance(tree, dict) or not tree:
+        raise UserError(
+            f"{path}: must map each class that is scored to its rule, e.g. Bus: {{strict: 0.7, loose: 0.5}}"
+        )
+    try:
+        own = TypeAdapter(dict[str, RuleConfig]).validate_python(
+            {n: rule for n, rule in tree.items() if rule is not None}
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return class_rules([str(name) for name in tree], own, str(path))
+
+
+def class_rule(one: str | ClassRule) -> ClassRule:
+    """The rule of a class of KITTI's; a rule is its own.
 
     Raises:
         UserError: KITTI does not score it.
     """
-    if name not in CLASS_RULES:
-        raise UserError(f"{name}: no class that KITTI scores; choose among {', '.join(CLASSES)}")
-    return CLASS_RULES[name]
+    if isinstance(one, ClassRule):
+        return one
+    if one not in CLASS_RULES:
+        raise UserError(f"{one}: no class that KITTI scores; choose among {', '.join(CLASSES)}, or give a rule for it")
+    return CLASS_RULES[one]

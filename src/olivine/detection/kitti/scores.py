@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.detection.kitti.rules import (
-    CLASS_RULES,
     DIFFICULTIES,
     METRICS,
     OVERLAPS,
     RECALL_POINTS,
     RECALL_STEPS,
+    ClassRule,
     Level,
     Metric,
     Overlaps,
@@ -31,7 +31,7 @@ class KittiScores:
     """Average precision by metric, class, difficulty and overlap. Letters: C classes; 3 difficulties; strict, loose.
 
     Attributes:
-        classes: [C] names.
+        rules: [C] how each class is scored.
         frames: how many were scored.
         split: what they are, e.g. the name of a list; empty where nobody said.
         objects: [C, 3] int64 labelled objects that count.
@@ -41,12 +41,17 @@ class KittiScores:
             (`bev`, `3d`).
     """
 
-    classes: tuple[str, ...]
+    rules: tuple[ClassRule, ...]
     frames: int
     split: str
     objects: NDArray[np.int64]
     detections: NDArray[np.int64]
     precision: dict[Metric, NDArray[np.float64]]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """[C] their names."""
+        return tuple(rule.name for rule in self.rules)
 
     def ap(self, metric: Metric, recall_points: int = 40) -> NDArray[np.float64]:
         """Average precision in percent.
@@ -123,11 +128,11 @@ class KittiScores:
             "recall_points": {"R40": "1/40, 2/40, …, 1", "R11": "0, 1/10, …, 1"},
             "overlap_above": {
                 overlaps: {
-                    metric: {name: CLASS_RULES[name].overlap(metric, overlaps) for name in self.classes}
-                    for metric in METRICS
+                    metric: {rule.name: rule.overlap(metric, overlaps) for rule in self.rules} for metric in METRICS
                 }
                 for overlaps in OVERLAPS
             },
+            "neutral": {rule.name: rule.neutral for rule in self.rules},
             "difficulties": {
                 level.name: {
                     "height_px_at_least": level.height_px,
@@ -190,18 +195,15 @@ class KittiScores:
         return f"{self.frames} {_plural('frame', self.frames)}{split}"
 
     def _differs(self, metric: Metric) -> bool:
-        return any(
-            CLASS_RULES[name].overlap(metric, "loose") != CLASS_RULES[name].overlap(metric, "strict")
-            for name in self.classes
-        )
+        return any(rule.overlap(metric, "loose") != rule.overlap(metric, "strict") for rule in self.rules)
 
     def _rows(self, overlaps: Overlaps, metrics: tuple[Metric, ...]) -> Iterator[list[str]]:
         column = OVERLAPS.index(overlaps)
-        for place, name in enumerate(self.classes):
+        for place, rule in enumerate(self.rules):
             for metric in metrics:
                 scores = [self.ap(metric, points)[place, :, column] for points in RECALL_POINTS]
-                above = f"{CLASS_RULES[name].overlap(metric, overlaps):.2f}"
-                yield [name, metric, above, *map(percent, np.concatenate(scores).tolist())]
+                above = f"{rule.overlap(metric, overlaps):.2f}"
+                yield [rule.name, metric, above, *map(percent, np.concatenate(scores).tolist())]
 
     def _by_class(self, values: NDArray[np.float64]) -> dict[str, dict[str, float | None]]:
         return {
