@@ -165,7 +165,7 @@ def test_the_command_scores_classes_by_a_file_of_rules(folder: Path, capsys: Any
     assert main([*words, "--rules", str(rules)]) == 0
     assert list(json.loads(capsys.readouterr().out)["strict"]["3d"]["R40"]) == ["Wagon", "Cyclist"]
     for text, said in (
-        ("[]", "must name each class"),
+        ("[]", "must map each class"),
         ("Wagon:", "does not score Wagon"),
         ("Bus: {strict: 2}", "Bus."),
     ):

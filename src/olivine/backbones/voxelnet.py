@@ -163,7 +163,10 @@ class VoxelNet(Backbone):
         try:
             self.encoder = VoxelBackBone8x(in_channels, (z + extra_row, y, x), momentum=momentum)
         except ValueError as error:
-            raise UserError(f"voxels: {x} × {y} × {z} cells are too few for backbone voxelnet ({error})") from error
+            raise UserError(
+                f"voxels: {x} × {y} × {z} cells are too few for backbone voxelnet, which takes {25 - extra_row} "
+                f"at least along z ({error}); widen voxels.bounds_m or set a smaller voxels.size_m"
+            ) from error
         self.heights = self.encoder.encoded_shape[0]
         self.channels = self.encoder.out_channels * self.heights
         low, size = voxels.bounds_m or (0.0,) * 6, voxels.size_m
