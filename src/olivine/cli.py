@@ -139,7 +139,9 @@ def segment(recipe: Recipe, overrides: Overrides = None, resume: Resume = False,
     from olivine.segmentation.segment import SegmentConfig
     from olivine.segmentation.segment import segment as run
 
-    results = run(_configuration(SegmentConfig, recipe, overrides), resume=resume)
+    config = _configuration(SegmentConfig, recipe, overrides)
+    results = run(config, resume=resume)
+    _report(config.out / config.name)
     _say(json.dumps(results) if as_json else headline(results))
 
 
@@ -375,8 +377,8 @@ def _score(recipe: str, overrides: list[str] | None, *, as_json: bool) -> None:
 
 
 def _report(folder: Path) -> None:
-    """Write the report of what was found, where a folder has that."""
-    from olivine.visualize.detections import report_if_scored
+    """Write the report of a scored run."""
+    from olivine.visualize.run_report import report_if_scored
 
     said = None if _rank() else report_if_scored(folder)
     if said:

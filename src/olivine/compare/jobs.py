@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 
 from olivine.compare.plan import Run
+from olivine.compare.reports import write_run_report
 from olivine.config import dump
 from olivine.errors import TrainingDiverged, UserError
 from olivine.files import write_text, writing
@@ -151,6 +152,8 @@ def _attempt(run: Run, *, alone: bool) -> Failure | None:
         log = _log_file(run)
         write_text(log, traceback.format_exc())
         return Failure(run.path.name, f"{type(error).__name__}: {' '.join(str(error).split())}", log)
+    if alone:
+        write_run_report(run.path)
     return None
 
 

@@ -10,6 +10,7 @@ import torch
 from olivine.compare.config import CompareConfig
 from olivine.compare.jobs import run_in_turn, run_side_by_side
 from olivine.compare.plan import check_starts, plan
+from olivine.compare.reports import write_run_report
 from olivine.compare.results import Comparison, gather
 from olivine.config import dump, load_recipe
 from olivine.drawing.report import write_report
@@ -55,6 +56,9 @@ def compare(config: CompareConfig) -> Comparison:
     processes.wait()
     comparison = gather(config, runs, failures)
     if processes.main:
+        for run in runs:
+            if run.done and not (run.path / "report.html").exists():  # of a run that was stopped after its last step
+                write_run_report(run.path)
         _write(comparison)
     return comparison
 

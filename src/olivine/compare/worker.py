@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import torch
 
 from olivine.compare.kinds import kind_named
+from olivine.compare.reports import write_run_report
 from olivine.config import load_recipe
 from olivine.errors import TrainingDiverged, UserError
 from olivine.processes import Stopped, exhausted, stoppable
@@ -46,7 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         with stoppable():
             what = kind_named(kind)
-            what.perform(load_recipe(what.config, recipe))
+            config = load_recipe(what.config, recipe)
+            what.perform(config)
+            write_run_report(config.out / config.name)
     except (UserError, TrainingDiverged) as error:
         log.error("%s", " ".join(str(error).split()))
         return FAILED

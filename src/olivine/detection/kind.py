@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from olivine.detection.config import DetectConfig
 from olivine.detection.detect import MAY_DIFFER, check_detection, detect
+from olivine.detection.kitti.rules import OVERLAPS
 from olivine.detection.results import METRICS, headline
 from olivine.detection.scoring import evaluate_run
 from olivine.engine.kinds import ScoredKind
@@ -52,9 +54,24 @@ class Detection(ScoredKind[DetectConfig]):
         return {key: counted[key] for key in ("overlap_above", "difficulties", "objects", "at_most", "recall_points")}
 
     def summary(self, results: Sequence[dict[str, Any] | None]) -> dict[str, Any]:
-        """The average precision by class."""
+        """The average precision by class, and by class and difficulty."""
         known = [result for result in results if result is not None]
         classes = list(known[0]["classes"]) if known else []
         values = {name: mean_of_known([result["classes"][name] for result in known]) for name in classes}
         metric = known[0]["score"]["metric"] if known else METRICS["strict"]
-        return {"by_class": {"metric": metric, "unit": "%", "values": values}}
+        return {"by_class": {"metric": metric, "unit": "%", "values": values}, "further": _by_difficulty(known)}
+
+
+def _by_difficulty(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means of boxes in space and from above, by class and difficulty; none without results."""
+    tables = []
+    for overlaps, metric in product(OVERLAPS, ("3d", "bev")):
+        found = [result["kitti"][overlaps][metric]["R40"] for result in results]
+        values = {
+            f"{name}, {level}": mean_of_known([one[name][level] for one in found])
+            for name, levels in (found[0] if found else {}).items()
+            for level in levels
+        }
+        said = "" if overlaps == "strict" else f", {overlaps} overlaps"
+        tables.append({"metric": f"AP {metric} R40{said}", "unit": "%", "values": values})
+    return tables if results else []

@@ -132,7 +132,7 @@ class ScoredKind(Kind[E]):
 
         Returns:
             `by_class`, with `metric`, `unit` and `values` by class (means; None where unknown), where there is such a
-            thing, and whatever else.
+            thing; `further`, a list of tables of that form; and whatever else.
         """
 
     def read(self, folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import yaml
 from olivine.drawing.figures import Band, bands, bars, curves, stacked
 from olivine.drawing.report import Picture, Section
 from olivine.engine.statistics import mean_and_spread, mean_of_known, standard_deviation
+from olivine.visualize.detections import compared_frames
 from olivine.visualize.scores import (
     DIFFERENCES,
     differences_table,
@@ -118,6 +119,7 @@ def comparison_sections(path: Path) -> list[Section]:
         sections += [_losses_section(pretrained), *_diagnostics_section(pretrained, arms), *_time_section(pretrained)]
     finished = {name: runs for name in folder.protocols if (runs := folder.downstream(name))}
     sections += [section for protocol in finished for section in _classes(folder, protocol)]
+    sections += _frames(finished)
     training = [_training_curves(protocol, runs, arms) for protocol, runs in finished.items()]
     return [*sections, *([Section("Downstream training", pictures=training)] if training else [])]
 
@@ -338,7 +340,34 @@ def _classes(folder: _Folder, protocol: str) -> list[Section]:
     text = [
         f"{first['metric']} per class, mean over the seeds; – for a class without labels, which is not in the mean."
     ]
-    return [Section(f"Class by class: {protocol}", text, rows, [Picture(picture, f"Protocol: {protocol}.")], wide=True)]
+    title = f"Class by class: {protocol}"
+    return [
+        Section(title, text, rows, [Picture(picture, f"Protocol: {protocol}.")], wide=True),
+        *_further(folder, protocol),
+    ]
+
+
+def _further(folder: _Folder, protocol: str) -> list[Section]:
+    """The other scores of each class that scores of this kind have: tables of the mean over each arm's runs."""
+    found = {arm: content["summary"][protocol].get("further") for arm, content in folder.results.items()}
+    known = {arm: tables for arm, tables in found.items() if tables}
+    sections = []
+    for place, first in enumerate(next(iter(known.values()), ())):
+        rows = [[f"{first['metric']}, {first['unit']}", *known]]
+        for name in first["values"]:
+            cells = (tables[place]["values"][name] for tables in known.values())
+            rows.append([name, *("–" if value is None else f"{value:.1f}" for value in cells)])
+        sections.append(Section(f"{first['metric']}: {protocol}", table=rows))
+    return sections
+
+
+def _frames(finished: Mapping[str, Mapping[str, Sequence[Path]]]) -> list[Section]:
+    """What detectors found, by each arm's first run: of the first protocol, since others would look alike."""
+    for protocol, runs in finished.items():
+        section = compared_frames(f"Frames: {protocol}, first seed", {arm: paths[0] for arm, paths in runs.items()})
+        if section is not None:
+            return [section]
+    return []
 
 
 def _by_class(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,14 @@
-"""The report of a scored detector: its score, precision over recall, and what was found in some frames."""
+"""What scored detectors have to show: scores, precision over recall, and what was found in some frames."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from olivine.config import load_recipe
+from olivine.config import kind_of, load_recipe, read_recipe
 from olivine.data.frame import Boxes, Dataset, Frame
 from olivine.data.kitti_calibration import boxes_from_objects
 from olivine.data.kitti_labels import read_objects
@@ -17,10 +17,10 @@ from olivine.detection.evaluate import kitti_frames, score_folder
 from olivine.detection.kitti.report import sections
 from olivine.detection.results import headline
 from olivine.detection.scoring import split_name
-from olivine.drawing.report import Picture, Section, write_report
+from olivine.drawing.report import Picture, Section
 from olivine.drawing.tiles import abreast, png
-from olivine.errors import MissingExtraError, UserError
 from olivine.visualize.boxes import box_colors, box_tiles, extent_of
+from olivine.visualize.gallery import box_pictures
 from olivine.visualize.projection import spread
 
 SHOWN_SCORE = 0.3
@@ -29,66 +29,57 @@ SHOWN_SCORE = 0.3
 _WIDTH_PX = 900
 
 
-def report_detections(folder: Path) -> Path:
-    """Write `report.html` of a scored detector.
+def detection_sections(folder: Path, results: dict[str, Any]) -> list[Section]:
+    """The parts of a report.
 
     Args:
         folder: a run of `olivine detect`, or one of its evaluations.
-
-    Returns:
-        The report.
+        results: what it scored.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
-        UserError: this is no scored run, or a file of it or of the data cannot be read.
+        UserError: a file of the run or of its data cannot be read.
     """
-    results = _read(folder)
     config = load_recipe(DetectConfig, folder / "config.yaml")
     dataset = config.data.open(config.val_split)
     scores = score_folder(dataset, folder / "predictions", config.scored_classes(), split_name(config))
     said = f"What was found with a score from {SHOWN_SCORE:g} on, and what is labelled."
     frames = Section("Frames", [said], pictures=_pictures(dataset, folder, config), wide=True)
-    return write_report(
-        folder / "report.html",
-        results["name"],
-        [
-            Section("Score", [headline(results)], note=True),
-            *sections(scores),
-            *([frames] if config.pictures else []),
-            Section("Protocol", listing=json.dumps(results["protocol"], indent=2), folded=True),
-        ],
-    )
+    return [
+        Section("Score", [headline(results)], note=True),
+        *sections(scores),
+        *([frames] if config.pictures else []),
+    ]
 
 
-def report_if_scored(folder: Path) -> str | None:
-    """Write the report of a folder, if it is one of a scored detector.
+def compared_frames(title: str, runs: Mapping[str, Path]) -> Section | None:
+    """What the detectors of a comparison found in some frames, and what is labelled.
+
+    Args:
+        title: of the section.
+        runs: a scored run of each arm, all on the same data.
 
     Returns:
-        What came of it, in a line; None for another folder.
+        A section with as many frames as the first run's `pictures` says; None where that is 0, or these runs detect
+        nothing.
+
+    Raises:
+        UserError: a file of a run or of its data cannot be read.
     """
-    if not (folder / "predictions").is_dir() or _task(folder) != "detection":
+    first = next(iter(runs.values()))
+    if read_recipe(first / "config.yaml").get("kind") != kind_of(DetectConfig):
         return None
-    try:
-        return f"report: {report_detections(folder)}"
-    except MissingExtraError as error:
-        return f"no report: {error}"
-
-
-def _task(folder: Path) -> str | None:
-    try:
-        return str(_read(folder)["protocol"]["task"])
-    except (UserError, LookupError, TypeError):
-        return None
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    """The results in a folder."""
-    path = folder / "results.json"
-    path = path if path.exists() else folder / "evaluation.json"
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: not the folder of a scored `olivine detect` run ({error})") from error
+    config = load_recipe(DetectConfig, first / "config.yaml")
+    dataset = config.data.open(config.val_split)
+    pictures = []
+    for index in spread(len(dataset), config.pictures):
+        frame = dataset[index]
+        there = {"labelled": _labelled(frame, config.detector.classes)}
+        boxes = there | {arm: _found(dataset, index, run) for arm, run in runs.items()}
+        names = (name for each in boxes.values() for name in each.names)
+        pictures += box_pictures(frame, boxes, box_colors((*config.detector.classes, *names), dataset.classes))
+    said = f"What each arm found with a score from {SHOWN_SCORE:g} on, and what is labelled."
+    return Section(title, [said], pictures=pictures, wide=True) if pictures else None
 
 
 def _pictures(dataset: Dataset, folder: Path, config: DetectConfig) -> list[Picture]:
