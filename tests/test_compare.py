@@ -127,6 +127,22 @@ def test_its_runs_are_ordinary_runs(finished: Comparison) -> None:
     assert round(again["miou"], 2) == finished.scores["olivine"]["finetune"][1]
 
 
+def test_pretrainings_of_another_comparison_serve_too(finished: Comparison, data: Path) -> None:
+    out, before = finished.path.parent, times(finished.path)
+    probe = {"recipe": str(out / "segmentation.yaml"), "overrides": ["mode=probe", "optimizer.lr=0.02"]}
+    again = compare(config(out, data, name="again", pretrained_by="both", seeds=[0], protocols={"slow": probe}))
+    assert times(finished.path) == before
+    assert sorted(path.name for path in again.path.glob("*-*")) == ["olivine-slow-seed0", "scratch-slow-seed0"]
+    settings = yaml.safe_load((again.path / "olivine-slow-seed0" / "config.yaml").read_text())
+    assert settings["weights"] == str(finished.path / "pretrain-olivine")
+    report = (again.path / "report.html").read_text()
+    assert "<h2>Pretraining</h2>" in report
+    tree = recipe(out, data, name="third", pretrained_by="both")
+    tree["arms"]["olivine"]["overrides"] = ["method.pairs=32"]
+    with pytest.raises(UserError, match="pretrain-olivine"):
+        compare(validate(CompareConfig, tree, "test"))
+
+
 def test_started_again_it_does_nothing_and_says_the_same(data: Path, tmp_path: Path, capsys: Any) -> None:
     path = write_recipe(tmp_path / "both.yaml", recipe(tmp_path, data))
     assert main(["compare", path]) == 0

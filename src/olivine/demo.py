@@ -126,7 +126,9 @@ def _report(settings: CompareConfig, comparison: Comparison, data: NuScenesConfi
     middle = len(scored) // 2
     arms = {arm: folder / f"{arm}-{protocol}-seed{settings.seeds[0]}" for arm in settings.arms}
     pretrained = {
-        arm: pretraining_folder(folder, arm, settings.seeds[0], pretrain_seeds=settings.pretrain_seeds)
+        arm: pretraining_folder(
+            settings.pretraining_home, arm, settings.seeds[0], pretrain_seeds=settings.pretrain_seeds
+        )
         for arm in settings.pretrainings()
     }
     models = {name: load(run) for name, run in arms.items()}

@@ -71,6 +71,11 @@ class CompareConfig(Config):
     the way to compare methods. Otherwise once, with its recipe's own seed, and the spread is that of the downstream
     runs alone, which the table says."""
 
+    pretrained_by: Name | None = None
+    """Name of another comparison below `out` whose pretrainings are used, and made in its folder where they are not
+    there yet: arms that are pretrained alike need it once, whatever is compared. Not for two comparisons that run at
+    the same time. Null makes its own."""
+
     arms: dict[Name, ArmReference | None] = Field(min_length=1)
     """Pretraining recipe of each arm by name; null trains from scratch."""
 
@@ -104,6 +109,11 @@ class CompareConfig(Config):
         if self.baseline is not None and self.baseline not in self.arms:
             raise ValueError(f"baseline is {self.baseline!r}, and the arms are {', '.join(self.arms)}")
         return self
+
+    @property
+    def pretraining_home(self) -> Path:
+        """The folder of the pretrainings."""
+        return self.out / (self.pretrained_by or self.name)
 
     @property
     def compared_with(self) -> str:

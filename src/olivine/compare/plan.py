@@ -91,7 +91,7 @@ def pretraining_folder(folder: Path, arm: str, seed: int, *, pretrain_seeds: boo
     """Where the pretraining of an arm is that the downstream runs of a seed start from.
 
     Args:
-        folder: the comparison's folder.
+        folder: the folder of the pretrainings, the comparison's own or that of another.
         arm: the arm.
         seed: the downstream seed.
         pretrain_seeds: as in the configuration.
@@ -134,7 +134,7 @@ def _pretrainings(config: CompareConfig, arm: str) -> Iterator[tuple[int, Run]]:
     if reference is None:
         return
     recipe = load_recipe(PRETRAINING.config, reference.recipe, [*reference.overrides, *config.overrides])
-    folder = config.out / config.name
+    folder = config.pretraining_home
     for seed in config.seeds:
         path = pretraining_folder(folder, arm, seed, pretrain_seeds=config.pretrain_seeds)
         train = recipe.train.model_copy(update={"seed": seed}) if config.pretrain_seeds else recipe.train

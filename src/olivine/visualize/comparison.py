@@ -91,7 +91,8 @@ class _Folder:
     def pretrained(self) -> dict[str, Path]:
         """The folder of each arm's first pretraining that was begun."""
         runs = {arm: list(content.get("pretraining") or ()) for arm, content in self.results.items()}
-        return {arm: self.path / names[0] for arm, names in runs.items() if names and (self.path / names[0]).is_dir()}
+        home = self.path.parent / (self.settings.get("pretrained_by") or self.path.name)
+        return {arm: home / names[0] for arm, names in runs.items() if names and (home / names[0]).is_dir()}
 
     def downstream(self, protocol: str) -> dict[str, list[Path]]:
         """The finished runs of a protocol by arm, in the order of the seeds; arms without one are left out."""
