@@ -192,23 +192,24 @@ class Model:
             raise UserError(
                 f"points_m must be [N, 3] and intensity [N], not {list(points_m.shape)} and {list(intensity.shape)}"
             )
+        seen = "intensity" in self.voxels.features or needs.intensities
         frame = Frame(
             token="",
             scene="",
             points_lidar_m=np.asarray(points_m, np.float32),
             intensity=np.asarray(intensity, np.float32),
-            intensity_max=self._range(intensity_max),
+            intensity_max=self._range(intensity_max, seen=seen),
             timestamp_us=0,
         )
-        if "intensity" in self.voxels.features:
+        if seen:
             warn_if_faint(frame)
         sample = Prepare(self.voxels, needs=needs)(frame, stream("none"))
         return collate([sample], seed=0).to(next(self.network.parameters()).device)
 
-    def _range(self, given: float | None) -> float:
-        """Top of the range of intensities: as given, else as recorded; of no meaning to a network that sees none."""
+    def _range(self, given: float | None, *, seen: bool) -> float:
+        """Top of the range of intensities: as given, else as recorded; of no meaning where they are not `seen`."""
         recorded = self.about.get("intensity_max")
-        if "intensity" not in self.voxels.features:
+        if not seen:
             return given or recorded or 1.0
         if self.voxels.intensity == "raw" and None not in (given, recorded) and given != recorded:
             raise UserError(

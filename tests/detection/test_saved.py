@@ -111,9 +111,9 @@ def test_weights_of_before_the_limit_of_voxels_was_kept_say_what_is_taken(run, t
 
 
 class OneBox(Detector):
-    """Finds one box where the last point is, in whatever cloud."""
+    """Finds one box where the last point is, in whatever cloud, of the last intensity."""
 
-    needs = Needs()
+    needs = Needs(intensities=True)
     classes = ("Lorry",)
     heads = MappingProxyType({})
 
@@ -126,7 +126,7 @@ class OneBox(Detector):
 
     def detections(self, batch: Batch):
         box = torch.cat((batch.cloud.points_m[-1], torch.ones(4)))[None]
-        return [Detections(box, torch.tensor([0.5]), torch.tensor([1]))]
+        return [Detections(box, batch.cloud.intensity[-1:], torch.tensor([1]))]
 
 
 class OneBoxConfig(OwnDetectorConfig):
@@ -142,9 +142,13 @@ class OneBoxConfig(OwnDetectorConfig):
 
 def test_a_detector_of_ones_own_is_given_and_never_imported(tmp_path):
     config = OneBoxConfig()
-    network = config.build(VoxelNetConfig(), INPUTS)
-    save_weights(tmp_path, network.backbone, describe_detector(config, VoxelNetConfig(), INPUTS, 1.0), network.heads)
-    boxes, _, names = olivine.load(tmp_path, detector=config).detect(np.array([[1.0, 2, 0]]), np.ones(1))
-    assert (names, boxes[0, :3].tolist()) == (("Lorry",), [1, 2, 0])
+    blind = Inputs(INPUTS.voxels.model_copy(update={"features": ("x", "y", "z")}))
+    network = config.build(VoxelNetConfig(), blind)
+    save_weights(tmp_path, network.backbone, describe_detector(config, VoxelNetConfig(), blind, 1.0), network.heads)
+    model, cloud = olivine.load(tmp_path, detector=config), np.array([[1.0, 2, 0]])
+    boxes, scores, names = model.detect(cloud, np.full(1, 20.0), intensity_max=40)
+    assert (names, scores.tolist(), boxes[0, :3].tolist()) == (("Lorry",), [0.5], [1, 2, 0])
+    with pytest.raises(UserError, match="intensities lie outside 0…1"):
+        model.detect(cloud, np.full(1, 20.0))
     with pytest.raises(UserError, match="is of the detector tests:OneBoxConfig; give its configuration"):
         olivine.load(tmp_path)
