@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,14 +9,13 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from olivine.backbones import BackboneConfig, VoxelNetConfig
 from olivine.data.augment import CloudAugment
-from olivine.data.splits import SplitConfig
 from olivine.data.voxelize import CartesianVoxels, VoxelConfig
 from olivine.detection.kitti.rules import ClassRule, Overlaps, RuleConfig, class_rules
 from olivine.detection.sampling import SamplingConfig
 from olivine.detection.saved import EVAL_MAX_VOXELS
 from olivine.detectors import DetectorConfig, SecondConfig
 from olivine.engine.config import AdamWConfig, AnyScheduleConfig, OneCycleConfig, OptimizerConfig, TrainConfig
-from olivine.engine.experiment import ExperimentConfig
+from olivine.engine.experiment import ScoredConfig
 
 KITTI_VOXELS = CartesianVoxels(
     size_m=(0.05, 0.05, 0.1),
@@ -30,7 +28,7 @@ KITTI_VOXELS = CartesianVoxels(
 """The published grid for KITTI."""
 
 
-class DetectConfig(ExperimentConfig):
+class DetectConfig(ScoredConfig):
     """Train a detector on a split with boxes, then score it on another."""
 
     kind: Literal["detect"] = "detect"
@@ -44,10 +42,6 @@ class DetectConfig(ExperimentConfig):
     the backbone's parameters as they are; its batch norms take the statistics of the labelled scans, since those of
     another LiDAR or grid would not fit, and those of a random backbone are none."""
 
-    weights: Path | None = None
-    """Pretrained weights of the backbone: a pretraining run, or a weights file. Every entry must fit. None trains from
-    scratch."""
-
     voxels: VoxelConfig = KITTI_VOXELS
     """The grid and the input features; the pretraining may have had voxels of another size."""
 
@@ -60,16 +54,6 @@ class DetectConfig(ExperimentConfig):
     sampling: SamplingConfig | None = SamplingConfig()
     """Which objects of other scans are pasted into each; None pastes none."""
 
-    val_split: SplitConfig = SplitConfig(split="val")
-    """What is scored."""
-
-    monitor_split: SplitConfig | None = None
-    """A split that is scored while training, every `train.evaluate_every` epochs, to keep the best checkpoint and to
-    see the curve; None scores only the end. The results are those of the last weights either way."""
-
-    allow_shared_scenes: bool = False
-    """Score on frames that were also trained on: a test of memory, not a result, and marked as one."""
-
     backbone: BackboneConfig = VoxelNetConfig()
     """The network that images can teach."""
 
@@ -81,9 +65,6 @@ class DetectConfig(ExperimentConfig):
 
     train: TrainConfig = TrainConfig(epochs=80, batch_size=32, clip_norm=10.0)
     """The loop."""
-
-    eval_batch_size: PositiveInt = 1
-    """Frames predicted at a time by each process. Does not change the scores."""
 
     overlaps: Overlaps = "strict"
     """Which of KITTI's overlaps the run's one score, and what is monitored, are by: `strict` is the benchmark's;

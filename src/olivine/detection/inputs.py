@@ -11,6 +11,7 @@ from olivine.data.needs import Needs
 from olivine.data.voxelize import CartesianVoxels
 from olivine.detection.annotated import annotated_boxes
 from olivine.detection.config import DetectConfig
+from olivine.engine.lineage import refuse_made_otherwise
 from olivine.errors import UserError
 from olivine.weights.file import Weights
 
@@ -68,12 +69,7 @@ def check_made_for(weights: Weights, config: DetectConfig) -> list[str]:
         "in_channels": (about.get("in_channels"), config.voxels.channels),
         "voxels.features": features,
     }
-    for key, (made, wanted) in asked.items():
-        if made is not None and made != wanted:
-            raise UserError(
-                f"{where}: made for {key} {json.dumps(made)}, but this run has {json.dumps(wanted)}; "
-                "use the settings of the pretraining"
-            )
+    refuse_made_otherwise(weights, asked)
     now = config.voxels.model_dump(mode="json")
     return [
         f"{where}: pretrained with voxels.{key} {json.dumps(voxels[key])}, here {json.dumps(now.get(key))}"

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 
-from olivine.components import own_code
 from olivine.data.frame import Dataset
 from olivine.detection.config import DetectConfig
 from olivine.detection.kitti import KittiScores
 from olivine.detection.kitti.rules import OVERLAPS, Overlaps
+from olivine.engine.evaluations import provenance
 from olivine.engine.kinds import Score
-from olivine.engine.lineage import describe_split, overlap
 from olivine.errors import UserError
-from olivine.weights.file import code_version
 
 METRICS: dict[Overlaps, str] = {"strict": "AP 3d R40 moderate", "loose": "AP 3d R40 moderate, loose overlaps"}
 """The metric of a run's one score: average precision of boxes in space at 40 recall points, by overlaps."""
@@ -44,15 +41,7 @@ def results_of(scores: KittiScores, config: DetectConfig, *, about: dict[str, An
             "mode": config.mode,
             "metric": METRICS[config.overlaps],
             "recall_points": 40,
-            "seed": config.train.seed,
-            "train": about["train"],
-            "scored": describe_split(dataset, config.val_split),
-            "pretrained": about["pretrained"],
-            "steps": about["steps"],
-            **overlap(about, dataset).as_dict(),
-            "olivine": metadata.version("olivine"),
-            "code": code_version(),
-            "own_code": own_code(config),
+            **provenance(about, dataset, config),
         },
     }
 

@@ -24,12 +24,10 @@ from olivine.detection.saved import load_network
 from olivine.detection.task import DetectionTask
 from olivine.detectors import Detector
 from olivine.engine.distribution import Distribution
-from olivine.engine.evaluations import check_scoring, new_evaluation
+from olivine.engine.evaluations import check_scoring, new_evaluation, read_finished
 from olivine.engine.lineage import overlap
 from olivine.engine.run import RunFolder
-from olivine.errors import UserError
 from olivine.files import write_json, writing
-from olivine.weights.file import read_weights
 
 SCORING = (
     "data",
@@ -68,9 +66,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             were trained on frames that are scored and `allow_shared_scenes` is not set.
     """
     check_scoring(overrides, SCORING)
-    weights = read_weights(folder)
-    if not Path(folder).is_dir() or weights.about.get("task") != "detection":
-        raise UserError(f"{folder}: not the folder of a finished `olivine detect` run")
+    weights = read_finished(folder, "detection", "detect")
     config = load_recipe(DetectConfig, Path(folder) / "config.yaml", overrides)
     processes = Distribution.start(config.train.precision)
     dataset = config.data.open(config.val_split)
@@ -89,16 +85,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def scoring_loader(dataset: Dataset, config: DetectConfig, processes: Distribution, detector: Detector) -> Loader:
     """All frames in order, without augmentation, with what the detector needs."""
     voxels = config.voxels.model_copy(update={"max_voxels": config.eval_max_voxels})
-    return Loader(
-        dataset,
-        Prepare(voxels, needs=detector.needs),
-        batch_size=config.eval_batch_size,
-        seed=config.train.seed,
-        shuffle=False,
-        workers=config.train.workers,
-        rank=processes.rank,
-        world=processes.world,
-    )
+    return config.scoring_loader(dataset, Prepare(voxels, needs=detector.needs), processes)
 
 
 def check_monitored(dataset: Dataset, config: DetectConfig) -> None:

@@ -1,20 +1,26 @@
-"""Scoring a finished run again: which settings may change, and a folder of its own for every evaluation."""
+"""Scoring a finished run, now or again: settings that may change, a folder for each, and what a score is of."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from olivine.components import own_code
 from olivine.config import dump
+from olivine.data.frame import Dataset
 from olivine.engine.distribution import Distribution
-from olivine.engine.experiment import ExperimentConfig
+from olivine.engine.experiment import ExperimentConfig, ScoredConfig
+from olivine.engine.lineage import describe_split, overlap
 from olivine.engine.run import RunFolder
 from olivine.errors import UserError
 from olivine.files import write_text, writing
+from olivine.weights.file import Weights, code_version, read_weights
 
 
 def check_scoring(overrides: Sequence[str], allowed: Sequence[str]) -> None:
@@ -52,3 +58,45 @@ def new_evaluation(run: RunFolder, config: ExperimentConfig, processes: Distribu
     # The others give 0, so the sum is the first one's number.
     total = processes.accelerator.reduce(torch.tensor(number, device=processes.device), reduction="sum")
     return parent / str(int(total))
+
+
+def read_finished(folder: Path, task: str, command: str) -> Weights:
+    """The weights of a finished run.
+
+    Args:
+        folder: the run's folder.
+        task: what its weights say that they were trained for.
+        command: what such runs are made by.
+
+    Raises:
+        UserError: this is no folder of such a run, or its weights cannot be read.
+    """
+    weights = read_weights(folder)
+    if not Path(folder).is_dir() or weights.about.get("task") != task:
+        raise UserError(f"{folder}: not the folder of a finished `olivine {command}` run")
+    return weights
+
+
+def provenance(about: Mapping[str, Any], dataset: Dataset, config: ScoredConfig) -> dict[str, Any]:
+    """What every score is worth nothing without, for the `protocol` of its results.
+
+    Args:
+        about: what the trained weights say about themselves.
+        dataset: the scored split.
+        config: the run's configuration.
+
+    Returns:
+        `seed`, `train` and `scored` (see `olivine.engine.lineage.describe_split`), `pretrained`, `steps`, what of the
+        scored frames was seen before, and versions.
+    """
+    return {
+        "seed": config.train.seed,
+        "train": about["train"],
+        "scored": describe_split(dataset, config.val_split),
+        "pretrained": about["pretrained"],
+        "steps": about["steps"],
+        **overlap(about, dataset).as_dict(),
+        "olivine": metadata.version("olivine"),
+        "code": code_version(),
+        "own_code": own_code(config),
+    }

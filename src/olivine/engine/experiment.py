@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from pydantic import PositiveInt
 
 from olivine.backbones import BackboneConfig, MinkUNetConfig
 from olivine.config import Config
@@ -147,4 +148,44 @@ class ExperimentConfig(Config):
             score=score,
             resume=resume,
             distribution=processes,
+        )
+
+
+class ScoredConfig(ExperimentConfig):
+    """The keys that every training has which is scored."""
+
+    weights: Path | None = None
+    """Pretrained weights of the backbone: a pretraining run, or a weights file. Their heads are left out, every other
+    entry must fit. None trains from scratch."""
+
+    val_split: SplitConfig = SplitConfig(split="val")
+    """What is scored."""
+
+    monitor_split: SplitConfig | None = None
+    """A split of `data` that is scored while training, every `train.evaluate_every` epochs, to keep the best
+    checkpoint and to see the curve; None scores only the end. The results are those of the last weights either way."""
+
+    allow_shared_scenes: bool = False
+    """Score on scenes or frames that were also trained on: a test of memory, not a result, and marked as one."""
+
+    eval_batch_size: PositiveInt = 1
+    """Frames predicted at a time by each process. Does not change the scores."""
+
+    def scoring_loader(self, dataset: Dataset, prepare: PrepareFrame, processes: Distribution) -> Loader:
+        """This process's share of the frames that are scored, in order.
+
+        Args:
+            dataset: the frames.
+            prepare: makes samples of them, without augmentation.
+            processes: the processes.
+        """
+        return Loader(
+            dataset,
+            prepare,
+            batch_size=self.eval_batch_size,
+            seed=self.train.seed,
+            shuffle=False,
+            workers=self.train.workers,
+            rank=processes.rank,
+            world=processes.world,
         )

@@ -8,6 +8,7 @@ Weights say what they were made of (`about`), and what those were made of in tur
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -141,3 +142,21 @@ def refuse_shared(
     for name, dataset in scored.items():
         if dataset is not None:
             overlap(learned, dataset, tokens).refuse(f"train_split and {name} share", allowed=allowed)
+
+
+def refuse_made_otherwise(weights: Weights, asked: Mapping[str, tuple[Any, Any]]) -> None:
+    """Refuse pretrained weights that were made for another network or other inputs than a run has.
+
+    Args:
+        weights: the weights.
+        asked: by what it is called, what the weights were made for (None where they do not say) and what the run has.
+
+    Raises:
+        UserError: two differ.
+    """
+    for key, (made, wanted) in asked.items():
+        if made is not None and made != wanted:
+            raise UserError(
+                f"weights={weights.path}: made for {key} {json.dumps(made)}, but this run has {json.dumps(wanted)}; "
+                "use the settings of the pretraining"
+            )

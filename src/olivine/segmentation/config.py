@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt, field_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, field_validator
 
 from olivine.backbones import DOWNSTREAM_MOMENTUM, BackboneConfig, MinkUNetConfig
 from olivine.config import Config
-from olivine.data.datasets import DatasetConfig, SplitConfig
+from olivine.data.datasets import DatasetConfig
 from olivine.engine.config import OptimizerConfig, SGDConfig, TrainConfig
-from olivine.engine.experiment import ExperimentConfig
+from olivine.engine.experiment import ScoredConfig
 from olivine.segmentation.task import Mode
 
 
@@ -25,7 +24,7 @@ class LossConfig(Config):
     """Weight of the Lovász-softmax."""
 
 
-class SegmentConfig(ExperimentConfig):
+class SegmentConfig(ScoredConfig):
     """Train a backbone for semantic segmentation on a labelled split, then score it on another."""
 
     kind: Literal["segment"] = "segment"
@@ -34,22 +33,8 @@ class SegmentConfig(ExperimentConfig):
     mode: Mode = "finetune"
     """`finetune` trains the whole network; `probe` trains the head alone on frozen features."""
 
-    weights: Path | None = None
-    """Pretrained weights: a pretraining run, or a weights file. Their heads are left out, everything else must fit.
-    None trains from scratch."""
-
     val_data: DatasetConfig | None = None
     """The dataset to score on, where that is another one with the same classes; None is `data`."""
-
-    val_split: SplitConfig = SplitConfig(split="val")
-    """What is scored."""
-
-    monitor_split: SplitConfig | None = None
-    """A split of `data` that is scored while training, every `train.evaluate_every` epochs, to keep the best
-    checkpoint and to see the curve; None scores only the end. The results are those of the last weights either way."""
-
-    allow_shared_scenes: bool = False
-    """Score on scenes that were also trained on: a test of memory, not a result, and marked as one."""
 
     calibrate: NonNegativeInt = 0
     """Before the first step, replace the running statistics of the batch norms by their mean over so many training
@@ -70,9 +55,6 @@ class SegmentConfig(ExperimentConfig):
 
     train: TrainConfig = TrainConfig(epochs=100)
     """The loop."""
-
-    eval_batch_size: PositiveInt = 1
-    """Frames predicted at a time by each process. Does not change the scores."""
 
     reference_compatible: bool = False
     """Let the mean be that of the published code of this line of work: over all classes, 100 % for those in neither

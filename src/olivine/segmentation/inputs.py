@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from olivine.data.frame import Dataset
 from olivine.data.intensity import check_intensity, warn_if_faint
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
+from olivine.engine.lineage import refuse_made_otherwise
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation.config import SegmentConfig
 from olivine.weights.file import Weights
@@ -42,12 +43,7 @@ def check_made_for(weights: Weights, config: SegmentConfig, intensity_max: float
         "in_channels": (about.get("in_channels"), config.voxels.channels),
         "voxels.features": (voxels.get("features") if isinstance(voxels, dict) else None, list(config.voxels.features)),
     }
-    for key, (made, wanted) in asked.items():
-        if made is not None and made != wanted:
-            raise UserError(
-                f"{where}: made for {key} {json.dumps(made)}, but this run has {json.dumps(wanted)}; "
-                "use the settings of the pretraining"
-            )
+    refuse_made_otherwise(weights, asked)
     wanted = config.voxels.model_dump(mode="json")
     if voxels is not None and voxels != wanted:
         _refuse(f"{where}: pretrained on voxels {json.dumps(voxels)}, but this run uses {json.dumps(wanted)}", config)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Any
 
 import torch
 
-from olivine.components import own_code
 from olivine.data.frame import Dataset
+from olivine.engine.evaluations import provenance
 from olivine.engine.kinds import Score
-from olivine.engine.lineage import describe_split, overlap
 from olivine.segmentation.config import SegmentConfig
 from olivine.segmentation.iou import ConfusionMatrix
-from olivine.weights.file import code_version
 
 
 def results_of(
@@ -49,16 +46,8 @@ def results_of(
         "protocol": {
             "task": "segmentation, per point",
             "mode": config.mode,
-            "seed": config.train.seed,
-            "train": about["train"],
-            "scored": describe_split(dataset, config.val_split),
-            "pretrained": about["pretrained"],
-            "steps": about["steps"],
             "calibrated_batches": about.get("calibrate", 0),
-            **overlap(about, dataset).as_dict(),
-            "olivine": metadata.version("olivine"),
-            "code": code_version(),
-            "own_code": own_code(config),
+            **provenance(about, dataset, config),
         },
     }
 

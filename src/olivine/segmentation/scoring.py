@@ -20,7 +20,7 @@ from olivine.data.needs import Inputs, Needs
 from olivine.data.prepare import Prepare
 from olivine.drawing.confusion import draw_confusion
 from olivine.engine.distribution import Distribution
-from olivine.engine.evaluations import check_scoring, new_evaluation
+from olivine.engine.evaluations import check_scoring, new_evaluation, read_finished
 from olivine.engine.lineage import overlap
 from olivine.engine.run import RunFolder
 from olivine.errors import MissingExtraError, OlivineWarning, UserError
@@ -32,7 +32,7 @@ from olivine.segmentation.iou import ConfusionMatrix
 from olivine.segmentation.predictions import Submission, write_predictions
 from olivine.segmentation.results import headline, results_of
 from olivine.segmentation.task import SegmentationTask
-from olivine.weights.file import load_weights, read_weights
+from olivine.weights.file import load_weights
 
 SCORING = (
     "data",
@@ -72,9 +72,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
             weights were trained on scenes that are scored and `allow_shared_scenes` is not set.
     """
     check_scoring(overrides, SCORING)
-    weights = read_weights(folder)
-    if not Path(folder).is_dir() or weights.about.get("task") != "segmentation":
-        raise UserError(f"{folder}: not the folder of a finished `olivine segment` run")
+    weights = read_finished(folder, "segmentation", "segment")
     config = load_recipe(SegmentConfig, Path(folder) / "config.yaml", overrides)
     processes = Distribution.start(config.train.precision)
     dataset = (config.val_data or config.data).open(config.val_split)
@@ -101,16 +99,7 @@ def evaluate_run(folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 def scoring_loader(dataset: Dataset, config: SegmentConfig, processes: Distribution) -> Loader:
     """All frames in order, without augmentation."""
-    return Loader(
-        dataset,
-        Prepare(config.voxels, needs=Needs(labels=True)),
-        batch_size=config.eval_batch_size,
-        seed=config.train.seed,
-        shuffle=False,
-        workers=config.train.workers,
-        rank=processes.rank,
-        world=processes.world,
-    )
+    return config.scoring_loader(dataset, Prepare(config.voxels, needs=Needs(labels=True)), processes)
 
 
 def score(
