@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ from PIL import Image
 
 from builders.frames import Frames, make_frame
 from olivine.backbones import Head, MinkUNetConfig, VoxelNetConfig
+from olivine.data.frame import Boxes
 from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels
 from olivine.drawing.tiles import TITLE_PX
 from olivine.errors import UserError
-from olivine.inference import Model
+from olivine.inference import DetectedObjects, Model
 from olivine.visualize import gallery
+from olivine.visualize.boxes import SHOWN_SCORE
 from olivine.visualize.gallery import cloud_pictures, image_pictures, map_pictures
 
 GRID = CartesianVoxels(size_m=(2, 2, 2))
@@ -121,3 +123,29 @@ def test_maps_show_heights_and_features_where_there_are_points(
 def test_a_backbone_without_a_map_is_named(dataset: Frames) -> None:
     with pytest.raises(UserError, match="a MinkUNet makes no map seen from above"):
         map_pictures(dataset[0], models(dataset))
+
+
+class Finding(Model):
+    """A model whose detector finds one object for sure and one not."""
+
+    def detect(self, points_m: Any, intensity: Any, *, intensity_max: float | None = None) -> DetectedObjects:
+        assert intensity_max == 255.0
+        boxes = np.array([[12, 1, 0, 4, 2, 2, 0.4], [20, 1, 0, 4, 2, 2, 0]], np.float32)
+        return DetectedObjects(boxes, np.array([0.9, SHOWN_SCORE - 0.01], np.float32), ("car", "truck"))
+
+
+def test_detections_stand_beside_what_is_labelled(dataset: Frames, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(gallery, "box_pictures", lambda *given: drawn.append(given) or [])
+    model = Finding(*(getattr(seen_from_above(), field.name) for field in fields(Model)))
+    labelled = Boxes(np.array([[12.0, 1, 0, 4, 2, 2, 0.4]]), ("bus",))
+    for frame in (dataset[0], replace(dataset[0], boxes=labelled)):
+        gallery.detection_pictures(Frames([frame]), 0, {"mine": model})
+    (_, alone, _), (_, both, colors) = drawn
+    assert list(alone) == ["mine"]
+    assert (list(both), both["labelled"]) == (["labelled", "mine"], labelled)
+    assert both["mine"].names == ("car",)
+    np.testing.assert_allclose(both["mine"].boxes, labelled.boxes, atol=1e-6)
+    assert set(colors) == {"bus", "car"}
+    with pytest.raises(UserError, match="these weights detect no objects"):
+        gallery.detection_pictures(dataset, 0, models(dataset))

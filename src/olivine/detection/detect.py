@@ -1,7 +1,7 @@
 """From a recipe to a score: train a detector, and score what came of it.
 
 Beside what every run leaves (see `olivine.engine.run`), a run leaves `results.json` and `predictions/`, the objects
-that it found as KITTI text files. The report of it is drawn by `olivine.visualize.detections`.
+that it found as KITTI text files. The report of it is drawn by `olivine.visualize.run_report`.
 """
 
 from __future__ import annotations

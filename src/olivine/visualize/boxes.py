@@ -24,6 +24,9 @@ from olivine.visualize.projection import COLUMNS, MAX_TILE_PX, mask_palette, res
 GRID_M = 10
 """Lines of the ground lie this far apart in the picture from above."""
 
+SHOWN_SCORE = 0.3
+"""Detections of a lower score are not drawn."""
+
 _REACH_M = 80
 _ABOVE_PX = 640
 _GROUND, _LINES, _POINTS = (16, 18, 24), (44, 48, 58), (150, 155, 165)

@@ -19,12 +19,9 @@ from olivine.detection.results import headline
 from olivine.detection.scoring import split_name
 from olivine.drawing.report import Picture, Section
 from olivine.drawing.tiles import abreast, png
-from olivine.visualize.boxes import box_colors, box_tiles, extent_of
+from olivine.visualize.boxes import SHOWN_SCORE, box_colors, box_tiles, extent_of
 from olivine.visualize.gallery import box_pictures
 from olivine.visualize.projection import spread
-
-SHOWN_SCORE = 0.3
-"""Detections of a lower score are not drawn."""
 
 _WIDTH_PX = 900
 

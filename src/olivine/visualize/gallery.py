@@ -15,7 +15,7 @@ from olivine.drawing.report import Picture
 from olivine.drawing.tiles import abreast, below, beside, legend, png
 from olivine.errors import UserError
 from olivine.inference import Model
-from olivine.visualize.boxes import Colors, box_tiles, extent_of
+from olivine.visualize.boxes import SHOWN_SCORE, Colors, box_colors, box_tiles, extent_of
 from olivine.visualize.projection import COLUMNS, depth_scale, frame_tiles, mask_legend, mask_palette
 
 _TILE_PX = 400
@@ -124,6 +124,30 @@ def image_pictures(dataset: Dataset, index: int) -> list[Picture]:
         tiles = abreast(labels, COLUMNS)
         pictures.append(Picture(png(below([tiles, mask_legend(names, palette, tiles.shape[1])])), text))
     return pictures
+
+
+def detection_pictures(dataset: Dataset, index: int, models: Mapping[str, Model]) -> list[Picture]:
+    """A frame with its labelled boxes, where it has some, and with what detectors find in it.
+
+    Args:
+        dataset: a dataset, with or without boxes.
+        index: which frame.
+        models: detectors by name.
+
+    Returns:
+        Pictures as of `box_pictures`; of what was found only what has a score from `SHOWN_SCORE` on.
+
+    Raises:
+        UserError: a model detects nothing, the frame does not fit it, or an image cannot be read.
+    """
+    frame = dataset[index]
+    boxes = {} if frame.boxes is None else {"labelled": frame.boxes}
+    for name, model in models.items():
+        found = model.detect(frame.points_lidar_m, frame.intensity, intensity_max=frame.intensity_max)
+        sure = int((found.scores >= SHOWN_SCORE).sum())  # the best come first
+        boxes[name] = Boxes(found.boxes[:sure].astype(np.float64), found.names[:sure])
+    _, names = _together(boxes)
+    return box_pictures(frame, boxes, box_colors(names, dataset.classes))
 
 
 def box_pictures(frame: Frame, boxes: Mapping[str, Boxes], colors: Colors) -> list[Picture]:
