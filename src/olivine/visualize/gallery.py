@@ -12,7 +12,7 @@ from olivine.data.pairs import find_pairs
 from olivine.data.voxelize import CartesianVoxels
 from olivine.drawing.figures import clouds, maps, pca_colors
 from olivine.drawing.report import Picture
-from olivine.drawing.tiles import abreast, below, beside, legend, png
+from olivine.drawing.tiles import abreast, below, legend, png
 from olivine.errors import UserError
 from olivine.inference import Model
 from olivine.visualize.boxes import SHOWN_SCORE, Colors, box_colors, box_tiles, extent_of
@@ -169,7 +169,7 @@ def box_pictures(frame: Frame, boxes: Mapping[str, Boxes], colors: Colors) -> li
         if images:
             pictures.append(Picture(png(abreast(images, COLUMNS)), f"Frame {frame.token}: boxes, {what}."))
     key = legend(list(colors), np.array(list(colors.values()), np.uint8).reshape(-1, 3), _LEGEND_PX)
-    return [*pictures, Picture(png(below([beside(above), key])), f"Frame {frame.token} from above.")]
+    return [*pictures, Picture(png(below([abreast(above, COLUMNS), key])), f"Frame {frame.token} from above.")]
 
 
 def _together(boxes: Mapping[str, Boxes]) -> tuple[NDArray[np.float64], tuple[str, ...]]:
