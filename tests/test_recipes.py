@@ -14,6 +14,7 @@ from builders.semantickitti import build_semantickitti
 from olivine.cli import main
 from olivine.compare import CompareConfig
 from olivine.compare.kinds import scored_kind
+from olivine.compare.plan import plan
 from olivine.config import Config, dump, load_recipe, read_recipe, shipped_recipes
 from olivine.demo import DemoConfig
 from olivine.detection.config import DetectConfig
@@ -79,6 +80,32 @@ def test_comparisons_refer_to_recipes_that_exist_and_fit(name: str) -> None:
                 same = {"batch_norm_momentum": downstream.backbone.batch_norm_momentum}
                 assert downstream.backbone == settings.backbone.model_copy(update=same)
                 assert downstream.data.root == settings.data.root
+
+
+def test_the_published_table_of_detection_has_its_arms_networks_and_schedules() -> None:
+    config = load_recipe(CompareConfig, "kitti_detection")
+    assert list(config.arms) == ["scratch", "strl", "ppkt", "slidr", "deepcluster", "olivine"]
+    runs = plan(config)
+    assert len(runs) == 5 + 6 * 2 * 3
+    for run in runs:
+        settings = run.settings
+        if isinstance(settings, DetectConfig):
+            second = settings.detector.name == "second"
+            assert (settings.optimizer.lr, settings.train.batch_size) == ((0.003, 32) if second else (0.01, 16))
+            assert (settings.train.epochs, settings.train.clip_norm, settings.eval_max_voxels) == (80, 10, 40_000)
+            assert (settings.train_split.split, settings.train_split.every) == ("train", 1)
+            assert settings.val_split.split == "val"
+            assert (settings.weights is None) == (run.arm == "scratch")
+        else:
+            assert (settings.kind, settings.backbone.name, settings.data.name) == ("pretrain", "voxelnet", "nuscenes")
+
+
+def test_both_detectors_of_the_simulated_town_start_from_one_set_of_encoders() -> None:
+    one, other = (load_recipe(CompareConfig, name) for name in ("demo_detection", "demo_detection_pvrcnn"))
+    assert (one.arms, one.seeds, one.pretrain_seeds) == (other.arms, other.seeds, other.pretrain_seeds)
+    homes = [{run.path for run in plan(config) if run.protocol is None} for config in (one, other)]
+    assert homes[0] == homes[1]
+    assert len(homes[0]) == 9
 
 
 PARTS = {

@@ -186,8 +186,7 @@ def evaluate(
     elif run is None and detections is not None and labels is not None:
         from olivine.detection.kitti import CLASSES, read_class_rules, score_folders
 
-        classes = CLASSES if rules is None else read_class_rules(rules)
-        scores = score_folders(detections, labels, frames, classes)
+        scores = score_folders(detections, labels, frames, read_class_rules(rules) if rules else CLASSES)
         _say(json.dumps(scores.as_json()) if as_json else scores.table())
     else:
         raise UserError("evaluate takes a run folder, or --detections and --labels and perhaps --frames and --rules")
@@ -380,8 +379,7 @@ def _report(folder: Path) -> None:
     """Write the report of a scored run."""
     from olivine.visualize.run_report import report_if_scored
 
-    said = None if _rank() else report_if_scored(folder)
-    if said:
+    if _rank() == 0 and (said := report_if_scored(folder)):
         _log.info(said)
 
 
