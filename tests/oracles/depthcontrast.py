@@ -25,8 +25,8 @@ def gradient(query, key, negatives, temperature):
     return np.array(rows)
 
 
-def farthest_points(points, count):
-    """From the first point on, always the one whose nearest picked point is farthest away; of equals the first."""
+def furthest_points(points, count):
+    """From the first point on, always the one whose nearest picked point is furthest away; of equals the first."""
     picked = [0]
     while len(picked) < count:
         distances = [min(dist(point, points[other]) for other in picked) for point in points]
@@ -42,7 +42,7 @@ def ball_query(points, centre, radius, samples):
 
 def set_abstraction(points, features, network, layer):
     """Centres and their features of one frame; `network` maps one row [3 + C] to one row."""
-    centres = [points[row] for row in farthest_points(points, layer.centres)]
+    centres = [points[row] for row in furthest_points(points, layer.centres)]
     out = []
     for centre in centres:
         rows = [

@@ -6,8 +6,7 @@ import torch
 from pydantic import ValidationError
 
 from olivine.methods.depthcontrast import PointEncoder, PointEncoderConfig, SetAbstractionConfig
-from olivine.methods.depthcontrast import point_encoder as module
-from olivine.methods.depthcontrast.point_encoder import SetAbstraction, ball_query, draw_points, farthest_points
+from olivine.methods.depthcontrast.point_encoder import SetAbstraction, draw_points
 from olivine.testing.toys import toy_batch
 from oracles import depthcontrast as oracle
 
@@ -76,32 +75,14 @@ def test_a_frame_without_points_gives_zeros_and_a_point_outside_the_grid_has_no_
     assert not features.any()
 
 
-@pytest.mark.parametrize("count", [1, 7, 40])
-def test_farthest_points_equal_the_greedy_search(count):
-    xyz = _points()
-    for frame, rows in enumerate(farthest_points(xyz, count).tolist()):
-        assert rows == oracle.farthest_points(xyz[frame].tolist(), count)
-
-
-def test_farthest_points_repeat_where_places_run_out():
-    assert farthest_points(torch.zeros(1, 5, 3), 4).tolist() == [[0, 0, 0, 0]]
-
-
-@pytest.mark.parametrize("at_once", [1, 90, 2**24])
-def test_balls_equal_the_search_one_by_one(monkeypatch, at_once):
-    monkeypatch.setattr(module, "_DISTANCES_AT_ONCE", at_once)
-    xyz = _points()
-    centres = xyz[:, 3:9]
-    found = ball_query(xyz, centres, 0.8, 5)
-    for frame in range(2):
-        for centre in range(6):
-            expected = oracle.ball_query(xyz[frame].tolist(), centres[frame, centre].tolist(), 0.8, 5)
-            assert found[frame, centre].tolist() == expected
-
-
-def test_balls_are_exact_far_from_the_origin():
+def test_points_far_from_the_origin_keep_their_neighbours():
+    torch.manual_seed(0)
+    layer = SetAbstraction(SetAbstractionConfig(centres=1, radius_m=0.1, samples=3, channels=(6,)), 1).eval()
     xyz = torch.tensor([[[75.0, 75.0, 1.0], [75.04, 75.0, 1.0], [75.2, 75.0, 1.0]]])
-    assert ball_query(xyz, xyz[:, :1], 0.1, 3).tolist() == [[[0, 1, 0]]]
+    features = torch.tensor([[[1.0], [2.0], [4.0]]])
+    _, out = layer(xyz, features)
+    assert torch.equal(out, layer(xyz[:, :2], features[:, :2])[1])
+    assert not torch.equal(out, layer(xyz[:, :1], features[:, :1])[1])
 
 
 def test_a_set_abstraction_equals_the_loop_over_centres_and_points():

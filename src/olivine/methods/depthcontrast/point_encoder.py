@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from olivine.config import Config
 from olivine.data.batch import Cloud
 from olivine.methods.parts.heads import mlp
-
-_DISTANCES_AT_ONCE = 2**24  # 64 MiB in float32
+from olivine.points import ball_query, furthest_points, group
 
 
 class SetAbstractionConfig(Config):
@@ -85,55 +84,6 @@ def _with_blank(rows: Tensor) -> Tensor:
     return torch.cat([rows, rows.new_zeros(1, rows.shape[1])])
 
 
-@torch.no_grad()
-def farthest_points(xyz: Tensor, count: int) -> Tensor:
-    """Pick points far from each other: from the first on, always the one farthest from those picked.
-
-    Args:
-        xyz: [B, N, 3] points.
-        count: S ≤ N.
-
-    Returns:
-        [B, S] int64 rows of `xyz`; once all places are picked, they are picked again.
-    """
-    frame = torch.arange(len(xyz), device=xyz.device)
-    axes = xyz.permute(2, 0, 1).contiguous()  # one axis at a time is three times as fast as [..., 3]
-    picked = torch.zeros(len(xyz), count, dtype=torch.int64, device=xyz.device)
-    distance = xyz.new_full(xyz.shape[:2], torch.inf)
-    for step in range(1, count):
-        latest = axes[:, frame, picked[:, step - 1]]
-        offset = axes - latest[:, :, None]
-        torch.minimum(distance, offset.square_().sum(0), out=distance)
-        picked[:, step] = distance.argmax(1)
-    return picked
-
-
-@torch.no_grad()
-def ball_query(xyz: Tensor, centres: Tensor, radius: float, samples: int) -> Tensor:
-    """Points around centres.
-
-    Args:
-        xyz: [B, N, 3] points.
-        centres: [B, S, 3] centres, each at a point.
-        radius: how far around, in the unit of the points.
-        samples: K.
-
-    Returns:
-        [B, S, K] int64 the first K rows of `xyz` that lie nearer than `radius`; where there are fewer, the first of
-        them takes the other places.
-    """
-    frames, points = xyz.shape[:2]
-    wanted = torch.arange(1, samples + 1, dtype=torch.int32, device=xyz.device)
-    found = []
-    for part in torch.split(centres, max(1, _DISTANCES_AT_ONCE // max(1, frames * points)), dim=1):
-        # The form by matrix products is not exact for neighbours far from the origin.
-        inside = torch.cdist(part, xyz, compute_mode="donot_use_mm_for_euclid_dist") < radius
-        rank = inside.cumsum(2, dtype=torch.int32)
-        row = torch.searchsorted(rank, wanted.expand(*rank.shape[:2], samples).contiguous())
-        found.append(torch.where(row < points, row, row[..., :1]))
-    return torch.cat(found, dim=1)
-
-
 class SetAbstraction(nn.Module):
     """Centres, what lies around each of them through a small network, and the largest value of every channel.
 
@@ -153,15 +103,16 @@ class SetAbstraction(nn.Module):
 
     def forward(self, xyz: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """[B, N, 3] points and their [B, N, C] features → [B, S, 3] centres and their [B, S, out_channels] features."""
-        config = self.config
-        frame = torch.arange(len(xyz), device=xyz.device)[:, None]
-        centres = xyz[frame, farthest_points(xyz, config.centres)]
-        members = ball_query(xyz, centres, config.radius_m, config.samples)
-        frame = frame[:, :, None]
-        offset = (xyz[frame, members] - centres[:, :, None]) / config.radius_m
-        rows = torch.cat([offset, features[frame, members]], dim=3)
-        out: Tensor = self.network(rows.flatten(0, 2))
-        return centres, torch.relu(out).view(*rows.shape[:3], -1).amax(2)
+        config, (frames, points) = self.config, xyz.shape[:2]
+        flat, offsets = xyz.flatten(0, 1), torch.arange(frames + 1) * points
+        picked = furthest_points(flat, offsets, config.centres).flatten()
+        centres, centre_offsets = flat[picked], torch.arange(frames + 1) * config.centres
+        members = ball_query(flat, offsets, centres, centre_offsets, config.radius_m, config.samples)
+        offset = (flat[members] - centres[:, None]) / config.radius_m
+        rows = torch.cat([offset, group(features.flatten(0, 1), members)], dim=2)
+        out: Tensor = self.network(rows.flatten(0, 1))
+        largest = torch.relu(out).view(frames, config.centres, config.samples, -1).amax(2)
+        return centres.view(frames, -1, 3), largest
 
 
 class PointEncoder(nn.Module):
