@@ -1,10 +1,9 @@
-import json
-
 import pytest
 import torch
 
 from builders.detection import GOLDEN
 from builders.detection import golden as golden_of
+from builders.pv_rcnn import small_config
 from builders.second import KITTI_VOXELS
 from olivine.backbones import MinkUNetConfig, VoxelNetConfig
 from olivine.data.needs import Inputs
@@ -122,8 +121,17 @@ def with_(name, *shape):
 @pytest.mark.parametrize(
     ("change", "given", "message"),
     [
-        (with_("pfe.vsa_point_feature_fusion.0.weight", 2), GIVEN, r"another detector than SECOND, .* not its pfe$"),
-        (lambda s: {k: v for k, v in s.items() if "dense" not in k}, GIVEN, r"has not its backbone_2d.\* alone"),
+        (
+            with_("pfe.vsa_point_feature_fusion.0.weight", 2),
+            GIVEN,
+            r"than SECOND and PV-RCNN: .* backbone_2d, dense_head, pfe",
+        ),
+        (
+            lambda s: {k: v for k, v in s.items() if "dense" not in k},
+            GIVEN,
+            r"it has backbone_2d, SECOND backbone_2d, den",
+        ),
+        (lambda s: s, [*GIVEN, "detector.name=pv_rcnn"], r"holds detector second, not detector pv_rcnn; leave"),
         (without("backbone_3d.conv2.0.0.weight"), GIVEN, r"missing backbone.encoder.conv2.0.0.weight"),
         (with_("backbone_3d.conv5.weight", 3), GIVEN, r"unexpected backbone.encoder.conv5.weight"),
         (without("backbone_3d.conv_input.0.weight"), GIVEN, r"no conv_input.0.weight; .* VoxelBackBone8x"),
@@ -146,6 +154,19 @@ def test_weights_of_another_network_are_refused_in_one_line(tmp_path, change, gi
     assert not (tmp_path / "ours").exists()
 
 
+def test_an_encoder_alone_takes_no_settings_of_a_detector(tmp_path):
+    encoder = {key: value for key, value in published_state().items() if key.startswith("backbone_3d.")}
+    with pytest.raises(UserError, match=r"holds an encoder alone; leave detector\.\* out"):
+        import_weights(write(tmp_path, encoder), "openpcdet", tmp_path / "ours", GIVEN)
+
+
+def test_a_detector_of_ones_own_has_no_names_there(tmp_path):
+    backbone = VoxelNetConfig().build(Inputs(VOXELS))
+    save_weights(tmp_path, backbone, {"detector": {"name": "mine:Config"}}, {"own": torch.nn.Linear(1, 1)})
+    with pytest.raises(UserError, match="is of the detector mine:Config; OpenPCDet's layout has no names"):
+        export_weights(tmp_path, "openpcdet", tmp_path / "out.pth")
+
+
 def test_a_bare_encoder_comes_in_and_a_pretrained_one_goes_out(tmp_path):
     encoder = {key: value for key, value in published_state().items() if key.startswith("backbone_3d.")}
     path = import_weights(write(tmp_path, encoder), "openpcdet", tmp_path / "ours", [*GRID, "intensity_max=1"])
@@ -166,38 +187,58 @@ def test_weights_of_other_backbones_have_no_names_there(tmp_path):
         export_weights(tmp_path, "openpcdet", tmp_path / "out.pth")
 
 
-def slidr(state):
-    return {"model_points": state, "model_images": {"encoder.weight": torch.zeros(3)}, "epoch": 20, "config": CONFIG}
-
-
-def olivine(state):
-    module = {f"model_points.{key}": value for key, value in state.items()}
-    module |= {"model_images.encoder.weight": torch.zeros(3), "criterion.mean": torch.zeros(2)}
-    return {"state_dict": module, "epoch": 20, "config": CONFIG}
-
-
+HEADS = {"final.weight": torch.zeros(64, 1, 1, 1, 128), "final_class_level.weight": torch.zeros(64, 1, 1, 1, 128)}
 CONFIG = {"voxel_size": [0.05, 0.05, 0.1], "cylindrical_coordinates": False, "dataset": "nuscenes"}
 
 
-@pytest.mark.parametrize("style", [slidr, olivine])
+def slidr(state):
+    """What SLidR's trainer writes: each network under a name of its own, with one head."""
+    images = {"encoder.conv1.weight": torch.zeros(3), "decoder.0.weight": torch.zeros(2)}
+    points = {**state, "final.weight": HEADS["final.weight"]}
+    return {"model_points": points, "model_images": images, "epoch": 49, "config": CONFIG}
+
+
+def olivine(state):
+    """What OLIVINE's trainer writes: the whole Lightning module, with two heads on its network of points."""
+    module = {f"model_points.{key}": value for key, value in {**state, **HEADS}.items()}
+    module |= {"model_images.encoder.conv1.weight": torch.zeros(3), "model_images.decoder.0.bias": torch.zeros(2)}
+    module |= {"criterion.class_means": torch.zeros(16, 64), "criterion.steps": torch.tensor(10001)}
+    return {"state_dict": module, "epoch": 49, "config": CONFIG}
+
+
+@pytest.mark.parametrize(
+    ("style", "detector"), [(slidr, NARROW), (olivine, NARROW), (slidr, small_config()), (olivine, small_config())]
+)
 @pytest.mark.parametrize("change", [lambda value: value, turned], ids=["spconv 2", "spconv 1"])
-def test_voxelnets_of_slidr_and_olivine_load_into_the_encoder(tmp_path, style, change):
+def test_voxelnets_of_slidr_and_olivine_load_into_the_encoder(tmp_path, style, detector, change):
     encoder = {
         key.removeprefix("backbone_3d."): value.float() if value.is_floating_point() else value
         for key, value in published_state().items()
         if key.startswith("backbone_3d.")
     }
-    heads = {"final.weight": torch.zeros(1, 1, 1, 128, 64), "final_class_level.weight": torch.zeros(1, 1, 1, 128, 64)}
-    theirs = {key: change(value) for key, value in encoder.items()} | heads
-    torch.save(style(theirs), tmp_path / "theirs.pt")
+    theirs = style({key: change(value) for key, value in encoder.items()})
+    torch.save(theirs, tmp_path / "theirs.pt")
     path = import_weights(tmp_path / "theirs.pt", "slidr_voxelnet", tmp_path / "ours", SLIDR)
-    network = NARROW.build(VoxelNetConfig(), Inputs(VOXELS))
+    network = detector.build(VoxelNetConfig(), Inputs(VOXELS))
     report = load_encoder(network.backbone, VOXELS.features, path)
     assert len(report.matched) == 72
     assert "72 of 72 keys match" in str(report)
     ours = network.backbone.encoder.state_dict()
     assert all(torch.equal(ours[key], value) for key, value in encoder.items())
-    assert json.loads(path.with_suffix(".json").read_text())["intensity_max"] == 255
+    about = read_weights(path).about
+    assert (about["intensity_max"], about["backbone"]["extra_row"]) == (255, False)
+
+
+def test_part_of_an_encoder_in_a_pretraining_file_is_refused(tmp_path):
+    encoder = {
+        key.removeprefix("backbone_3d."): v for key, v in published_state().items() if key[:12] == "backbone_3d."
+    }
+    del encoder["conv4.1.1.running_mean"]
+    torch.save(slidr(encoder), tmp_path / "theirs.pt")
+    with pytest.raises(UserError, match=r"71 of 72 keys match; missing encoder\.conv4\.1\.1\.running_mean"):
+        import_weights(tmp_path / "theirs.pt", "slidr_voxelnet", tmp_path / "ours", SLIDR)
+    with pytest.raises(UserError, match=r"has no head that scores classes; leave classes=nuscenes out"):
+        import_weights(tmp_path / "theirs.pt", "slidr_voxelnet", tmp_path / "ours", [*SLIDR, "classes=nuscenes"])
 
 
 def test_less_than_the_whole_encoder_is_an_error(tmp_path):
