@@ -30,7 +30,7 @@ COMMANDS = {
     "pretrain": ["RECIPE", "KEY=VALUE", "--resume"],
     "segment": ["RECIPE", "KEY=VALUE", "--resume", "--json"],
     "detect": ["RECIPE", "KEY=VALUE", "--resume", "--json"],
-    "evaluate": ["RUN", "KEY=VALUE", "--json", "--detections", "--labels", "--frames"],
+    "evaluate": ["RUN", "KEY=VALUE", "--json", "--detections", "--labels", "--frames", "--rules"],
     "compare": ["RECIPE", "KEY=VALUE"],
     "export": ["RUN", "OUT", "--to"],
     "import": ["FILE", "OUT", "--from", "KEY=VALUE"],
