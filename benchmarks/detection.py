@@ -23,6 +23,7 @@ from olivine.backbones import VoxelNetConfig
 from olivine.data.batch import Batch, Cloud
 from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels
+from olivine.detectors.parts.anchor_detector import AnchorDetector
 from olivine.detectors.parts.anchor_head import HeadOutputs
 from olivine.detectors.second import Second, SecondConfig
 
@@ -34,20 +35,26 @@ CANDIDATES = 1000  # anchors over the threshold: many, as in a crowded street
 Parts = dict[str, Callable[[], object]]
 
 
-def network_and_batch() -> tuple[Second, Batch]:
-    """The detector with random weights, its norms set to the sweep, and the sweep."""
+def sweep() -> Batch:
+    """A ray-cast sweep, with a point in every voxel."""
     voxels = kitti_grid(scan(KITTI, 0))
     features = voxels.features * torch.tensor((1, 1, 1, 1 / 255))
     count = len(features)
     cloud = Cloud(
         coordinates=voxels.coordinates[:, [0, 3, 2, 1]].contiguous(),
         features=features,
-        points_m=features[:, :3],
+        points_m=features[:, :3].contiguous(),
         point_voxel=torch.arange(count),
         point_offsets=torch.tensor((0, count)),
         augmented_from_lidar=torch.eye(3)[None],
+        intensity=features[:, 3].contiguous(),
     )
-    batch = Batch(("sweep",), torch.zeros(1, dtype=torch.int64), cloud, 0)
+    return Batch(("sweep",), torch.zeros(1, dtype=torch.int64), cloud, 0)
+
+
+def network_and_batch() -> tuple[Second, Batch]:
+    """The detector with random weights, its norms set to the sweep, and the sweep."""
+    batch = sweep()
     torch.manual_seed(0)
     network = SecondConfig().build(VoxelNetConfig(), Inputs(VOXELS))
     for norm in network.modules():
@@ -81,7 +88,7 @@ def parts_of(network: Second, batch: Batch) -> Parts:
     }
 
 
-def convolve(network: Second, map_: Tensor) -> None:
+def convolve(network: AnchorDetector, map_: Tensor) -> None:
     """The 2-D convolutions of the network and its head, and nothing else."""
     stack = []
     for block, deblock in zip(network.birds_eye.blocks, network.birds_eye.deblocks, strict=True):

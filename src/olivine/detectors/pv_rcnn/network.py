@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from olivine.backbones import BackboneConfig, VoxelNet
+from olivine.backbones.voxelnet import VoxelScales
 from olivine.data.batch import Batch, Boxes, Cloud
 from olivine.data.needs import Inputs, Needs
 from olivine.data.voxelize import CartesianVoxels
@@ -97,6 +98,7 @@ class PvRcnn(AnchorDetector):
         set_abstraction: what makes keypoints.
         keypoint_head: what scores them.
         roi_head: the second stage.
+        config: the settings.
     """
 
     needs = Needs(intensities=True)
@@ -108,7 +110,7 @@ class PvRcnn(AnchorDetector):
         self.keypoint_head = KeypointHead(self.set_abstraction.channels_before_fusion, config.keypoint_head)
         self.roi_head = RoiHead(self.set_abstraction.out_channels, config.roi_head)
         self._bounds_m = voxels.bounds_m
-        self._config = config
+        self.config = config
 
     @property
     def heads(self) -> dict[str, nn.Module]:
@@ -119,7 +121,11 @@ class PvRcnn(AnchorDetector):
     def first_stage(self, batch: Batch) -> FirstStage:
         """All that is known of the clouds of a batch before proposals are made; its boxes are not looked at."""
         scales, map_, outputs = self.of_anchors(batch)
-        keypoints: Keypoints = self.set_abstraction(*raw_points(batch.cloud, self._bounds_m), scales, map_)
+        return self.first_stage_of(batch.cloud, scales, map_, outputs)
+
+    def first_stage_of(self, cloud: Cloud, scales: VoxelScales, map_: Tensor, outputs: HeadOutputs) -> FirstStage:
+        """What is known once keypoints have looked at what `of_anchors` gives."""
+        keypoints: Keypoints = self.set_abstraction(*raw_points(cloud, self._bounds_m), scales, map_)
         return FirstStage(outputs, keypoints, self.keypoint_head(keypoints))
 
     def propose(self, outputs: HeadOutputs) -> Proposals:
@@ -128,7 +134,7 @@ class PvRcnn(AnchorDetector):
         Raises:
             UserError: a score is not finite.
         """
-        proposals = self._config.proposals
+        proposals = self.config.proposals
         return propose(
             outputs.class_logits,
             lambda frame, rows: self.decoded(outputs, frame, rows),
@@ -163,12 +169,16 @@ class PvRcnn(AnchorDetector):
             As `losses`.
         """
         of_anchors = self.losses_of(first.anchors, boxes)
-        of_keypoints = self.keypoint_head.loss(first.keypoint_logits, self.keypoint_head.labels(first.keypoints, boxes))
-        targets = sample_targets(self.propose(first.anchors), boxes, self._config.roi_targets, generator)
+        of_keypoints = self.keypoint_loss(first, boxes)
+        targets = sample_targets(self.propose(first.anchors), boxes, self.config.roi_targets, generator)
         outputs = self.second_stage(first, targets.proposals.boxes)
-        of_rois = roi_losses(outputs, targets, self._config.roi_losses)
+        of_rois = roi_losses(outputs, targets, self.config.roi_losses)
         total = of_anchors["loss"] + of_keypoints + of_rois["loss"]
         return {**of_anchors, **of_rois, "loss_keypoints": of_keypoints, "loss": total}
+
+    def keypoint_loss(self, first: FirstStage, boxes: Boxes) -> Tensor:
+        """The weighted loss of the keypoints' scores."""
+        return self.keypoint_head.loss(first.keypoint_logits, self.keypoint_head.labels(first.keypoints, boxes))
 
     @torch.no_grad()
     def detections(self, batch: Batch) -> list[Detections]:
@@ -197,8 +207,8 @@ class PvRcnn(AnchorDetector):
         found = []
         for frame in range(len(scores)):
             real = (proposals.boxes[frame, :, 3] > 0).nonzero()[:, 0]
-            rows = real[candidates(scores[frame, real], self._config.selection)]
-            kept = rows[suppress(boxes[frame, rows], scores[frame, rows], self._config.selection)]
+            rows = real[candidates(scores[frame, real], self.config.selection)]
+            kept = rows[suppress(boxes[frame, rows], scores[frame, rows], self.config.selection)]
             found.append(Detections(boxes[frame, kept], scores[frame, kept], proposals.labels[frame, kept]))
         return found
 
