@@ -1,8 +1,8 @@
 """PV-RCNN on a KITTI-sized sweep, by part: `python benchmarks/pv_rcnn.py [--rounds N] [--frames N] [--json]`.
 
-First one frame in evaluation, at full width, on the sweep of `detection.py`: all parts and the bound take turns in every
-round, and medians are shown. The bound is what cannot be left out, as torch computes it: the encoder alone, the 2-D
-convolutions alone, and the matrix products of the linear layers behind the keypoints and proposals. Then steps of
+First one frame in evaluation, at full width, on the sweep of `detection.py`; all parts and the bound take turns in
+every round, and medians are shown. The bound is what cannot be left out, as torch computes it: the encoder alone, the
+2-D convolutions alone, and the matrix products of the linear layers behind keypoints and proposals. Then steps of
 training, with objects among the points, by part.
 """
 
