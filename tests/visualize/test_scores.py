@@ -91,3 +91,5 @@ def test_a_protocol_names_its_classes_and_what_its_scores_must_not_be_read_witho
         "1 of 2 scored scans have labels; a test of memory: scored on what was trained on; pretraining saw 1 of the "
         "scored scenes without labels"
     )
+    detector = {"task": "detection", "mode": "probe", "train": split, "scored": split}
+    assert protocol_in_words(detector) == "probing on 2 labelled scans of d val, scored on 2 scans of d val"

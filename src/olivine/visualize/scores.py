@@ -106,8 +106,10 @@ def explanations(protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def mode_in_words(protocol: Mapping[str, Any]) -> str:
-    """`fine-tuning` or `linear probing`; an unknown mode by its name."""
+    """`fine-tuning` or `linear probing`, which of a detector is probing; an unknown mode by its name."""
     mode: str = protocol["mode"]
+    if mode == "probe" and protocol.get("task") == "detection":
+        return "probing"  # what stands behind a detector's encoder is no linear layer
     return _MODES.get(mode, mode)
 
 
