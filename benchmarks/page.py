@@ -56,7 +56,7 @@ SECTIONS = {
         "ratios. The dense products run on MKL, which uses AVX2 on AMD processors while these kernels use AVX-512: "
         "ratios below 1 say that the library is limited there, not that the arithmetic is less. spconv's CPU kernels "
         "add in parallel without order, so its sums race: it is a yardstick of speed, not of numbers.",
-        "sparse.py --networks --memory",
+        "sparse.py --networks --memory --paths native torch spconv dense_gemm",
     ),
     "layers": Section(
         "Sparse convolution, layer by layer",
