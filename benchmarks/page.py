@@ -89,6 +89,14 @@ SECTIONS = {
         "kernels, by PyTorch and by shapely, which take turns and must agree.",
         "boxes.py",
     ),
+    "points": Section(
+        "Furthest points, balls and groups",
+        "What PV-RCNN asks of one KITTI frame at its published settings: 2048 keypoints of a sweep of 64 beams, the "
+        "balls around them among the points and the voxels of all scales, two radii each, and those of the grids of "
+        "100 proposals; by the C++ kernels and by PyTorch, which take turns and must be equal to the bit. Training "
+        "shuffles the points.",
+        "points.py",
+    ),
     "index": Section(
         "Index of a full-size nuScenes",
         "Tables of 34,149 keyframes, 2.6 million sensor readings and ego poses and 1.4 million boxes (2.7 GB of JSON), "
