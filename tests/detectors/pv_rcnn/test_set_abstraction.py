@@ -11,7 +11,12 @@ from builders.detection import GOLDEN, golden
 from olivine.backbones.voxelnet import VoxelScales
 from olivine.data.voxelize import CartesianVoxels
 from olivine.detectors.pv_rcnn.grouping import GroupingConfig
-from olivine.detectors.pv_rcnn.set_abstraction import SetAbstractionConfig, VoxelSetAbstraction, frame_offsets, read_map
+from olivine.detectors.pv_rcnn.set_abstraction import (
+    VoxelSetAbstraction,
+    VoxelSetAbstractionConfig,
+    frame_offsets,
+    read_map,
+)
 from olivine.sparse.grid import GridTensor
 
 NAMES = ("x_conv1", "x_conv2", "x_conv3", "x_conv4")
@@ -27,13 +32,15 @@ def reference():
 def network(reference):
     """The narrow network of the reference, in float64; tests leave its state as it is."""
     state = {key.removeprefix("state/"): torch.from_numpy(v) for key, v in reference.items() if key[:6] == "state/"}
-    published, narrow = SetAbstractionConfig(), {}
+    published, narrow = VoxelSetAbstractionConfig(), {}
     for name, prefix in (("raw_points", "SA_rawpoints"), *((n, f"SA_layers.{i}") for i, n in enumerate(NAMES))):
         sizes = [len(state[f"{prefix}.mlps.{scale}.{layer}.weight"]) for scale in (0, 1) for layer in (0, 3)]
         wider = getattr(published, name).model_dump()
         narrow[name] = GroupingConfig(**wider | {"mlps": (sizes[:2], sizes[2:])})
     frames, channels = 2, [reference[f"{name}/features"].shape[1] for name in NAMES]
-    config = SetAbstractionConfig(keypoints=len(reference["R"]) // frames, channels=reference["R"].shape[1], **narrow)
+    config = VoxelSetAbstractionConfig(
+        keypoints=len(reference["R"]) // frames, channels=reference["R"].shape[1], **narrow
+    )
     module = VoxelSetAbstraction(config, VOXELS, reference["bev"].shape[1], channels)
     module.load_state_dict(state)
     return module.double()
@@ -112,7 +119,7 @@ def test_the_map_is_read_as_published(reference):
 def test_names_and_sizes_are_the_published_ones():
     lines = (GOLDEN / "state_keys_pv_rcnn.txt").read_text().splitlines()
     wanted = [line.removeprefix("pfe.").rsplit(" ", 1)[0] for line in lines if line.startswith("pfe.")]
-    module = VoxelSetAbstraction(SetAbstractionConfig(), VOXELS, 256)
+    module = VoxelSetAbstraction(VoxelSetAbstractionConfig(), VOXELS, 256)
     own = [f"{name} {list(value.shape)}" for name, value in module.state_dict().items()]
     assert sorted(own) == sorted(wanted)
     assert (module.channels_before_fusion, module.out_channels) == (640, 128)
@@ -193,6 +200,6 @@ def test_voxels_stand_in_the_order_of_their_frames(reference):
     ],
 )
 def test_settings_that_fit_no_layer_are_refused(changed, said):
-    settings = SetAbstractionConfig().x_conv1.model_dump() | changed
+    settings = VoxelSetAbstractionConfig().x_conv1.model_dump() | changed
     with pytest.raises(ValidationError, match=said):
         GroupingConfig(**settings)

@@ -32,7 +32,7 @@ from olivine.detectors.pv_rcnn.roi_frame import decode_rois
 from olivine.detectors.pv_rcnn.roi_head import RoiHead, RoiHeadConfig, RoiOutputs
 from olivine.detectors.pv_rcnn.roi_losses import RoiLossConfig, roi_losses
 from olivine.detectors.pv_rcnn.roi_targets import RoiTargetConfig, sample_targets
-from olivine.detectors.pv_rcnn.set_abstraction import Keypoints, SetAbstractionConfig, VoxelSetAbstraction
+from olivine.detectors.pv_rcnn.set_abstraction import Keypoints, VoxelSetAbstraction, VoxelSetAbstractionConfig
 
 
 class PvRcnnConfig(AnchorDetectorConfig):
@@ -40,7 +40,7 @@ class PvRcnnConfig(AnchorDetectorConfig):
 
     name: Literal["pv_rcnn"] = "pv_rcnn"
     """Chooses this detector. It needs `backbone.name=voxelnet`."""
-    set_abstraction: SetAbstractionConfig = SetAbstractionConfig()
+    set_abstraction: VoxelSetAbstractionConfig = VoxelSetAbstractionConfig()
     """Keypoints, and what they know."""
     keypoint_head: KeypointHeadConfig = KeypointHeadConfig()
     """How much each keypoint lies on an object, and how that is learned."""

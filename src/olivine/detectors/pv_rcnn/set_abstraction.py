@@ -31,7 +31,7 @@ SCALE_CHANNELS = (16, 32, 64, 64)
 _SCALE_STRIDES = (1, 2, 4, 8)
 
 
-class SetAbstractionConfig(Config):
+class VoxelSetAbstractionConfig(Config):
     """Keypoints and what they look at; the defaults are the published ones for KITTI."""
 
     keypoints: PositiveInt = 2048
@@ -88,7 +88,7 @@ class VoxelSetAbstraction(nn.Module):
 
     def __init__(
         self,
-        config: SetAbstractionConfig,
+        config: VoxelSetAbstractionConfig,
         voxels: CartesianVoxels,
         map_channels: int,
         scale_channels: Sequence[int] = SCALE_CHANNELS,
