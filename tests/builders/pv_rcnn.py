@@ -13,7 +13,7 @@ from olivine.detectors.pv_rcnn.proposals import EvaluationProposals, ProposalCon
 from olivine.detectors.pv_rcnn.roi_head import RoiHeadConfig
 from olivine.detectors.pv_rcnn.roi_pooling import RoiGridConfig
 from olivine.detectors.pv_rcnn.roi_targets import RoiTargetConfig
-from olivine.detectors.pv_rcnn.set_abstraction import SetAbstractionConfig
+from olivine.detectors.pv_rcnn.set_abstraction import VoxelSetAbstractionConfig
 
 NARROW_MLPS = ((8, 8), (6, 8))
 SMALL_VOXELS = KITTI_VOXELS.model_copy(update={"bounds_m": (0, -6.4, -3, 12.8, 6.4, 1)})
@@ -26,7 +26,7 @@ def narrow_config(keypoints=512, **changes):
     narrow = {name: getattr(published.set_abstraction, name).model_copy(update={"mlps": NARROW_MLPS}) for name in looks}
     return PvRcnnConfig(
         birds_eye=BirdsEyeConfig(layers=(2, 2), channels=(8, 12), up_channels=(10, 14)),
-        set_abstraction=SetAbstractionConfig(keypoints=keypoints, channels=16, **narrow),
+        set_abstraction=VoxelSetAbstractionConfig(keypoints=keypoints, channels=16, **narrow),
         keypoint_head=KeypointHeadConfig(channels=(16, 16)),
         roi_head=RoiHeadConfig(grid=RoiGridConfig(mlps=NARROW_MLPS), shared=(24, 20), scores=(16, 14), boxes=(16, 14)),
         **changes,
