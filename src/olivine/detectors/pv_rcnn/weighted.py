@@ -85,8 +85,9 @@ class _WeightedNorm(torch.autograd.Function):
         # A row's gradient is summed over all that it stands for already; the sums below have it once.
         of_beta = grad.sum(0)
         of_gamma = (grad * centred).sum(0) * deviation
-        mixed = torch.addcmul(of_beta, centred, of_gamma * deviation).mul_(weight[:, None])
-        return (grad - mixed).mul_(gamma * deviation), None, of_gamma, of_beta, None
+        scale = gamma * deviation
+        of_rows = torch.addcmul(-scale * of_beta, centred, -scale * of_gamma * deviation).mul_(weight[:, None])
+        return of_rows.addcmul_(grad, scale), None, of_gamma, of_beta, None
 
 
 class _Largest(torch.autograd.Function):
