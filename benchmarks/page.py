@@ -83,6 +83,13 @@ SECTIONS = {
         "computes them on dense maps in the faster storage: no norms, no activations, no boxes.",
         "detection.py",
     ),
+    "pv_rcnn": Section(
+        "PV-RCNN on a KITTI frame",
+        "The same sweep through PV-RCNN at full width: evaluation by part, and a training step of two frames by part. "
+        "The bound is the encoder alone, the 2-D convolutions alone, and the matrix products of the linear layers behind "
+        "keypoints and proposals, as torch computes them.",
+        "pv_rcnn.py",
+    ),
     "boxes": Section(
         "Overlap and suppression of boxes",
         "Rotated boxes of cars in KITTI's range, scattered or around few objects as a detector gives them: by the C++ "
