@@ -86,8 +86,8 @@ SECTIONS = {
     "pv_rcnn": Section(
         "PV-RCNN on a KITTI frame",
         "The same sweep through PV-RCNN at full width: evaluation by part, and a training step of two frames by part. "
-        "The bound is the encoder alone, the 2-D convolutions alone, and the matrix products of the linear layers behind "
-        "keypoints and proposals, as torch computes them.",
+        "The bound is the encoder alone, the 2-D convolutions alone, and the matrix products of the linear layers "
+        "behind keypoints and proposals, as torch computes them.",
         "pv_rcnn.py",
     ),
     "boxes": Section(
