@@ -28,3 +28,11 @@ def one_thread():
         patch.setenv("OMP_NUM_THREADS", "1")  # of the processes that tests start
         yield
     torch.set_num_threads(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """What a test printed goes from process to process as UTF-8, and some print names that are none."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
