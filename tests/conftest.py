@@ -14,7 +14,8 @@ import torch
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory, pytestconfig):
     cache = tmp_path_factory.mktemp("cache")
-    (cache / "native").symlink_to(pytestconfig.cache.mkdir("native"), target_is_directory=True)
+    if hasattr(pytestconfig, "cache"):  # not with -p no:cacheprovider
+        (cache / "native").symlink_to(pytestconfig.cache.mkdir("native"), target_is_directory=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OLIVINE_CACHE", str(cache))
         yield

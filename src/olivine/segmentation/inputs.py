@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from olivine.backbones import BackboneConfig
+from olivine.components import is_own
 from olivine.data.frame import Dataset
 from olivine.data.intensity import check_intensity, warn_if_faint
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
@@ -32,11 +34,13 @@ def check_made_for(weights: Weights, config: SegmentConfig, intensity_max: float
             intensities is another.
     """
     about, where = weights.about, f"weights={weights.path}"
-    backbone = about.get("backbone")
+    backbone, voxels = about.get("backbone"), about.get("voxels")
+    with contextlib.suppress(ValidationError):  # what came since has its default
+        if not is_own(backbone):  # a weights file leads to no import
+            backbone = backbone and TypeAdapter(BackboneConfig).validate_python(backbone).model_dump(mode="json")
     if isinstance(backbone, dict):
         backbone = {name: value for name, value in backbone.items() if name != "batch_norm_momentum"}
-    voxels = about.get("voxels")
-    with contextlib.suppress(ValidationError):  # what came since has its default
+    with contextlib.suppress(ValidationError):
         voxels = voxels and TypeAdapter(VoxelConfig).validate_python(voxels).model_dump(mode="json")
     asked = {
         "backbone": (backbone, config.backbone.model_dump(mode="json", exclude={"batch_norm_momentum"})),

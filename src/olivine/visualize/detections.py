@@ -64,7 +64,8 @@ def compared_frames(title: str, runs: Mapping[str, Path]) -> Section | None:
         UserError: a file of a run or of its data cannot be read.
     """
     first = next(iter(runs.values()))
-    if read_recipe(first / "config.yaml").get("kind") != kind_of(DetectConfig):
+    recipe = first / "config.yaml"
+    if not recipe.is_file() or read_recipe(recipe).get("kind") != kind_of(DetectConfig):
         return None
     config = load_recipe(DetectConfig, first / "config.yaml")
     dataset = config.data.open(config.val_split)
