@@ -6,6 +6,7 @@ import torch
 from builders.detection import golden as golden_of
 from builders.second import tensor
 from olivine.detectors.parts.selection import SelectionConfig, candidates, suppress
+from olivine.errors import UserError
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -39,3 +40,11 @@ def test_classes_suppress_each_other_and_only_so_many_are_kept():
     assert suppress(boxes, scores, SelectionConfig()).tolist() == [0, 2, 4, 6]
     assert suppress(boxes, scores, SelectionConfig(keep=3)).tolist() == [0, 2, 4]
     assert suppress(boxes[:0], scores[:0], SelectionConfig()).tolist() == []
+
+
+@pytest.mark.parametrize("wrong", [math.inf, -math.inf, math.nan])
+def test_a_box_that_overflowed_is_refused_in_one_line(wrong):
+    boxes = torch.tensor([[0.0, 0, 0, 4, 2, 1, 0], [9.0, 0, 0, 4, wrong, 1, 0]])
+    with pytest.raises(UserError, match="boxes are not finite") as caught:
+        suppress(boxes, torch.tensor([0.9, 0.8]), SelectionConfig())
+    assert "\n" not in str(caught.value)

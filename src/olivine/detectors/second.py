@@ -73,7 +73,7 @@ class Second(AnchorDetector):
             outputs: as of `forward`.
 
         Raises:
-            UserError: a score is not finite.
+            UserError: a score, or a box that is compared, is not finite.
         """
         return [self._detections(outputs, frame) for frame in range(len(outputs))]
 

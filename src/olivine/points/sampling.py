@@ -19,8 +19,9 @@ def furthest_points(xyz: Tensor, offsets: Tensor, count: int) -> Tensor:
     """Pick points far from each other: from a frame's first on, always the one furthest from those picked.
 
     Distances are squared, dx² + dy² + dz² summed in this order in the type of the points. Points on grids of
-    millimetres tie often, so the rule for ties is part of the meaning. It is the published one: of a frame's n points
-    those that are equally far are taken by the lowest (row mod T), then by the lowest row, with
+    millimetres tie often, so the rule for ties is part of the meaning. It is that of the reference outputs (OpenPCDet's
+    own kernel, by its source, may pick otherwise from the first tie on): of a frame's n points those that are equally
+    far are taken by the lowest (row mod T), then by the lowest row, with
     T = min(1024, 2^⌊log2 n⌋) and rows counted from the frame's first.
 
     Args:

@@ -6,6 +6,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from olivine.config import Config
+from olivine.errors import UserError
 from olivine.geometry.overlap import nms
 
 
@@ -76,5 +77,10 @@ def suppress(boxes: Tensor, scores: Tensor, config: SuppressionConfig) -> Tensor
 
     Returns:
         [K] int64 rows, best first.
+
+    Raises:
+        UserError: a box is not finite, which codes that overflow give where scores are still numbers.
     """
+    if not bool(boxes.isfinite().all()):
+        raise UserError("boxes are not finite; the network's weights are damaged, or its training diverged")
     return nms(boxes, scores, config.iou_threshold, most=config.keep)

@@ -132,7 +132,7 @@ class PvRcnn(AnchorDetector):
         """The proposals of a batch: in training those that may be drawn to learn from.
 
         Raises:
-            UserError: a score is not finite.
+            UserError: a score, or a box that is compared, is not finite.
         """
         proposals = self.config.proposals
         return propose(
@@ -185,7 +185,7 @@ class PvRcnn(AnchorDetector):
         """The objects of each frame of a batch.
 
         Raises:
-            UserError: a score is not finite.
+            UserError: a score, or a box that is compared, is not finite.
         """
         first = self.first_stage(batch)
         proposals = self.propose(first.anchors)
@@ -200,7 +200,7 @@ class PvRcnn(AnchorDetector):
             outputs: what is said of them.
 
         Raises:
-            UserError: a score is not finite.
+            UserError: a score, or a box that is compared, is not finite.
         """
         check_scores(outputs.logits)
         boxes, scores = decode_rois(outputs.codes, proposals.boxes), outputs.logits.sigmoid()

@@ -16,7 +16,6 @@ from torch import Tensor
 from olivine.config import Config
 from olivine.detectors.parts.anchor_detector import check_scores
 from olivine.detectors.parts.selection import SuppressionConfig, best, suppress
-from olivine.errors import UserError
 
 _FILLED_LABEL = 1
 
@@ -99,8 +98,6 @@ def propose(class_logits: Tensor, decoded: Callable[[int, Tensor], Tensor], conf
     for frame in range(frames):
         rows = best(logits[frame], config.candidates)
         boxes = decoded(frame, rows)
-        if not bool(boxes.isfinite().all()):
-            raise UserError("boxes are not finite; the network's weights are damaged, or its training diverged")
         kept = suppress(boxes, logits[frame, rows], config)
         filled.boxes[frame, : len(kept)] = boxes[kept]
         filled.scores[frame, : len(kept)] = logits[frame, rows[kept]]
