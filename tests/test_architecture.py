@@ -24,6 +24,7 @@ ROAD = (
     "points",
     "weights",
     "drawing",
+    "scans",
     "data",
     "simulate",
     "backbones",
