@@ -104,6 +104,9 @@ def test_the_range_of_intensities_is_never_guessed(tmp_path: Path) -> None:
     assert old.features(points, intensity, intensity_max=1.0).shape == (3, 12)
     blind = described(tmp_path / "blind", {**BOUNDED, "features": ["z"]})
     assert blind.features(points, 1000 * intensity).shape == (3, 12)
+    np.testing.assert_array_equal(blind.features(points, None), blind.features(points, intensity))
+    with pytest.raises(UserError, match=r"sees intensities, and these points have none"):
+        old.features(points, None)
     raw = described(tmp_path / "raw", {**BOUNDED, "intensity": "raw"}, intensity_max=100.0)
     assert raw.features(points, 100 * intensity).shape == (3, 12)
     with pytest.raises(UserError, match="trained on raw intensities of 0…100, and intensity_max=1 scales none"):

@@ -78,13 +78,17 @@ class Model:
     detector: Detector | None = None
 
     def features(
-        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float | None = None
+        self,
+        points_m: NDArray[np.floating],
+        intensity: NDArray[np.floating] | None,
+        *,
+        intensity_max: float | None = None,
     ) -> NDArray[np.float32]:
         """The backbone's features of every point, before any head.
 
         Args:
             points_m: [N, 3] points in the LiDAR frame, metres.
-            intensity: [N] intensities in the sensor's own range.
+            intensity: [N] intensities in the sensor's own range; None where there are none, for a network without.
             intensity_max: the top of that range (nuScenes 255, KITTI 1); by default that of the data the network was
                 trained on, as the weights say.
 
@@ -92,8 +96,9 @@ class Model:
             [N, F] float32; each point has its voxel's features, a point outside the grid has zeros.
 
         Raises:
-            UserError: shapes do not fit, an intensity lies outside the range, the range is unknown or (for raw
-                intensities) another than it was trained on, or the network's output is not finite.
+            UserError: shapes do not fit, the network sees intensities and there are none, an intensity lies outside
+                the range, the range is unknown or (for raw intensities) another than it was trained on, or the
+                network's output is not finite.
         """
         cloud = self._cloud(points_m, intensity, intensity_max)
         inside = (cloud.point_voxel >= 0).nonzero().squeeze(1)
@@ -105,7 +110,11 @@ class Model:
         return features
 
     def feature_map(
-        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float | None = None
+        self,
+        points_m: NDArray[np.floating],
+        intensity: NDArray[np.floating] | None,
+        *,
+        intensity_max: float | None = None,
     ) -> NDArray[np.float32]:
         """The map seen from above that the backbone makes of the points, before any head.
 
@@ -126,7 +135,11 @@ class Model:
         return np.asarray(image.cpu().numpy())
 
     def predict(
-        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float | None = None
+        self,
+        points_m: NDArray[np.floating],
+        intensity: NDArray[np.floating] | None,
+        *,
+        intensity_max: float | None = None,
     ) -> NDArray[np.uint8]:
         """The class of every point, for the weights of a segmentation run.
 
@@ -149,7 +162,11 @@ class Model:
         return np.asarray(torch.cat((per_voxel, per_voxel.new_zeros(1)))[cloud.point_voxel].cpu().numpy())
 
     def detect(
-        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], *, intensity_max: float | None = None
+        self,
+        points_m: NDArray[np.floating],
+        intensity: NDArray[np.floating] | None,
+        *,
+        intensity_max: float | None = None,
     ) -> DetectedObjects:
         """The objects in a cloud, for the weights of a detection run.
 
@@ -177,27 +194,30 @@ class Model:
         return DetectedObjects(found.boxes.float().numpy(), found.scores.float().numpy(), names)
 
     def _cloud(
-        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating], intensity_max: float | None
+        self, points_m: NDArray[np.floating], intensity: NDArray[np.floating] | None, intensity_max: float | None
     ) -> Cloud:
         return self._batch(points_m, intensity, intensity_max, Needs()).cloud
 
     def _batch(
         self,
         points_m: NDArray[np.floating],
-        intensity: NDArray[np.floating],
+        intensity: NDArray[np.floating] | None,
         intensity_max: float | None,
         needs: Needs,
     ) -> Batch:
-        if points_m.ndim != 2 or points_m.shape[1] != 3 or intensity.shape != points_m.shape[:1]:
+        lengths = points_m.shape[:1] if intensity is None else intensity.shape
+        if points_m.ndim != 2 or points_m.shape[1] != 3 or lengths != points_m.shape[:1]:
             raise UserError(
-                f"points_m must be [N, 3] and intensity [N], not {list(points_m.shape)} and {list(intensity.shape)}"
+                f"points_m must be [N, 3] and intensity [N], not {list(points_m.shape)} and {list(lengths)}"
             )
         seen = "intensity" in self.voxels.features or needs.intensities
+        if seen and intensity is None:
+            raise UserError(f"{self.path}: the network sees intensities, and these points have none; train one without")
         frame = Frame(
             token="",
             scene="",
             points_lidar_m=np.asarray(points_m, np.float32),
-            intensity=np.asarray(intensity, np.float32),
+            intensity=None if intensity is None else np.asarray(intensity, np.float32),
             intensity_max=self._range(intensity_max, seen=seen),
             timestamp_us=0,
         )

@@ -140,3 +140,15 @@ def test_intensities_of_another_range_are_refused(database):
     sampler = ObjectSampler.of(database, SamplingConfig(counts=COUNTS))
     with pytest.raises(UserError, match=r"intensities of 0…255, and the objects of .* have 0…1"):
         sampler(replace(box_frame(7, ("Car",)), intensity_max=255.0), np.random.default_rng(0))
+
+
+def test_objects_of_clouds_without_intensities_go_into_such_clouds_alone(tmp_path, database):
+    frames = Frames([replace(box_frame(seed, NAMES), intensity=None) for seed in range(3)])
+    bare = ObjectSampler.of(open_database(tmp_path, frames), SamplingConfig(counts={"Car": 9}))
+    pasted = bare(replace(box_frame(99, ["Van"]), intensity=None), np.random.default_rng(0))
+    assert pasted.intensity is None
+    assert len(pasted.boxes.names) > 1
+    with pytest.raises(UserError, match=r"0…1, and the objects of .* have no range, as there are none"):
+        bare(box_frame(99, ["Van"]), np.random.default_rng(0))
+    with pytest.raises(UserError, match=r"no range, as there are none, and the objects of .* have 0…1"):
+        ObjectSampler.of(database, SamplingConfig(counts={"Car": 9}))(frames[0], np.random.default_rng(0))

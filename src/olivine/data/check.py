@@ -190,7 +190,8 @@ def _cloud_problems(frame: Frame, classes: int, where: str) -> Iterator[str]:
     finite = np.isfinite(frame.points_lidar_m).all(1)
     if not finite.all():
         yield f"{where}: {int((~finite).sum())} of {points} points are not finite"
-    if not ((frame.intensity >= 0) & (frame.intensity <= frame.intensity_max)).all():
+    values = frame.intensity
+    if values is not None and not ((values >= 0) & (values <= frame.intensity_max)).all():
         yield f"{where}: intensity leaves 0…{frame.intensity_max:g}"
     strange = faint(frame)
     if strange is not None:

@@ -103,8 +103,8 @@ class Frame:
         scene: the recording it belongs to (nuScenes scene name, SemanticKITTI sequence); a moment that belongs to
             none is one of its own.
         points_lidar_m: [N, 3] float32, metres, in file order.
-        intensity: [N] float32, in the format's own range 0…`intensity_max`.
-        intensity_max: the top of that range (nuScenes 255, KITTI 1).
+        intensity: [N] float32, in the data's own range 0…`intensity_max`; None where the clouds have no intensity.
+        intensity_max: the top of that range (nuScenes 255, KITTI 1); of no meaning without intensities.
         timestamp_us: LiDAR time, microseconds.
         cameras: the cameras, in the dataset's fixed order; empty where it has none.
         labels: [N] uint8 training class (0 = ignored), or None where unlabelled.
@@ -118,7 +118,7 @@ class Frame:
     token: str
     scene: str
     points_lidar_m: NDArray[np.float32]
-    intensity: NDArray[np.float32]
+    intensity: NDArray[np.float32] | None
     intensity_max: float
     timestamp_us: int
     cameras: tuple[Camera, ...] = ()

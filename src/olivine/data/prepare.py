@@ -296,7 +296,9 @@ def _between(first: Frame, second: Frame) -> NDArray[np.float64]:
 def _check_finite(frame: Frame) -> None:
     """Refuse a scan with NaN or infinite points: their voxel is undefined, and one spoils its whole neighbourhood."""
     x, y, z = np.isfinite(frame.points_lidar_m).T
-    finite = x & y & z & np.isfinite(frame.intensity)
+    finite = x & y & z
+    if frame.intensity is not None:
+        finite = finite & np.isfinite(frame.intensity)
     if not finite.all():
         raise UserError(
             f"frame {frame.token!r}: {int((~finite).sum())} of {len(finite)} points are not finite (position or "
@@ -311,6 +313,6 @@ def _rows(frame: Frame, row: NDArray[np.int64]) -> Frame:
     return replace(
         frame,
         points_lidar_m=frame.points_lidar_m[row],
-        intensity=frame.intensity[row],
+        intensity=None if frame.intensity is None else frame.intensity[row],
         labels=None if frame.labels is None else frame.labels[row],
     )

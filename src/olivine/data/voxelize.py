@@ -224,19 +224,15 @@ def voxel_features(
         [V, channels] float32.
 
     Raises:
-        UserError: an intensity lies outside the range of the frame's format, where intensities are a feature.
+        UserError: where intensities are a feature, there are none, or one lies outside the range of the data.
     """
-    intensity = input_intensity(frame, config) if "intensity" in config.features else frame.intensity
-    if config.reduce == "first":
-        points_m, intensity = points_m[voxels.first_point], intensity[voxels.first_point]
-    columns = {
-        "intensity": intensity,
-        "x": points_m[:, 0],
-        "y": points_m[:, 1],
-        "z": points_m[:, 2],
-        "range": np.hypot(points_m[:, 0], points_m[:, 1]),
-    }
-    rows = np.stack([columns[name] for name in config.features], axis=1).astype(np.float32)
+    columns = {"x": points_m[:, 0], "y": points_m[:, 1], "z": points_m[:, 2]}
+    if "range" in config.features:
+        columns["range"] = np.hypot(points_m[:, 0], points_m[:, 1])
+    if "intensity" in config.features:
+        columns["intensity"] = input_intensity(frame, config)
+    shown = voxels.first_point if config.reduce == "first" else slice(None)
+    rows = np.stack([columns[name][shown] for name in config.features], axis=1).astype(np.float32)
     return rows if config.reduce == "first" else _means(rows, voxels, config.max_points)
 
 
@@ -261,12 +257,15 @@ def input_intensity(frame: Frame, config: CylindricalVoxels | CartesianVoxels) -
         config: says how they are scaled.
 
     Raises:
-        UserError: an intensity lies outside the range of the frame's format.
+        UserError: there are none, or one lies outside the range of the data.
     """
-    check_intensity(frame)
-    return frame.intensity if config.intensity == "raw" else normalized_intensity(frame)
+    return check_intensity(frame) if config.intensity == "raw" else normalized_intensity(frame)
 
 
 def normalized_intensity(frame: Frame) -> NDArray[np.float32]:
-    """[N] float32 intensity in 0…1, whatever the format's own range; the one place where it is scaled."""
-    return np.asarray(frame.intensity / np.float32(frame.intensity_max))
+    """[N] float32 intensity in 0…1, whatever the data's own range; the one place where it is scaled.
+
+    Raises:
+        UserError: there are none, or one lies outside the range of the data.
+    """
+    return np.asarray(check_intensity(frame) / np.float32(frame.intensity_max))

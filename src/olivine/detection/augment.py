@@ -80,7 +80,7 @@ def shuffled(frame: Frame, rng: np.random.Generator) -> Frame:
     return replace(
         frame,
         points_lidar_m=frame.points_lidar_m[order],
-        intensity=frame.intensity[order],
+        intensity=None if frame.intensity is None else frame.intensity[order],
         labels=None if frame.labels is None else frame.labels[order],
     )
 

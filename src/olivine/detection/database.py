@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.data.frame import Dataset
+from olivine.data.intensity import range_of
 from olivine.detection.annotated import annotated_boxes
 from olivine.errors import UserError
 from olivine.files import locked, replacing, write_bytes, write_json, writing
@@ -50,7 +51,7 @@ class ObjectDatabase:
             has no such rule.
         frame: [K] int64 place of its scan in the split.
         start: [K + 1] int64 object k owns the rows `start[k]:start[k + 1]` of the points.
-        intensity_max: top of the range of the intensities.
+        intensity_max: top of the range of the intensities; None where there are none, and their column is zero.
     """
 
     folder: Path
@@ -59,7 +60,7 @@ class ObjectDatabase:
     difficulty: NDArray[np.int64] | None
     frame: NDArray[np.int64]
     start: NDArray[np.int64]
-    intensity_max: float
+    intensity_max: float | None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -138,7 +139,8 @@ def frames_digest(dataset: Dataset) -> dict[str, str]:
         boxes.update(np.ascontiguousarray(annotated.boxes, np.float64).tobytes())
         boxes.update(b"" if annotated.difficulty is None else np.asarray(annotated.difficulty, np.int64).tobytes())
         points.update(np.ascontiguousarray(frame.points_lidar_m, np.float32).tobytes())
-        points.update(np.ascontiguousarray(frame.intensity, np.float32).tobytes())
+        if frame.intensity is not None:
+            points.update(np.ascontiguousarray(frame.intensity, np.float32).tobytes())
     digests = {"frames": frames, "boxes": boxes, "points": points}
     return {name: digest.hexdigest() for name, digest in digests.items()}
 
@@ -185,7 +187,7 @@ def _build(folder: Path, dataset: Dataset) -> None:
             "objects": {name: sum(cut.name == name for cut in cuts) for name in sorted({cut.name for cut in cuts})},
             "margin_m": MARGIN_M,
             "rated": annotated_boxes(first).difficulty is not None,
-            "intensity_max": first.intensity_max,
+            "intensity_max": range_of(first),
             "made_from": frames_digest(dataset),
             "sha256": {_POINTS: digest.hexdigest(), _OBJECTS: _digest(folder / _OBJECTS)},
         },
@@ -197,7 +199,8 @@ def _objects(dataset: Dataset) -> Iterator[_Cut]:
     for index in range(len(dataset)):
         frame = dataset[index]
         annotated = annotated_boxes(frame)
-        cloud = np.column_stack([frame.points_lidar_m, frame.intensity])
+        intensity = np.zeros(len(frame.points_lidar_m)) if frame.intensity is None else frame.intensity
+        cloud = np.column_stack([frame.points_lidar_m, intensity])
         inside = points_of_objects(frame.points_lidar_m, annotated.boxes)
         for row, box in enumerate(annotated.boxes):
             points = cloud[inside[row]].astype(np.float64)
@@ -238,7 +241,7 @@ def _read(folder: Path) -> tuple[ObjectDatabase, dict[str, Any]]:
             objects["difficulty"] if index["rated"] else None,
             objects["frame"],
             objects["start"],
-            float(index["intensity_max"]),
+            None if index["intensity_max"] is None else float(index["intensity_max"]),
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: no readable database of objects ({error}); {_ANEW}") from error

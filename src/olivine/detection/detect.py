@@ -151,7 +151,7 @@ def _ready(config: DetectConfig) -> _Ready:
 
 
 def _load_pretrained(
-    detector: Detector, config: DetectConfig, intensity_max: float
+    detector: Detector, config: DetectConfig, intensity_max: float | None
 ) -> tuple[dict[str, Any] | None, list[str]]:
     """Load pretrained weights into the backbone; returns their description, and what to say of them."""
     if config.weights is None:

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from olivine.data.frame import Dataset
-from olivine.data.intensity import check_intensity, warn_if_faint
+from olivine.data.intensity import check_intensity, range_of, range_text, warn_if_faint
 from olivine.data.needs import Needs
 from olivine.data.voxelize import CartesianVoxels
 from olivine.detection.annotated import annotated_boxes
@@ -78,7 +78,7 @@ def check_made_for(weights: Weights, config: DetectConfig) -> list[str]:
     ]
 
 
-def check_data(train: Dataset, scored: Dataset, config: DetectConfig, needs: Needs) -> float:
+def check_data(train: Dataset, scored: Dataset, config: DetectConfig, needs: Needs) -> float | None:
     """Look at the first scan of what is trained on and of what is scored.
 
     Args:
@@ -88,22 +88,22 @@ def check_data(train: Dataset, scored: Dataset, config: DetectConfig, needs: Nee
         needs: what the detector needs beside the cloud.
 
     Returns:
-        The top of the range of intensities that is trained on.
+        The top of the range of intensities that is trained on; None where there are none.
 
     Raises:
-        UserError: a frame has no boxes, or intensities lie outside their format's range.
+        UserError: a frame has no boxes, or no intensities where they are an input, or some outside their range.
     """
     for frame in (train[0], scored[0]):
         annotated_boxes(frame)
         if "intensity" in config.voxels.features or needs.intensities:
             check_intensity(frame)
             warn_if_faint(frame)
-    return train[0].intensity_max
+    return range_of(train[0])
 
 
-def raw_range(config: DetectConfig, intensity_max: float, about: dict[str, Any]) -> str | None:
+def raw_range(config: DetectConfig, intensity_max: float | None, about: dict[str, Any]) -> str | None:
     """What to say where raw intensities have another range than in the pretraining; None where there is nothing."""
     made = about.get("intensity_max")
     if config.voxels.intensity != "raw" or "intensity" not in config.voxels.features or made in (None, intensity_max):
         return None
-    return f"pretrained on raw intensities of 0…{made:g}, here 0…{intensity_max:g}"
+    return f"pretrained on raw intensities of {range_text(made)}, here {range_text(intensity_max)}"

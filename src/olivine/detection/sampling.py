@@ -19,6 +19,7 @@ from pydantic import NonNegativeInt
 
 from olivine.config import Config
 from olivine.data.frame import Boxes, Frame
+from olivine.data.intensity import range_of, range_text
 from olivine.detection.annotated import annotated_boxes
 from olivine.detection.database import ObjectDatabase, points_of_objects
 from olivine.errors import UserError
@@ -133,10 +134,11 @@ class ObjectSampler:
         return self._pasted(frame, present, chosen)
 
     def _check(self, frame: Frame) -> None:
-        if frame.intensity_max != self.database.intensity_max:
+        if range_of(frame) != self.database.intensity_max:
             raise UserError(
-                f"frame {frame.token!r}: intensities of 0…{frame.intensity_max:g}, and the objects of "
-                f"{self.database.folder} have 0…{self.database.intensity_max:g}; choose a database of this dataset"
+                f"frame {frame.token!r}: intensities of {range_text(range_of(frame))}, and the objects of "
+                f"{self.database.folder} have {range_text(self.database.intensity_max)}; choose a database of this "
+                "dataset"
             )
         if self.road_planes and frame.ground_lidar is None:
             raise UserError(
@@ -153,11 +155,12 @@ class ObjectSampler:
         moved = [points[:, :3] + box[:3] for points, box in zip(objects, boxes, strict=True)]
         outside = ~points_of_objects(frame.points_lidar_m, boxes).any(axis=0)
         points_m = np.concatenate([*moved, frame.points_lidar_m[outside]])
-        intensity = np.concatenate([*(points[:, 3] for points in objects), frame.intensity[outside]])
+        own = None if frame.intensity is None else frame.intensity[outside]
+        intensity = None if own is None else np.concatenate([*(points[:, 3] for points in objects), own])
         return replace(
             frame,
             points_lidar_m=points_m.astype(np.float32),
-            intensity=intensity.astype(np.float32),
+            intensity=None if intensity is None else intensity.astype(np.float32),
             cameras=(),
             labels=None,
             label_fault=None,

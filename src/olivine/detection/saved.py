@@ -27,7 +27,7 @@ def describe_detector(
     detector: DetectorConfig,
     backbone: BackboneConfig,
     inputs: Inputs,
-    intensity_max: float,
+    intensity_max: float | None,
     *,
     eval_max_voxels: int | None = EVAL_MAX_VOXELS,
 ) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def describe_detector(
         detector: the detector.
         backbone: its encoder.
         inputs: what it was built for.
-        intensity_max: top of the range of intensities of its data.
+        intensity_max: top of the range of intensities of its data; None where it has none.
         eval_max_voxels: so many voxels of a frame at most where it is used; None for all.
     """
     return {

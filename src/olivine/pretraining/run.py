@@ -8,7 +8,7 @@ from typing import Any, Literal
 from olivine.components import own_code
 from olivine.data.augment import ImageAugment
 from olivine.data.frame import Dataset
-from olivine.data.intensity import check_intensity, warn_if_faint
+from olivine.data.intensity import check_intensity, range_of, warn_if_faint
 from olivine.data.loader import Loader
 from olivine.data.needs import Inputs, Needs
 from olivine.data.pairs import PairConfig
@@ -147,7 +147,7 @@ def _about(config: PretrainConfig, dataset: Dataset, method: Method, steps: int)
         "backbone": config.backbone.model_dump(mode="json"),
         "in_channels": config.voxels.channels,
         "voxels": config.voxels.model_dump(mode="json"),
-        "intensity_max": dataset[0].intensity_max,
+        "intensity_max": range_of(dataset[0]),
         "heads": describe_heads(dict(method.heads)),
         "method": config.method.model_dump(mode="json"),
         "sources": method.sources,

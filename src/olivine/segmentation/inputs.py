@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from olivine.backbones import BackboneConfig
 from olivine.components import is_own
 from olivine.data.frame import Dataset
-from olivine.data.intensity import check_intensity, warn_if_faint
+from olivine.data.intensity import check_intensity, range_of, range_text, warn_if_faint
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
 from olivine.engine.lineage import refuse_made_otherwise
 from olivine.errors import OlivineWarning, UserError
@@ -21,13 +21,13 @@ from olivine.segmentation.config import SegmentConfig
 from olivine.weights.file import Weights
 
 
-def check_made_for(weights: Weights, config: SegmentConfig, intensity_max: float) -> None:
+def check_made_for(weights: Weights, config: SegmentConfig, intensity_max: float | None) -> None:
     """Compare what pretrained weights say they were trained on with what a run gives them.
 
     Args:
         weights: the weights.
         config: the run.
-        intensity_max: top of the range of intensities of its data.
+        intensity_max: top of the range of intensities of its data; None where it has none.
 
     Raises:
         UserError: the network, the input features or, unless `allow_other_inputs` is set, the grid or the range of raw
@@ -55,7 +55,7 @@ def check_made_for(weights: Weights, config: SegmentConfig, intensity_max: float
         _check_range(about.get("intensity_max"), intensity_max, where, config)
 
 
-def check_data_inputs(train: Dataset, scored: Dataset, config: SegmentConfig) -> float:
+def check_data_inputs(train: Dataset, scored: Dataset, config: SegmentConfig) -> float | None:
     """Look at the first scan of what is trained on and of what is scored, before anything is written.
 
     Args:
@@ -64,10 +64,11 @@ def check_data_inputs(train: Dataset, scored: Dataset, config: SegmentConfig) ->
         config: the run.
 
     Returns:
-        The top of the range of intensities that is trained on.
+        The top of the range of intensities that is trained on; None where there are none.
 
     Raises:
-        UserError: intensities lie outside their format's range, or raw ones have two ranges.
+        UserError: there are no intensities where they are an input, some lie outside their range, or raw ones have
+            two ranges.
     """
     first, other = train[0], scored[0]
     if "intensity" in config.voxels.features:
@@ -79,7 +80,7 @@ def check_data_inputs(train: Dataset, scored: Dataset, config: SegmentConfig) ->
             f"val_data has intensities of 0…{other.intensity_max:g}, and data of 0…{first.intensity_max:g}, which "
             "voxels.intensity=raw hands to the network as they are; set voxels.intensity=unit"
         )
-    return first.intensity_max
+    return range_of(first)
 
 
 def check_trained_range(about: dict[str, Any], folder: Path, dataset: Dataset, config: SegmentConfig) -> None:
@@ -88,25 +89,29 @@ def check_trained_range(about: dict[str, Any], folder: Path, dataset: Dataset, c
     Raises:
         UserError: the ranges differ.
     """
-    trained, now = about.get("intensity_max"), dataset[0].intensity_max
+    trained, now = about.get("intensity_max"), range_of(dataset[0])
     if _sees_raw(config.voxels) and trained is not None and trained != now:
-        raise UserError(f"{folder}: trained on raw intensities of 0…{trained:g}, and this data has 0…{now:g}")
+        raise UserError(
+            f"{folder}: trained on raw intensities of {range_text(trained)}, and this data has {range_text(now)}"
+        )
 
 
 def _sees_raw(voxels: CylindricalVoxels | CartesianVoxels) -> bool:
     return voxels.intensity == "raw" and "intensity" in voxels.features
 
 
-def _check_range(made: float | None, now: float, where: str, config: SegmentConfig) -> None:
+def _check_range(made: float | None, now: float | None, where: str, config: SegmentConfig) -> None:
     if made is None:
         warnings.warn(
-            f"{where}: do not say the range of the raw intensities they were trained on; here it is 0…{now:g}",
+            f"{where}: do not say the range of the raw intensities they were trained on; here it is {range_text(now)}",
             OlivineWarning,
             stacklevel=4,
         )
     elif made != now:
         _refuse(
-            f"{where}: pretrained on raw intensities of 0…{made:g}, but those of this run's data are 0…{now:g}", config
+            f"{where}: pretrained on raw intensities of {range_text(made)}, but those of this run's data are "
+            f"{range_text(now)}",
+            config,
         )
 
 

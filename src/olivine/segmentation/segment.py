@@ -136,7 +136,7 @@ def _ready(config: SegmentConfig) -> _Ready:
 
 
 def _load_pretrained(
-    backbone: Backbone, config: SegmentConfig, intensity_max: float
+    backbone: Backbone, config: SegmentConfig, intensity_max: float | None
 ) -> tuple[dict[str, Any] | None, LoadReport | None]:
     """Load a pretrained backbone; returns their description, and what matched; or None twice."""
     if config.weights is None:

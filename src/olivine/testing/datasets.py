@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
+from numpy.typing import NDArray
 
 from olivine.data.check import check_dataset
 from olivine.data.frame import Dataset
@@ -37,7 +38,8 @@ class DatasetContract(ABC):
             frame = dataset[index]
             points = len(frame.points_lidar_m)
             assert (frame.points_lidar_m.dtype, frame.points_lidar_m.shape) == (np.dtype(np.float32), (points, 3))
-            assert (frame.intensity.dtype, frame.intensity.shape) == (np.dtype(np.float32), (points,))
+            if frame.intensity is not None:
+                assert (frame.intensity.dtype, frame.intensity.shape) == (np.dtype(np.float32), (points,))
             if frame.labels is not None:
                 assert (frame.labels.dtype, frame.labels.shape) == (np.dtype(np.uint8), (points,))
 
@@ -48,5 +50,12 @@ class DatasetContract(ABC):
         for index in (len(dataset) - 1, 0):
             for other in (dataset, copy, self.open()):
                 assert np.array_equal(dataset[index].points_lidar_m, other[index].points_lidar_m)
-                assert np.array_equal(dataset[index].intensity, other[index].intensity)
+                assert _same(dataset[index].intensity, other[index].intensity)
                 assert dataset.token(index) == other.token(index)
+
+
+def _same(first: NDArray[np.float32] | None, second: NDArray[np.float32] | None) -> bool:
+    """Whether two frames have equal intensities, or both none."""
+    if first is None or second is None:
+        return first is second
+    return np.array_equal(first, second)
