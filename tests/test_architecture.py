@@ -25,6 +25,7 @@ ROAD = (
     "weights",
     "drawing",
     "scans",
+    "calibration",
     "data",
     "simulate",
     "backbones",
