@@ -10,8 +10,9 @@ import pytest
 from builders.labelling import Brightness
 from olivine.data.datasets import NuScenesConfig, SplitConfig
 from olivine.data.masks import read_manifest
+from olivine.data.shards import Shard
 from olivine.errors import UserError
-from olivine.labels.manifest import LabelFolder, Shard, Tally, settings_of
+from olivine.labels.manifest import LabelFolder, Tally, settings_of
 
 
 def settings(threshold: int = 100, **data: object) -> dict[str, object]:

@@ -16,9 +16,9 @@ from builders.labelling import Brightness, contents, label_config, labelling, ti
 from builders.ray_labellers import RayLabellerConfig
 from builders.recipes import write_recipe
 from olivine.cli import main
+from olivine.data.shards import Shard
 from olivine.errors import UserError
 from olivine.labels.config import LabelConfig, RayConfig
-from olivine.labels.manifest import Shard
 from olivine.labels.ray_run import connected, label_with_ray
 from olivine.labels.run import label, label_images
 

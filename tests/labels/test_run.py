@@ -21,9 +21,9 @@ from builders.recipes import write_recipe
 from builders.scans import build_semanticstf
 from olivine.cli import main
 from olivine.data.frame import Camera
+from olivine.data.shards import Shard
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError
-from olivine.labels.manifest import Shard
 from olivine.labels.run import label, label_images
 
 IMAGES = {"nuscenes": 12, "semantickitti": 6}

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from builders.labelling import Brightness, contents, label_config, tiny_images
+from olivine.data.shards import Shard
 from olivine.errors import UserError
-from olivine.labels.manifest import Shard
 from olivine.labels.run import label_images
 
 

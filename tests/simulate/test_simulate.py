@@ -16,9 +16,10 @@ from olivine.data.labels import load_class_set
 from olivine.data.masks import UNKNOWN, read_manifest, read_mask
 from olivine.data.nuscenes import NuScenesConfig
 from olivine.data.pairs import find_pairs
+from olivine.data.shards import Shard
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError
-from olivine.labels.manifest import LabelFolder, Shard, Tally, settings_of
+from olivine.labels.manifest import LabelFolder, Tally, settings_of
 from olivine.simulate import SimulateConfig, SimulationSummary, simulate
 
 TABLES = "v1.0-sim"

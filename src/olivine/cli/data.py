@@ -72,8 +72,8 @@ def label(
 
 
 def _label(recipe: str, overrides: list[str] | None, shard: str, ray: str | None, *, as_json: bool) -> None:
+    from olivine.data.shards import Shard
     from olivine.labels.config import LabelConfig
-    from olivine.labels.manifest import Shard
     from olivine.labels.ray_run import label_with_ray
     from olivine.labels.run import label as run
 

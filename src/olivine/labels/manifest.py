@@ -10,7 +10,6 @@ killed and started again, or spread over shards, is that of a run that was not, 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
@@ -20,6 +19,7 @@ from typing import Any
 from olivine import __version__
 from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.data.masks import UNKNOWN, count_classes, sealed
+from olivine.data.shards import Shard
 from olivine.errors import UserError
 from olivine.files import write_json, writing
 from olivine.labels.base import Kind, Labeller
@@ -32,30 +32,6 @@ PARTS = ".parts"
 _BESIDE_THE_IMAGES = {"root", "masks", "superpixels", "boxes"}
 _SHOWN_DIFFERENCES = 3
 _LONGEST_SHOWN = 60
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Which share of the frames a run labels: the `number`-th of `of`, from 1."""
-
-    number: int = 1
-    of: int = 1
-
-    @staticmethod
-    def parse(text: str) -> Shard:
-        """Read `i/n`.
-
-        Raises:
-            UserError: not two numbers with 1 ≤ i ≤ n.
-        """
-        match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
-        if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise UserError(f"--shard {text}: write i/n with 1 ≤ i ≤ n, e.g. --shard 3/8")
-        return Shard(int(match[1]), int(match[2]))
-
-    def frames(self, count: int) -> range:
-        """Its frames among `count`: every `of`-th."""
-        return range(self.number - 1, count, self.of)
 
 
 @dataclass

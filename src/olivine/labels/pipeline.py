@@ -29,11 +29,12 @@ from olivine.data.frame import Camera, Dataset, ListsCameras, NamesMasks
 from olivine.data.images import decode_image, png_text, read_index_png
 from olivine.data.mask_names import folded
 from olivine.data.masks import UNKNOWN
+from olivine.data.shards import Shard
 from olivine.errors import UserError
 from olivine.files import write_bytes, writing
 from olivine.labels.base import Labeller
 from olivine.labels.config import LabelConfig
-from olivine.labels.manifest import MANIFEST, Shard, Tally
+from olivine.labels.manifest import MANIFEST, Tally
 from olivine.reading import IMAGE_BYTES, read_file
 
 # Fixed, so that the same mask gives the same bytes. 9 takes three to seven times as long for an eighth less.

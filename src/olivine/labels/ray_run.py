@@ -22,10 +22,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from olivine.data.shards import Shard
 from olivine.errors import MissingExtraError, UserError
 from olivine.labels.base import Labeller
 from olivine.labels.config import LabelConfig, RayConfig
-from olivine.labels.manifest import LabelFolder, Shard, Tally, settings_of
+from olivine.labels.manifest import LabelFolder, Tally, settings_of
 from olivine.labels.pipeline import Progress, ShardImages, make_masks
 from olivine.labels.run import LabelSummary, conclude
 

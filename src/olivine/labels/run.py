@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from olivine.data.shards import Shard
 from olivine.errors import UserError
 from olivine.labels.base import Labeller
 from olivine.labels.config import LabelConfig
-from olivine.labels.manifest import LabelFolder, Shard, settings_of
+from olivine.labels.manifest import LabelFolder, settings_of
 from olivine.labels.pipeline import Progress, ShardImages, make_masks
 
 PROGRESS_S = 5.0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from olivine.errors import UserError
+from olivine.weights.foreign.files import OtherLayoutError
 from olivine.weights.foreign.minkowski import PublishedMinkUNet, export_minkowski, import_minkowski
 from olivine.weights.foreign.mmdetection3d import (
     MINKOWSKI,
@@ -22,7 +23,7 @@ from olivine.weights.foreign.slidr_voxelnet import import_slidr_voxelnet
 
 T = TypeVar("T")
 
-__all__ = ["EXPORTERS", "IMPORTERS", "PublishedMinkUNet", "export_weights", "import_weights"]
+__all__ = ["EXPORTERS", "IMPORTERS", "OtherLayoutError", "PublishedMinkUNet", "export_weights", "import_weights"]
 
 EXPORTERS: dict[str, Callable[[Path, Path], Path]] = {
     "minkowski": export_minkowski,

@@ -23,6 +23,10 @@ from olivine.weights.published import read_checkpoint
 _DESCRIPTION = "olivine"
 
 
+class OtherLayoutError(UserError):
+    """A file has none of what a layout is told by."""
+
+
 def opened(file: Path, out: Path) -> dict[str, Any]:
     """What a file holds, when its weights may go to a folder.
 
@@ -51,7 +55,8 @@ def network_tensors(
         file: the file, for messages.
 
     Raises:
-        UserError: there is no such tensor, or more than one, or a number is not finite.
+        OtherLayoutError: there is no such tensor, or more than one.
+        UserError: a number is not finite.
     """
     for name in containers:
         if isinstance(content.get(name), Mapping):
@@ -61,7 +66,7 @@ def network_tensors(
     found = [key for key in tensors if key == first or key.endswith(f".{first}")]
     if len(found) != 1:
         count = f"{len(found)} tensors" if found else "no tensor"
-        raise UserError(f"{file}: {count} {first}; this is not a checkpoint of one {network}")
+        raise OtherLayoutError(f"{file}: {count} {first}; this is not a checkpoint of one {network}")
     own = below(tensors, found[0].removesuffix(first))
     check_finite(own, file)
     return own

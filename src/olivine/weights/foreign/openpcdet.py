@@ -27,7 +27,7 @@ from olivine.detectors.pv_rcnn import PvRcnnConfig
 from olivine.detectors.second import SecondConfig
 from olivine.errors import UserError
 from olivine.weights.file import Weights, check_finite, read_weights, save_weights
-from olivine.weights.foreign.files import below, described, opened, write_described
+from olivine.weights.foreign.files import OtherLayoutError, below, described, opened, write_described
 from olivine.weights.foreign.spconv_encoder import SpconvLayout, encoder_of, load_backbone
 
 _STATE = "model_state"
@@ -158,7 +158,7 @@ def import_openpcdet(file: Path, out: Path, overrides: Sequence[str] = ()) -> Pa
     content = opened(file, out)
     state = content.get(_STATE)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{file}: no mapping {_STATE!r} of tensors; this is not a checkpoint of OpenPCDet")
+        raise OtherLayoutError(f"{file}: no mapping {_STATE!r} of tensors; this is not a checkpoint of OpenPCDet")
     tensors = {str(key): value for key, value in state.items()}
     check_finite(tensors, file)
     found = weights_of(tensors, file)

@@ -18,6 +18,7 @@ from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
 from olivine.errors import UserError
 from olivine.weights.file import Weights, load_weights
+from olivine.weights.foreign.files import OtherLayoutError
 
 SpconvLayout = Literal["spconv 1", "spconv 2"]
 """Whose layout the weights have."""
@@ -44,7 +45,7 @@ def encoder_of(tensors: Mapping[str, Tensor], file: Path) -> tuple[dict[str, Ten
     """
     first = tensors.get(FIRST_WEIGHT)
     if first is None:
-        raise UserError(f"{file}: no {FIRST_WEIGHT}; this is not a checkpoint of VoxelBackBone8x")
+        raise OtherLayoutError(f"{file}: no {FIRST_WEIGHT}; this is not a checkpoint of VoxelBackBone8x")
     shape = tuple(first.shape)
     if len(shape) == 5 and shape[:4] == (_FIRST_CHANNELS, *_FIRST_KERNEL):
         return dict(tensors), "spconv 2", shape[4]

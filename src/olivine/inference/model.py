@@ -1,16 +1,11 @@
-"""A trained network, ready to use on points: `olivine.load(run)`.
+"""A trained network and how its input is made: `Model`, on arrays of points, or on batches of frames.
 
-    model = olivine.load("runs/my-run")
-    features = model.features(points_m, intensity)     # [N, F], one row per point
-    classes = model.predict(points_m, intensity)       # [N], for a segmentation run
-    boxes, scores, names = model.detect(points_m, intensity)  # of K objects, for a detection run
-
-The file says what network it holds and how its input was made, so nothing else has to be given.
+Frames go the way that training and scoring take them, `Model.prepare` and `olivine.data.collate`, so that what is
+predicted here is what `olivine segment` and `olivine detect` score.
 """
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,25 +13,33 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from olivine.backbones import Backbone, BackboneConfig, Head, OwnBackboneConfig
+from olivine.backbones import Backbone, Head
 from olivine.backbones.birds_eye import BirdsEyeEmbedding
-from olivine.components import is_own
 from olivine.data.batch import Batch, Cloud
 from olivine.data.collate import collate
 from olivine.data.frame import Frame
 from olivine.data.intensity import warn_if_faint
-from olivine.data.labels import ClassSet, load_class_set, shipped_class_sets
-from olivine.data.needs import Inputs, Needs
-from olivine.data.prepare import Prepare
-from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
-from olivine.detection.saved import EVAL_MAX_VOXELS, load_detector
-from olivine.detectors import Detector, OwnDetectorConfig
-from olivine.errors import OlivineWarning, UserError
+from olivine.data.labels import ClassSet
+from olivine.data.needs import Needs
+from olivine.data.prepare import Prepare, Prepared
+from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels
+from olivine.detectors import Detections, Detector
+from olivine.errors import UserError
 from olivine.streams import stream
-from olivine.weights.file import Weights, load_weights, read_weights
+
+
+class ClassifiedPoints(NamedTuple):
+    """What a segmenter says of the points of a cloud.
+
+    Attributes:
+        classes: [N] uint8 class 1…C, 0 for a point outside the grid, of which the network says nothing.
+        confidence: [N] float32 in 0…1, the softmax of the class scores at that class; 0 outside the grid.
+    """
+
+    classes: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
 
 
 class DetectedObjects(NamedTuple):
@@ -151,15 +154,9 @@ class Model:
         Raises:
             UserError: the weights are of a pretraining run and predict no classes; or as for `features`.
         """
-        if self.classes is None or self.head is None:
-            raise UserError("these weights predict no classes; fine-tune or probe them with `olivine segment` first")
-        cloud = self._cloud(points_m, intensity, intensity_max)
-        with torch.inference_mode():
-            scores = self.network(cloud).project(self.head).of_voxels()
-        self._check_finite(scores, "class scores")
-        per_voxel = (scores.argmax(dim=1) + 1).to(torch.uint8)
-        # A row more stands for "outside", so that -1 needs no special case.
-        return np.asarray(torch.cat((per_voxel, per_voxel.new_zeros(1)))[cloud.point_voxel].cpu().numpy())
+        self._scorer()
+        (found,) = self.classify_batch(self._batch(points_m, intensity, intensity_max, Needs()))
+        return found.classes
 
     def detect(
         self,
@@ -181,17 +178,78 @@ class Model:
         Raises:
             UserError: the weights are of no detection run; or as for `features`.
         """
-        if self.detector is None:
-            raise UserError(f"{self.path}: these weights detect no objects; train a detector with `olivine detect`")
-        batch = self._batch(points_m, intensity, intensity_max, self.detector.needs)
+        detector = self._finder()
+        (found,) = self.detect_batch(self._batch(points_m, intensity, intensity_max, detector.needs))
+        return found
+
+    @property
+    def needs(self) -> Needs:
+        """What samples must hold beside their voxels."""
+        return Needs() if self.detector is None else self.detector.needs
+
+    @property
+    def sees_intensity(self) -> bool:
+        """Whether intensities are among what the network is given."""
+        return "intensity" in self.voxels.features or self.needs.intensities
+
+    def prepare(self, frame: Frame) -> Prepared:
+        """A frame as the network takes it, voxelised without augmentation, for `olivine.data.collate`.
+
+        Raises:
+            UserError: a point is not finite or too far away, or intensities are not of the range that the frame says
+                or that raw ones had in training.
+        """
+        self._range(frame.intensity_max, seen=self.sees_intensity)
+        return Prepare(self.voxels, needs=self.needs)(frame, stream("none"))
+
+    def classify_batch(self, batch: Batch) -> list[ClassifiedPoints]:
+        """The class of every point of a batch, frame by frame, for the weights of a segmentation run.
+
+        Args:
+            batch: of samples as `prepare` makes them, on the network's device.
+
+        Raises:
+            UserError: the weights predict no classes, or scores that are not finite.
+        """
+        head, cloud = self._scorer(), batch.cloud
+        with torch.inference_mode():
+            scores = self.network(cloud).project(head).of_voxels()
+            self._check_finite(scores, "class scores")
+            best = scores.argmax(dim=1)
+            chance = scores.float().softmax(dim=1).gather(1, best[:, None]).squeeze(1)
+            # A row more stands for "outside", so that -1 needs no special case.
+            classes = torch.cat(((best + 1).to(torch.uint8), best.new_zeros(1, dtype=torch.uint8)))[cloud.point_voxel]
+            confidence = torch.cat((chance, chance.new_zeros(1)))[cloud.point_voxel]
+        ends = cloud.point_offsets[1:-1].cpu()
+        parts = (values.cpu().tensor_split(ends) for values in (classes, confidence))
+        return [ClassifiedPoints(one.numpy(), other.numpy()) for one, other in zip(*parts, strict=True)]
+
+    def detect_batch(self, batch: Batch) -> list[DetectedObjects]:
+        """The objects of each frame of a batch, for the weights of a detection run.
+
+        Args:
+            batch: of samples as `prepare` makes them, on the network's device.
+
+        Raises:
+            UserError: the weights are of no detection run, or what the network says is not finite.
+        """
+        detector = self._finder()
         with torch.inference_mode():
             try:
-                (found,) = self.detector.detections(batch)
+                return [_named(found.cpu(), detector.classes) for found in detector.detections(batch)]
             except UserError as error:
                 raise UserError(f"{self.path}: {error}") from error
-        found = found.cpu()
-        names = tuple(self.detector.classes[label - 1] for label in found.labels.tolist())
-        return DetectedObjects(found.boxes.float().numpy(), found.scores.float().numpy(), names)
+
+    def _scorer(self) -> Head:
+        """The head that scores classes."""
+        if self.classes is None or self.head is None:
+            raise UserError("these weights predict no classes; fine-tune or probe them with `olivine segment` first")
+        return self.head
+
+    def _finder(self) -> Detector:
+        if self.detector is None:
+            raise UserError(f"{self.path}: these weights detect no objects; train a detector with `olivine detect`")
+        return self.detector
 
     def _cloud(
         self, points_m: NDArray[np.floating], intensity: NDArray[np.floating] | None, intensity_max: float | None
@@ -249,90 +307,6 @@ class Model:
             raise UserError(f"{self.path}: its {what} of these points are not finite; the weights are of no use")
 
 
-def load(
-    source: Path | str,
-    *,
-    device: str = "cpu",
-    backbone: OwnBackboneConfig | None = None,
-    detector: OwnDetectorConfig | None = None,
-) -> Model:
-    """Load a trained network: a pretrained backbone, one with a head for classes, or a detector.
-
-    Args:
-        source: a run folder, or a `weights.safetensors` of one.
-        device: where to put the network.
-        backbone: of weights of a backbone of your own, its configuration: a weights file never leads to an import.
-        detector: of weights of a detector of your own, likewise.
-
-    Returns:
-        The network with its input settings, in evaluation mode.
-
-    Raises:
-        UserError: no weights there, or they do not say what network they belong to.
-    """
-    weights = read_weights(source)
-    about = weights.about
-    absent = [key for key in ("backbone", "in_channels", "voxels") if key not in about]
-    if absent:
-        raise UserError(f"{weights.path}: has no {', '.join(absent)}; these are not the weights of one of our runs")
-    if "detector" in about:
-        return _detecting(weights, device, detector)
-    try:
-        voxels: CylindricalVoxels | CartesianVoxels = TypeAdapter(VoxelConfig).validate_python(about["voxels"])
-        network = _backbone(about["backbone"], weights.path, backbone).build(Inputs(voxels))
-    except ValidationError as error:
-        first = error.errors()[0]
-        what = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise UserError(f"{weights.path}: describes a network that this version does not know ({what})") from error
-    load_weights(network, weights)
-    head = None
-    if about.get("classes") and "classes" in weights.heads:
-        head = Head(*weights.heads["classes"]["kernel"].shape)
-        load_weights(head, weights.head("classes"))
-        head.to(device).eval()
-    classes = _classes(about["classes"], about.get("heads") or {}, weights.path) if about.get("classes") else None
-    return Model(network.to(device).eval(), head, voxels, classes, about, weights.path)
-
-
-def _detecting(weights: Weights, device: str, own: OwnDetectorConfig | None) -> Model:
-    """A detector on points. It is given as many voxels as where its run was scored."""
-    network, _ = load_detector(weights, own=own)
-    about = weights.about
-    if "eval_max_voxels" not in about:
-        warnings.warn(
-            f"{weights.path}: does not say how many voxels of a frame its scores were made with; {EVAL_MAX_VOXELS} are "
-            "taken, as published for KITTI",
-            OlivineWarning,
-            stacklevel=3,
-        )
-    voxels: CylindricalVoxels | CartesianVoxels = TypeAdapter(VoxelConfig).validate_python(about["voxels"])
-    voxels = voxels.model_copy(update={"max_voxels": about.get("eval_max_voxels", EVAL_MAX_VOXELS)})
-    network = network.to(device)
-    return Model(network.backbone, None, voxels, None, about, weights.path, network)
-
-
-def _backbone(described: Any, path: Path, own: OwnBackboneConfig | None) -> BackboneConfig:
-    """The configuration of the network that a file describes, or the one that was given for it."""
-    name = described.get("name") if isinstance(described, dict) else None
-    if own is not None and own.name == name:
-        return own
-    if is_own(described):
-        raise UserError(f"{path}: is of the backbone {name}; give it as olivine.load(..., backbone={name}())")
-    found: BackboneConfig = TypeAdapter(BackboneConfig).validate_python(described)
-    return found
-
-
-def _classes(name: str, heads: dict[str, Any], path: Path) -> ClassSet:
-    """The classes of the head: those of a shipped set, or of one's own, of which the names are recorded."""
-    names = tuple(heads.get("classes", {}).get("names", ()))
-    if name in shipped_class_sets():
-        shipped = load_class_set(name)
-        if names and names != shipped.names:
-            raise UserError(f"{path}: the classes it was trained on are not those of {name} in this version")
-        return shipped
-    if not names:
-        raise UserError(f"{path}: was trained on the classes {name}, whose names it does not say")
-    count = len(names) + 1
-    nowhere = np.zeros(65536, np.uint8)
-    nowhere[:count] = np.arange(count)
-    return ClassSet(name, names, np.zeros((count, 3), np.uint8), nowhere, np.arange(count, dtype=np.uint16))
+def _named(found: Detections, classes: tuple[str, ...]) -> DetectedObjects:
+    names = tuple(classes[label - 1] for label in found.labels.tolist())
+    return DetectedObjects(found.boxes.float().numpy(), found.scores.float().numpy(), names)
