@@ -27,6 +27,7 @@ ROAD = (
     "scans",
     "calibration",
     "data",
+    "logs",
     "simulate",
     "backbones",
     "teachers",

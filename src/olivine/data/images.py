@@ -103,6 +103,18 @@ def image_size(path: Path) -> tuple[int, int]:
         return width, height
 
 
+def content_size(content: bytes, path: Path) -> tuple[int, int]:
+    """`image_size` of a file's content, which `path` names in messages.
+
+    Raises:
+        UserError: no image, or too large.
+    """
+    with _decoding(path, "this image"), Image.open(io.BytesIO(content), formats=_FORMATS) as file:
+        _check_pixels(path, file.size)
+        width, height = file.size
+        return width, height
+
+
 def read_index_png(path: Path, size: tuple[int, int], kind: Kind) -> NDArray[np.generic]:
     """Read a PNG whose samples are numbers of classes or segments, exactly as they are stored.
 
