@@ -7,11 +7,20 @@ from pathlib import Path
 
 from olivine.errors import UserError
 from olivine.scans.columns import ScanColumns
+from olivine.scans.las import read_las
 from olivine.scans.pcd import read_pcd
-from olivine.scans.rows import read_bin
+from olivine.scans.ply import read_ply
+from olivine.scans.rows import read_bin, read_npy
 from olivine.scans.scan import Scan
 
-_READERS: dict[str, Callable[[Path, ScanColumns], Scan]] = {".pcd": read_pcd, ".bin": read_bin}
+_READERS: dict[str, Callable[[Path, ScanColumns], Scan]] = {
+    ".pcd": read_pcd,
+    ".bin": read_bin,
+    ".ply": read_ply,
+    ".las": read_las,
+    ".laz": read_las,
+    ".npy": read_npy,
+}
 
 SUFFIXES = tuple(_READERS)
 """Suffixes of files of clouds, in small letters."""

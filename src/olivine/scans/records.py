@@ -16,8 +16,8 @@ from olivine.scans.columns import ScanColumns
 from olivine.scans.scan import Scan, has_return
 from olivine.scans.times import PointTimes, point_times
 
-INTENSITIES = ("intensity", "intensities", "i", "reflectivity", "reflectance", "signal", "remission")
-TIMES = ("t", "time", "timestamp", "offset_time", "time_stamp", "time_offset", "gps_time")
+INTENSITIES = ("intensity", "intensities", "i", "reflectivity", "reflectance", "signal", "remission", "intensity_raw")
+TIMES = ("t", "time", "timestamp", "offset_time", "time_stamp", "time_offset", "gps_time", "gpstime")
 RINGS = ("ring", "channel", "line", "laser_id", "ring_id")
 """Names that drivers give these fields, the likelier before the others."""
 
@@ -84,24 +84,34 @@ def _points(
             f"{source}: holds no points: x, y and z are not all among its fields "
             f"{', '.join(records.dtype.names or ()) or '(none)'}"
         )
+    gaps = np.ones(len(records), np.bool_)
     for place, axis in enumerate(axes):
         values: NDArray[Any] = records[axis]
         if values.dtype.kind not in "fiu":
             raise UserError(f"{source}: its field {axis} is of type {values.dtype}, no number")
-        finite = values[np.isfinite(values)]
-        if len(finite) and max(abs(float(finite.min())), abs(float(finite.max()))) > LARGE_M:
-            origin[place] = float(np.floor((float(finite.min()) + float(finite.max())) / 2))
-            values = values - origin[place]
-        points[:, place] = values
+        gaps &= values == 0
+        origin[place] = _origin(values)
+        with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite, and so no return
+            points[:, place] = values - origin[place] if origin[place] else values
     if any(origin):
+        points[gaps] = np.nan  # zeros that mean no return would otherwise become points
         shift = ", ".join(f"{metres:.0f}" for metres in origin)
         said.append(f"coordinates are those of a map; they are stored less ({shift}) m, to keep the millimetre")
     return points, (origin[0], origin[1], origin[2]), said
 
 
+def _origin(values: NDArray[Any]) -> float:
+    """What is taken off coordinates [N]: 0 of a sensor's, whole metres in the middle of a map's."""
+    finite = values[np.isfinite(values) & (values != 0)]
+    if not len(finite) or max(abs(float(finite.min())), abs(float(finite.max()))) <= LARGE_M:
+        return 0.0
+    middle = float(np.floor(np.median(finite)))  # which a few wild points do not move
+    return middle if abs(middle) > LARGE_M else 0.0
+
+
 def _find(records: NDArray[np.void], names: tuple[str, ...]) -> str | None:
-    """The first field of one of these names, in any case of letters."""
-    lower = {name.lower(): name for name in reversed(records.dtype.names or ())}
+    """The first field of one of these names, in any case of letters, with or without CloudCompare's `scalar_`."""
+    lower = {name.lower().removeprefix("scalar_"): name for name in reversed(records.dtype.names or ())}
     return next((lower[name] for name in names if name in lower), None)
 
 

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from olivine.errors import UserError
+from olivine.errors import UserError, printable
 
 MAX_POINTS = 1 << 25
 """No file of one cloud holds more points: 34 million, 512 MiB of float32 x, y, z, intensity."""
+
+
+MAX_BLANK = 1000
+"""A text has no more blank lines than points, and these."""
 
 
 def refuse_too_many(points: int, source: str) -> None:
@@ -71,27 +75,33 @@ def text_rows(body: bytes, dtype: np.dtype[np.void], points: int, source: str) -
     width = sum(int(np.prod(dtype[name].shape, dtype=int)) for name in dtype.names or ())
     if points * width * 2 - 1 > len(body):  # a letter and a blank for each value, before anything of that size is made
         raise UserError(f"{source}: truncated: {len(body)} bytes of text do not hold {points} points of {width} values")
-    if not points:
-        _refuse_rows(body, source)
-        return np.empty(0, dtype)
+    if body.count(b"\n") > 2 * points + MAX_BLANK:
+        raise UserError(f"{source}: its header states {points} points, and {body.count(10)} lines follow")
+    if not body.strip():
+        return _refuse_other(np.empty(0, dtype), points, source)
     try:
         try:
-            rows = _parsed(body, dtype, points)
+            rows = _parsed(body, dtype)
         except ValueError:
-            rows = _cast(_parsed(body, _as_floats(dtype), points), dtype, source)
+            rows = _cast(_parsed(body, _as_floats(dtype)), dtype, source)
     except ValueError as error:
-        raise UserError(f"{source}: not a table of {width} numbers a row ({' '.join(str(error).split())})") from error
+        raise UserError(
+            f"{source}: not a table of {width} numbers a row ({printable(' '.join(str(error).split()))})"
+        ) from error
+    return _refuse_other(rows, points, source)
+
+
+def _parsed(body: bytes, dtype: np.dtype[np.void]) -> NDArray[np.void]:
+    with io.TextIOWrapper(io.BytesIO(body), encoding="ascii") as lines:
+        parsed: NDArray[Any] = np.loadtxt(lines, dtype, comments=None, ndmin=1)
+    return parsed
+
+
+def _refuse_other(rows: NDArray[np.void], points: int, source: str) -> NDArray[np.void]:
+    """The rows, where they are as many as the header states."""
     if len(rows) != points:
         raise UserError(f"{source}: its header states {points} points, and {len(rows)} rows follow")
     return rows
-
-
-def _parsed(body: bytes, dtype: np.dtype[np.void], points: int) -> NDArray[np.void]:
-    # One row more than there should be: to notice it. Behind it, nothing is parsed.
-    parsed: NDArray[Any] = np.loadtxt(
-        io.StringIO(body.decode("ascii")), dtype, comments=None, max_rows=points + 1, ndmin=1
-    )
-    return parsed
 
 
 def _as_floats(dtype: np.dtype[np.void]) -> np.dtype[np.void]:
@@ -110,8 +120,3 @@ def _cast(rows: NDArray[np.void], dtype: np.dtype[np.void], source: str) -> NDAr
                 raise UserError(f"{source}: its field {name} of type {kind} holds {values[~held][0]:g}")
         cast[name] = values
     return cast
-
-
-def _refuse_rows(body: bytes, source: str) -> None:
-    if body.strip():
-        raise UserError(f"{source}: its header states 0 points, and rows follow")
