@@ -15,7 +15,7 @@ import torch
 
 import olivine
 from olivine.backbones import VoxelNetConfig
-from olivine.data.check import open_any
+from olivine.checking.check import open_any
 from olivine.data.needs import Inputs
 from olivine.errors import UserError
 from olivine.inference import Model

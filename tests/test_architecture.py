@@ -28,6 +28,7 @@ ROAD = (
     "calibration",
     "data",
     "logs",
+    "checking",
     "simulate",
     "backbones",
     "teachers",

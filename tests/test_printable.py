@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from olivine.checking.check import CheckReport
 from olivine.cli import main
 from olivine.compare.results import Comparison
-from olivine.data.check import CheckReport
 from olivine.drawing.report import Section, write_report
 from olivine.engine.run import RunFolder
 from olivine.errors import UserError, printable

@@ -14,9 +14,9 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from olivine.checking.check import check_folder
 from olivine.compare import CompareConfig, Comparison, check_recipes, compare, pretraining_folder
 from olivine.config import Config, dump, load_recipe
-from olivine.data.check import check_folder
 from olivine.data.datasets import NuScenesConfig
 from olivine.drawing.report import Section, write_report
 from olivine.errors import UserError

@@ -10,7 +10,7 @@ import pytest
 from builders.kitti_object import build_kitti_object
 from builders.nuscenes import CAMERAS, LIDAR, build_nuscenes, filename, token
 from builders.semantickitti import build_semantickitti
-from olivine.data.check import check_folder
+from olivine.checking.check import check_folder
 from olivine.data.datasets import KittiObjectConfig
 from olivine.data.splits import SplitConfig
 from olivine.errors import UserError

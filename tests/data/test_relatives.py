@@ -11,8 +11,8 @@ import pytest
 
 from builders.scans import build_daps3d, build_rellis3d, build_scribblekitti, build_semanticstf
 from builders.semantickitti import build_semantickitti
+from olivine.checking.check import check_folder
 from olivine.config import load_recipe
-from olivine.data.check import check_folder
 from olivine.data.datasets import (
     Daps3dConfig,
     Rellis3dConfig,

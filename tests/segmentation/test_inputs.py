@@ -13,8 +13,8 @@ import olivine
 from builders.recipes import tiny_data, tiny_segmentation
 from builders.semantickitti import build_semantickitti
 from olivine.backbones import Head, MinkUNetConfig
+from olivine.checking.check import check_folder
 from olivine.config import validate
-from olivine.data.check import check_folder
 from olivine.data.needs import Inputs
 from olivine.errors import OlivineWarning, UserError
 from olivine.segmentation.config import SegmentConfig

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from olivine.data.check import check_folder
+from olivine.checking.check import check_folder
 from olivine.data.kitti_calibration import KittiCalibration, boxes_from_objects
 from olivine.data.kitti_labels import ObjectLabels, read_objects
 from olivine.data.kitti_object import KittiObjectConfig

@@ -34,7 +34,7 @@ def check(
     ] = None,
 ) -> None:
     """Read a dataset as training would; say what is wrong; draw projections. Exit 2 when there are problems."""
-    from olivine.data.check import CheckReport, check_folder
+    from olivine.checking.check import CheckReport, check_folder
     from olivine.visualize.folder import draw_folder
 
     try:

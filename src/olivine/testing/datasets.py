@@ -6,7 +6,7 @@ from multiprocessing.reduction import ForkingPickler
 import numpy as np
 from numpy.typing import NDArray
 
-from olivine.data.check import check_dataset
+from olivine.checking.check import check_dataset
 from olivine.data.frame import Dataset
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from olivine.data.check import open_any
+from olivine.checking.check import open_any
 from olivine.visualize.boxes import draw_boxes
 from olivine.visualize.projection import draw_projections
 
 
 def draw_folder(root: Path, folder: Path, frames: int = 3, *, own: str | None = None) -> list[Path]:
-    """Draw some frames of every dataset that a folder holds; see `olivine.data.check.open_any`.
+    """Draw some frames of every dataset that a folder holds; see `olivine.checking.check.open_any`.
 
     Args:
         root: the datasets' folder.

@@ -203,7 +203,7 @@ def draw_projections(dataset: Dataset, folder: Path, frames: int = 3) -> list[Pa
         dataset: an opened dataset.
         folder: where the pictures go, made if missing: `projection_depth.png`, and `projection_labels.png` where the
             dataset has masks.
-        frames: how many frames; those that cannot be read or have no camera are left out (`olivine.data.check`
+        frames: how many frames; those that cannot be read or have no camera are left out (`olivine.checking.check`
             names what is wrong with them).
 
     Returns:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from builders.nuscenes import build_nuscenes
 from builders.semantickitti import build_semantickitti
-from olivine.data.check import CheckReport, check_dataset, check_folder, open_any
+from olivine.checking.check import CheckReport, check_dataset, check_folder, open_any
 from olivine.data.frame import Boxes, Frame
 from olivine.data.needs import Needs
 from olivine.data.pairs import find_pairs

@@ -14,8 +14,8 @@ import yaml
 from builders.detection import golden, real_kitti
 from builders.kitti_object import build_kitti_object
 from builders.nuscenes import build_nuscenes
-from olivine.data.check import CheckReport, check_dataset, check_folder
-from olivine.data.check_boxes import BoxReport, image_agreement
+from olivine.checking.boxes import BoxReport, image_agreement
+from olivine.checking.check import CheckReport, check_dataset, check_folder
 from olivine.data.datasets import KittiObjectConfig, SplitConfig
 from olivine.detectors.parts.anchors import AnchorConfig
 

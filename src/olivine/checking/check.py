@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from olivine.checking.boxes import BoxReport
 from olivine.components import import_class, import_path
 from olivine.config import validate
-from olivine.data.check_boxes import BoxReport
 from olivine.data.datasets import OwnDatasetConfig, recognise
 from olivine.data.frame import Boxes, Camera, Dataset, Frame
 from olivine.data.intensity import faint
