@@ -2,7 +2,8 @@
 
 The tables of the layout have no place for the range of intensities, for poses that nobody knows, or for point files
 with other columns than the official five. `olivine convert` writes them here, beside the tables, and
-`olivine.data.nuscenes` honours them. Tables without such a file are read as the official ones are.
+`olivine.data.nuscenes` honours them. Tables without such a file are read as the official ones are; beside tables of
+your own that differ in this you may write one yourself, with the keys that differ: {"intensity_max": 1.0}.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ OFFICIAL_COLUMNS = ("x", "y", "z", "intensity", "ring")
 """What the float32 columns of an official LiDAR file are."""
 
 Poses = Literal["odometry", "tf", "file", "kiss-icp", "unknown"]
-"""Where the poses of the vehicle are from; `unknown`: the poses in the tables mean nothing."""
+"""Where the poses of the vehicle are from; `file`: they came with the data; `unknown`: the tables' mean
+nothing."""
 
 
 class DataRecord(Config):
@@ -41,14 +43,14 @@ class DataRecord(Config):
     source: str = ""
     """What the folder was made of, for people."""
 
-    intensity_max: float | None = Field(gt=0, allow_inf_nan=False)
+    intensity_max: float | None = Field(default=255.0, gt=0, allow_inf_nan=False)
     """Top of the range of intensities, 0…`intensity_max`, in the units of the point files; null: the clouds have no
     intensity, and the column, where there is one, means nothing."""
 
     intensity_from: Literal["measured", "told", "none"] = "told"
     """How the range came to be known: measured over the log, told by its recipe; `none` where there is no intensity."""
 
-    poses: Poses
+    poses: Poses = "file"
     """Where the poses of the vehicle are from."""
 
     columns: tuple[str, ...] = OFFICIAL_COLUMNS

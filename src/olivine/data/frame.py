@@ -112,6 +112,8 @@ class Frame:
             not list; whoever learns from the labels or scores by them refuses the frame.
         boxes: annotated boxes, or None where there are none.
         global_from_lidar: [4, 4] float64 pose of the LiDAR, or None where unknown.
+        returns: [R] bool which rows of the scan's file the points are, where rows without a return were left out; None
+            where they are all of them.
         ground_lidar: [4] float64 plane of the road, a·x + b·y + c·z + d = 0 in the LiDAR frame, metres, or None.
     """
 
@@ -127,6 +129,7 @@ class Frame:
     global_from_lidar: NDArray[np.float64] | None = None
     label_fault: str | None = None
     ground_lidar: NDArray[np.float64] | None = None
+    returns: NDArray[np.bool_] | None = None
 
 
 class Dataset(Protocol):

@@ -1,16 +1,19 @@
-"""nuScenes: keyframes of the official v1.0 tables, with six cameras, lidarseg labels, boxes and weak-label masks.
+"""nuScenes: keyframes of v1.0 tables, official or anybody's, with cameras, lidarseg labels, boxes and weak-label masks.
 
 `NuScenesConfig(...).open(split)` resolves the tables through `nuscenes_index` and gives a `NuScenes`, whose frames go
-on to `find_pairs`. Anything written in the nuScenes format is read alike, whatever its version folder is called.
+on to `find_pairs`. Anything written in the nuScenes format is read alike, whatever its version folder and its channels
+are called; what a folder made of a log says in its `olivine.json` (`data_record`) is honoured.
 
-Points are in the frame of `LIDAR_TOP` (x right, y forward, z up); intensity is 0…255. Every camera's
-`camera_from_lidar` goes lidar → ego at the LiDAR's time → global → ego at the camera's time → camera, in float64.
+Points are in the frame of the LiDAR (of the official `LIDAR_TOP` x right, y forward, z up); intensity is 0…255 where no
+record says otherwise. Every camera's `camera_from_lidar` goes lidar → ego at the LiDAR's time → global → ego at the
+camera's time → camera, in float64; where a pose is unknown, lidar → ego → camera, by the calibration alone.
 
 Format: https://github.com/nutonomy/nuscenes-devkit/blob/master/docs/schema_nuscenes.md
 """
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -18,23 +21,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.config import Config
+from olivine.data.data_record import OFFICIAL_COLUMNS, DataRecord, read_data_record
 from olivine.data.frame import Boxes, Camera, Frame
+from olivine.data.images import image_size
 from olivine.data.labels import ClassSet, load_class_set
 from olivine.data.mask_names import check_mask_names, flat_name, mask_name
 from olivine.data.masks import UNKNOWN, MaskManifest, read_manifest
-from olivine.data.nuscenes_index import CAMERAS, CHANNELS, BoxIndex, NuScenesIndex, load_boxes, load_index
+from olivine.data.nuscenes_channels import CAMERAS
+from olivine.data.nuscenes_files import read_point_labels, read_sweep
+from olivine.data.nuscenes_index import BoxIndex, NuScenesIndex, load_boxes, load_index
 from olivine.data.nuscenes_tables import Category, read_table
 from olivine.data.splits import SplitConfig, every_nth, nuscenes_scenes
-from olivine.errors import UserError
+from olivine.errors import OlivineWarning, UserError
 from olivine.files import existing
 from olivine.geometry import invert, rigid_transform, rotation_from_quaternion, transform_points
-from olivine.reading import read_file
 
 __all__ = ["CAMERAS", "NuScenes", "NuScenesConfig"]
 
 INTENSITY_MAX = 255.0
+"""Top of the range of official intensities."""
 
-_POINT_COLUMNS = 5  # x, y, z, intensity, ring
+_LABELS = "nuscenes"
 
 
 class NuScenesConfig(Config):
@@ -56,7 +63,13 @@ class NuScenesConfig(Config):
     """Folder of superpixels with their `manifest.json`; by default `<root>/superpixels` where it exists."""
 
     boxes: bool = True
-    """Read the annotated boxes (the table `sample_annotation`)."""
+    """Read the annotated boxes (the table `sample_annotation`), where there are any."""
+
+    lidar: str | None = None
+    """Channel of the LiDAR to read; by default `LIDAR_TOP`, or the only one that the tables have."""
+
+    classes: Path | None = None
+    """Class set of your own, a YAML file: names, raw ids of labels, prompts. By default the 16 classes of nuScenes."""
 
     @classmethod
     def recognise(cls, root: Path) -> list[NuScenesConfig]:
@@ -75,19 +88,25 @@ class NuScenesConfig(Config):
                 the scene table, or keyframes with `unit="scan"`.
 
         Raises:
-            UserError: the folder, a table or the mask manifest is missing or damaged, the split is unknown, a named
-                scene is not in the tables, nothing is selected, or labels number the categories otherwise than the
-                class set.
+            UserError: the folder, a table, the record or the mask manifest is missing or damaged, the split is
+                unknown, a named scene is not in the tables, nothing is selected, there are several LiDARs and none is
+                chosen, or labels number the categories otherwise than the class set.
         """
         tables = self._tables()
-        index = load_index(tables)
+        record = read_data_record(tables)
+        index = load_index(tables, self.lidar)
         rows = _select(index, split, tables)
+        classes = load_class_set(self.classes or _LABELS)
         if (index.labels != b"").any():
-            _check_categories(tables, load_class_set("nuscenes"))
-        boxes = load_boxes(tables, index.sample) if self.boxes else None
+            _check_categories(tables, classes)
+        if record is None:
+            _warn_of_unknown_poses(index, rows, tables)
+        boxes = (
+            load_boxes(tables, index.sample) if self.boxes and (tables / "sample_annotation.json").exists() else None
+        )
         masks = self.masks or existing(self.root / "camseg")
         superpixels = self.superpixels or existing(self.root / "superpixels")
-        return NuScenes(self.root, index, rows, boxes, masks, superpixels)
+        return NuScenes(self.root, index, rows, boxes, masks, superpixels, classes=classes, record=record)
 
     def _tables(self) -> Path:
         tables = self.root / self.version
@@ -114,10 +133,12 @@ class NuScenes:
         boxes: the resolved annotations, or None to leave boxes out.
         masks: folder of weak-label masks, or None where there are none.
         superpixels: folder of superpixels, or None where there are none.
+        classes: what the labels mean.
+        record: what `olivine.json` says, or None where there is none.
 
     Attributes:
         name: `"nuscenes"`.
-        classes: the 16 lidarseg challenge classes.
+        classes: by default the 16 lidarseg challenge classes.
         manifest: what the masks mean, or None where there are none.
         superpixels: as given.
         scenes: the chosen scenes, in scene-table order.
@@ -133,15 +154,19 @@ class NuScenes:
         boxes: BoxIndex | None,
         masks: Path | None,
         superpixels: Path | None,
+        *,
+        classes: ClassSet,
+        record: DataRecord | None = None,
     ) -> None:
-        self.classes = load_class_set("nuscenes")
+        self.classes, self._record = classes, record
+        self._channels: tuple[str, ...] = tuple(index.channels.tolist())
         self.manifest: MaskManifest | None = None if masks is None else read_manifest(masks)
         self.superpixels = superpixels
         self.scenes: tuple[str, ...] = tuple(index.scenes[np.unique(index.scene[rows])].tolist())
         self._root, self._index, self._rows, self._boxes, self._masks = root, index, rows, boxes, masks
         self._shared: frozenset[str] = frozenset()
         if masks is not None or superpixels is not None:
-            self._shared = check_mask_names(CHANNELS[1:], index.files[:, 1:])
+            self._shared = check_mask_names(self._channels[1:], index.files[:, 1:])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -150,24 +175,27 @@ class NuScenes:
         """The keyframe at `index`, read from disk.
 
         Raises:
-            UserError: the sweep or its label file is missing, or its size is wrong.
+            UserError: the sweep or its label file is missing, or its size is wrong; or there are boxes, which are
+                given in the global frame, and no pose.
         """
-        row = int(self._rows[index])
-        points = _read_sweep(self.sweep_path(index))
+        row, record = int(self._rows[index]), self._record
+        columns, top = (OFFICIAL_COLUMNS, INTENSITY_MAX) if record is None else (record.columns, record.intensity_max)
+        cloud = read_sweep(self.sweep_path(index), columns, intensity=top is not None)
         label_path = self.label_path(index)
-        raw = None if label_path is None else _read_labels(label_path, len(points))
+        raw = None if label_path is None else cloud.of_points(read_point_labels(label_path, cloud.rows))
         return Frame(
             token=self.token(index),
             scene=self.scene(index),
-            points_lidar_m=np.ascontiguousarray(points[:, :3]),
-            intensity=np.ascontiguousarray(points[:, 3]),
-            intensity_max=INTENSITY_MAX,
+            points_lidar_m=cloud.points_m,
+            intensity=cloud.intensity,
+            intensity_max=top or 1.0,
             timestamp_us=int(self._index.timestamp_us[row, 0]),
             cameras=self.cameras(index),
             labels=None if raw is None else self.classes.learn(raw),
             label_fault=None if raw is None else self.classes.strange(raw, str(label_path)),
             boxes=self.boxes(index),
             global_from_lidar=self._global_from_sensor(row, 0),
+            returns=cloud.returns,
         )
 
     def token(self, index: int) -> str:
@@ -195,41 +223,50 @@ class NuScenes:
     def mask_names(self, index: int) -> tuple[str, ...]:
         """Where `olivine label` puts the masks of a keyframe's images below its folder, without reading anything."""
         files = self._index.files[self._rows[index], 1:].tolist()
-        return tuple(mask_name(name, file.decode()) for name, file in zip(CAMERAS, files, strict=True) if file)
+        named = zip(self._channels[1:], files, strict=True)
+        return tuple(mask_name(name, file.decode()) for name, file in named if file)
 
     def cameras(self, index: int) -> tuple[Camera, ...]:
-        """The keyframe's cameras in the order of `CAMERAS`, without reading anything from disk.
+        """The keyframe's cameras, the official ones first, then others by name.
 
-        A camera that the tables do not have at this keyframe is left out.
+        Nothing is read from disk but the header of an image whose size the tables do not say. A camera that the tables
+        do not have at this keyframe is left out.
         """
         row = int(self._rows[index])
-        global_from_lidar = self._global_from_sensor(row, 0)
         return tuple(
-            self._camera(row, column, global_from_lidar)
-            for column in range(1, len(CHANNELS))
-            if self._index.files[row, column]
+            self._camera(row, column) for column in range(1, len(self._channels)) if self._index.files[row, column]
         )
 
     def boxes(self, index: int) -> Boxes | None:
-        """The keyframe's annotated boxes in the LiDAR frame; None without annotations in the tables."""
+        """The keyframe's annotated boxes in the LiDAR frame; None without annotations in the tables.
+
+        Raises:
+            UserError: there are boxes, which are given in the global frame, and no pose.
+        """
         if self._boxes is None or not len(self._boxes.boxes):
             return None
         row = int(self._rows[index])
         own = slice(*self._boxes.offsets[row : row + 2])
-        lidar_from_global = invert(self._global_from_sensor(row, 0))
+        global_from_lidar = self._global_from_sensor(row, 0)
+        if global_from_lidar is None:
+            raise UserError(
+                f"sample {self.token(index)!r}: its boxes are given in the global frame, and the pose of its LiDAR is "
+                "unknown; add the ego poses, or leave the boxes out with data.boxes=false"
+            )
+        lidar_from_global = invert(global_from_lidar)
         names = self._boxes.categories[self._boxes.category[own]]
         return Boxes(_boxes_in_lidar(self._boxes.boxes[own], lidar_from_global), tuple(names.tolist()))
 
-    def _camera(self, row: int, column: int, global_from_lidar: NDArray[np.float64]) -> Camera:
+    def _camera(self, row: int, column: int) -> Camera:
         index = self._index
         image = self._root / bytes(index.files[row, column]).decode()
         width, height = index.size[row, column].tolist()
         return Camera(
-            name=CHANNELS[column],
+            name=self._channels[column],
             image_path=image,
-            size=(width, height),
+            size=(width, height) if width and height else image_size(image),
             intrinsics=index.intrinsics[index.calibration[row, column]],
-            camera_from_lidar=invert(self._global_from_sensor(row, column)) @ global_from_lidar,
+            camera_from_lidar=self._camera_from_lidar(row, column),
             timestamp_us=int(index.timestamp_us[row, column]),
             mask_path=self._mask_path(self._masks, row, column),
             mask_classes=UNKNOWN if self.manifest is None else len(self.manifest.classes),
@@ -240,18 +277,30 @@ class NuScenes:
         """Where the mask of an image lies in a folder of masks, if there is one."""
         if folder is None:
             return None
-        channel, image = CHANNELS[column], bytes(self._index.files[row, column]).decode()
+        channel, image = self._channels[column], bytes(self._index.files[row, column]).decode()
         path, flat = folder / mask_name(channel, image), flat_name(channel, image)
         # Folders of masks made before names had folders in them; a name that two images share says nothing.
         if path != folder / flat and flat not in self._shared and not path.exists() and (folder / flat).exists():
             return folder / flat
         return path
 
-    def _global_from_sensor(self, row: int, column: int) -> NDArray[np.float64]:
-        """[4, 4] pose of a sensor at its own reading's time."""
+    def _camera_from_lidar(self, row: int, column: int) -> NDArray[np.float64]:
+        """[4, 4] through the poses of both times; by the calibration alone where one is unknown."""
+        lidar, camera = self._global_from_sensor(row, 0), self._global_from_sensor(row, column)
+        if lidar is None or camera is None:
+            lidar, camera = self._ego_from_sensor(row, 0), self._ego_from_sensor(row, column)
+        return invert(camera) @ lidar
+
+    def _global_from_sensor(self, row: int, column: int) -> NDArray[np.float64] | None:
+        """[4, 4] pose of a sensor at its own reading's time; None where it is unknown."""
         ego = self._index.ego_pose[row, column]
+        if np.isnan(ego[0]) or (self._record is not None and self._record.poses == "unknown"):
+            return None
+        return rigid_transform(ego[:4], ego[4:]) @ self._ego_from_sensor(row, column)
+
+    def _ego_from_sensor(self, row: int, column: int) -> NDArray[np.float64]:
         sensor = self._index.sensor_pose[self._index.calibration[row, column]]
-        return rigid_transform(ego[:4], ego[4:]) @ rigid_transform(sensor[:4], sensor[4:])
+        return rigid_transform(sensor[:4], sensor[4:])
 
 
 def _select(index: NuScenesIndex, split: SplitConfig, tables: Path) -> NDArray[np.int64]:
@@ -277,6 +326,19 @@ def _select(index: NuScenesIndex, split: SplitConfig, tables: Path) -> NDArray[n
     return rows
 
 
+def _warn_of_unknown_poses(index: NuScenesIndex, rows: NDArray[np.int64], tables: Path) -> None:
+    """Say so where readings of the chosen keyframes have no pose."""
+    read = index.files[rows] != b""
+    unknown = int((read & np.isnan(index.ego_pose[rows, :, 0])).sum())
+    if unknown:
+        warnings.warn(
+            f"{tables / 'ego_pose.json'}: the poses of {unknown} of {int(read.sum())} readings are empty, so they are "
+            "unknown: points reach images by the calibration alone, and what needs poses is refused",
+            OlivineWarning,
+            stacklevel=3,
+        )
+
+
 def _check_categories(tables: Path, classes: ClassSet) -> None:
     """Compare the numbers that the tables give to categories, where they do, with those the class set maps."""
     path = tables / "category.json"
@@ -295,28 +357,6 @@ def _check_categories(tables: Path, classes: ClassSet) -> None:
 def _few(scenes: list[str]) -> str:
     """A count and the first names, for messages."""
     return f"{len(scenes)} scene(s): {', '.join(scenes[:5])}{', …' if len(scenes) > 5 else ''}"
-
-
-def _read_sweep(path: Path) -> NDArray[np.float32]:
-    """[N, 5] float32 (x, y, z, intensity, ring) of a `.pcd.bin` file."""
-    raw = _read_bytes(path, "LiDAR sweep")
-    if len(raw) % (4 * _POINT_COLUMNS):
-        raise UserError(f"{path}: truncated sweep: {len(raw)} bytes are no multiple of {4 * _POINT_COLUMNS} a point")
-    return np.frombuffer(raw, "<f4").astype(np.float32, copy=False).reshape(-1, _POINT_COLUMNS)
-
-
-def _read_labels(path: Path, points: int) -> NDArray[np.uint8]:
-    """[N] uint8 raw lidarseg labels."""
-    raw = _read_bytes(path, "label file")
-    if len(raw) != points:
-        raise UserError(f"{path}: {len(raw)} labels for a sweep of {points} points; one byte a point is needed")
-    return np.frombuffer(raw, np.uint8)
-
-
-def _read_bytes(path: Path, what: str) -> bytes:
-    return read_file(
-        path, f"this {what}", missing=f"missing {what} that the tables name; unpack all parts of the dataset"
-    )
 
 
 def _boxes_in_lidar(boxes: NDArray[np.float64], lidar_from_global: NDArray[np.float64]) -> NDArray[np.float64]:

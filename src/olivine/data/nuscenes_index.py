@@ -1,7 +1,8 @@
 """The nuScenes tables, resolved: for every keyframe its files, times, poses and calibration, as plain arrays.
 
 Built once from the streamed tables (`nuscenes_tables`), kept in the cache (`cache`), and read by `nuscenes`. Rows are
-keyframes (F), ordered by the scene table, then by time; columns are the channels of `CHANNELS` (C = 7).
+keyframes (F), ordered by the scene table, then by time; columns are the channels that are read (C), the LiDAR first
+(`nuscenes_channels`).
 """
 
 from __future__ import annotations
@@ -12,35 +13,29 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from olivine.data.cache import Arrays, cached_arrays, stamp_of
+from olivine.data.nuscenes_channels import channels_of
+from olivine.data.nuscenes_poses import box_rows, ego_poses, quaternion_of
 from olivine.data.nuscenes_tables import (
     Annotation,
     CalibratedSensor,
     Category,
-    EgoPose,
     Instance,
     LidarSeg,
-    Quaternion,
     R,
     Sample,
     SampleData,
     Scene,
     Sensor,
-    Vector3,
     read_table,
 )
 from olivine.errors import UserError
 from olivine.reading import below
 
-LIDAR = "LIDAR_TOP"
-CAMERAS = ("CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT")
-CHANNELS = (LIDAR, *CAMERAS)
-
-_LAYOUT = 3
+_LAYOUT = 4
 _TABLES = ("scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor", "lidarseg")
 _BOX_TABLES = ("scene", "sample", "sample_annotation", "instance", "category")
 
@@ -50,6 +45,7 @@ class NuScenesIndex:
     """What the tables say about each keyframe, except its boxes. F keyframes, C channels, K calibrated sensors.
 
     Attributes:
+        channels: [C] names of the channels, the LiDAR first, then the cameras.
         scenes: [S] names in scene-table order.
         scene: [F] int64 row of `scenes`.
         sample: [F] bytes, token of the keyframe.
@@ -59,11 +55,13 @@ class NuScenesIndex:
         timestamp_us: [F, C] int64.
         size: [F, C, 2] int64 (width, height) of images, pixels.
         calibration: [F, C] int64 row of the sensor arrays.
-        ego_pose: [F, C, 7] float64 `global_from_ego` at the reading's own time: quaternion (w, x, y, z), translation m.
+        ego_pose: [F, C, 7] float64 `global_from_ego` at the reading's own time: quaternion (w, x, y, z), translation m;
+            NaN where the tables do not know it.
         sensor_pose: [K, 7] float64 `ego_from_sensor`, likewise.
         intrinsics: [K, 3, 3] float64 camera matrix, pixels; zero for the LiDAR.
     """
 
+    channels: NDArray[np.str_]
     scenes: NDArray[np.str_]
     scene: NDArray[np.int64]
     sample: NDArray[np.bytes_]
@@ -95,17 +93,19 @@ class BoxIndex:
     categories: NDArray[np.str_]
 
 
-def load_index(tables: Path) -> NuScenesIndex:
+def load_index(tables: Path, lidar: str | None = None) -> NuScenesIndex:
     """The index of a version folder, from the cache or built anew.
 
     Args:
         tables: the version folder, e.g. `<root>/v1.0-trainval`.
+        lidar: channel of the LiDAR to read; None is `LIDAR_TOP`, or the only one.
 
     Raises:
-        UserError: a table is missing or damaged, or a token points nowhere.
+        UserError: a table is missing or damaged, a token points nowhere, or no LiDAR can be chosen.
     """
     stamp = stamp_of(_paths(tables, _TABLES), _LAYOUT)
-    return NuScenesIndex(**_known(NuScenesIndex, cached_arrays(_name(tables, "index"), stamp, lambda: _build(tables))))
+    name = _name(tables, "index" if lidar is None else f"index-{hashlib.sha256(lidar.encode()).hexdigest()[:8]}")
+    return NuScenesIndex(**_known(NuScenesIndex, cached_arrays(name, stamp, lambda: _build(tables, lidar))))
 
 
 def load_boxes(tables: Path, sample: NDArray[np.bytes_]) -> BoxIndex:
@@ -180,20 +180,21 @@ def _files(tables: Path, table: str, names: Sequence[str]) -> NDArray[np.bytes_]
     return _bytes(names)
 
 
-def _build(tables: Path) -> Arrays:
+def _build(tables: Path, lidar: str | None) -> Arrays:
     """Resolve every table into the arrays of `NuScenesIndex`."""
     scenes = _all(tables, "scene", Scene)
     samples, scene = _ordered_samples(tables, scenes)
     sensors = _all(tables, "calibrated_sensor", CalibratedSensor)
-    channel = _channels(tables, sensors)
+    channels, channel = _channels(tables, sensors, lidar)
     readings = _keyframe_readings(tables, {s.token for s, c in zip(sensors, channel, strict=True) if c >= 0})
-    where = _keyframe_and_channel(tables, readings, samples, sensors, channel)
+    where = _keyframe_and_channel(tables, readings, samples, sensors, channels, channel)
     table = tables / "sample_data.json"
     calibration = _rows_of(
         [s.token for s in sensors], [r.calibrated_sensor_token for r in readings], str(table), "calibrated_sensor_token"
     )
-    shape = (len(samples), len(CHANNELS))
+    shape = (len(samples), len(channels))
     return {
+        "channels": np.array(channels, np.str_),
         "scenes": np.array([s.name for s in scenes], np.str_),
         "scene": scene,
         "sample": _bytes([s.token for s in samples]),
@@ -205,8 +206,8 @@ def _build(tables: Path) -> Arrays:
             shape, where, np.array([(r.width or 0, r.height or 0) for r in readings], np.int64).reshape(-1, 2)
         ),
         "calibration": _scatter(shape, where, calibration),
-        "ego_pose": _scatter(shape, where, _ego_poses(tables, [r.ego_pose_token for r in readings])),
-        "sensor_pose": np.array([(*s.rotation, *s.translation) for s in sensors], np.float64).reshape(-1, 7),
+        "ego_pose": _scatter(shape, where, ego_poses(tables, [r.ego_pose_token for r in readings])),
+        "sensor_pose": _sensor_poses(tables, sensors, channel),
         "intrinsics": _intrinsics(tables, sensors, channel),
     }
 
@@ -220,13 +221,25 @@ def _ordered_samples(tables: Path, scenes: Sequence[Scene]) -> tuple[list[Sample
     return [samples[row] for row in order], scene[order]
 
 
-def _channels(tables: Path, sensors: Sequence[CalibratedSensor]) -> NDArray[np.int64]:
-    """Column in `CHANNELS` of each calibrated sensor, -1 for sensors that are not read (radars)."""
+def _channels(
+    tables: Path, sensors: Sequence[CalibratedSensor], lidar: str | None
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The channels that are read, and the column of each calibrated sensor, -1 for those that are not (radars)."""
     names = _all(tables, "sensor", Sensor)
     path = str(tables / "calibrated_sensor.json")
     row = _rows_of([s.token for s in names], [s.sensor_token for s in sensors], path, "sensor_token")
-    column = [CHANNELS.index(s.channel) if s.channel in CHANNELS else -1 for s in names]
-    return np.array(column, np.int64)[row]
+    channels = channels_of(names, lidar, tables)
+    column = [channels.index(s.channel) if s.channel in channels else -1 for s in names]
+    return channels, np.array(column, np.int64)[row]
+
+
+def _sensor_poses(tables: Path, sensors: Sequence[CalibratedSensor], channel: NDArray[np.int64]) -> NDArray[np.float64]:
+    """[K, 7] `ego_from_sensor`; zero for sensors that are not read."""
+    poses, path = np.zeros((len(sensors), 7)), tables / "calibrated_sensor.json"
+    for row in np.flatnonzero(channel >= 0).tolist():
+        sensor = sensors[row]
+        poses[row] = (*quaternion_of(sensor.rotation, f"{path}: token {sensor.token!r}"), *sensor.translation)
+    return poses
 
 
 def _intrinsics(tables: Path, sensors: Sequence[CalibratedSensor], channel: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -256,6 +269,7 @@ def _keyframe_and_channel(
     readings: Sequence[SampleData],
     samples: Sequence[Sample],
     sensors: Sequence[CalibratedSensor],
+    channels: Sequence[str],
     channel: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Keyframe row and channel column of each reading; every keyframe must have exactly one LiDAR reading."""
@@ -263,12 +277,12 @@ def _keyframe_and_channel(
     keyframe = _rows_of([s.token for s in samples], [r.sample_token for r in readings], path, "sample_token")
     column_of = {sensor.token: int(column) for sensor, column in zip(sensors, channel, strict=True)}
     column = _resolve(column_of, [r.calibrated_sensor_token for r in readings], path, "calibrated_sensor_token")
-    count = np.zeros((len(samples), len(CHANNELS)), np.int64)
+    count = np.zeros((len(samples), len(channels)), np.int64)
     np.add.at(count, (keyframe, column), 1)
     for rows, problem in ((np.argwhere(count > 1), "more than one keyframe"), (np.argwhere(count[:, :1] == 0), "no")):
         if len(rows):
             row, at = rows[0]
-            raise UserError(f"{path}: sample {samples[row].token!r} has {problem} reading of {CHANNELS[at]}")
+            raise UserError(f"{path}: sample {samples[row].token!r} has {problem} reading of {channels[at]}")
     return keyframe, column
 
 
@@ -279,45 +293,6 @@ def _scatter(
     table = np.zeros((*shape, *values.shape[1:]), values.dtype)
     table[where] = values
     return table
-
-
-def _pose(
-    row: EgoPose,
-    quaternion: msgspec.json.Decoder[Quaternion],
-    vector: msgspec.json.Decoder[Vector3],
-    path: Path,
-) -> tuple[float, ...]:
-    """The seven numbers of a pose."""
-    try:
-        return (*quaternion.decode(row.rotation), *vector.decode(row.translation))
-    except msgspec.DecodeError as error:
-        raise UserError(
-            f"{path}: token {row.token!r}: rotation must be four numbers and translation three ({error})"
-        ) from error
-
-
-def _ego_poses(tables: Path, wanted: Sequence[str]) -> NDArray[np.float64]:
-    """[len(wanted), 7] the poses that readings name, decoding only those of the millions in the table."""
-    slot = {token: index for index, token in enumerate(dict.fromkeys(wanted))}
-    quaternion, vector = msgspec.json.Decoder(Quaternion), msgspec.json.Decoder(Vector3)
-    poses = np.full((len(slot), 7), np.nan)
-    for rows in read_table(tables / "ego_pose.json", EgoPose):
-        for row in rows:
-            at = slot.get(row.token)
-            if at is not None:
-                pose = _pose(row, quaternion, vector, tables / "ego_pose.json")
-                if not np.isnan(poses[at, 0]) and tuple(poses[at]) != pose:
-                    table = tables / "ego_pose.json"
-                    raise UserError(
-                        f"{table}: token {row.token!r} stands twice, in rows that differ; keep the right one"
-                    )
-                poses[at] = pose
-    missing = np.flatnonzero(np.isnan(poses[:, 0]))
-    if len(missing):
-        token = list(slot)[missing[0]]
-        path = tables / "sample_data.json"
-        raise UserError(f"{path}: ego_pose_token {token!r} is no row of ego_pose.json; the tables do not match")
-    return poses[_resolve(slot, wanted, "sample_data", "ego_pose_token")]
 
 
 def _label_files(
@@ -360,7 +335,7 @@ def _build_boxes(tables: Path, sample: NDArray[np.bytes_]) -> Arrays:
     for rows in read_table(tables / "sample_annotation.json", Annotation):
         keyframe.append(_resolve(keyframe_of, [r.sample_token for r in rows], path, "sample_token"))
         category.append(_resolve(category_of, [r.instance_token for r in rows], path, "instance_token"))
-        boxes.append(np.array([(*r.translation, *r.size, *r.rotation) for r in rows], np.float64).reshape(-1, 10))
+        boxes.append(box_rows(rows, tables / "sample_annotation.json"))
     of = np.concatenate(keyframe)
     order = np.argsort(of, kind="stable")
     return {

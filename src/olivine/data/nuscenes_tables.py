@@ -28,7 +28,8 @@ _LIKELY_CUT = re.compile(rb".*\}\s*(,)\s*\{", re.DOTALL)
 _STRING_OR_PUNCTUATION = re.compile(rb'"(?:[^"\\]|\\.?)*(?:"|\Z)|[{}\[\],]', re.DOTALL)
 
 Vector3 = tuple[float, float, float]
-Quaternion = tuple[float, float, float, float]
+Rotation = list[float | Vector3]
+"""Four numbers, a quaternion (w, x, y, z), as the format has it; or the three rows of a matrix, as others write it."""
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -51,14 +52,14 @@ class Sample(Row, frozen=True, gc=False):
 
 
 class SampleData(Row, frozen=True, gc=False):
-    """One reading of one sensor; `filename` is relative to the dataset's root, sizes are 0 or null but for images."""
+    """One reading of one sensor; `filename` is below the dataset's root, sizes are 0 or null but for images."""
 
     sample_token: str
-    ego_pose_token: str
     calibrated_sensor_token: str
     timestamp: int
     is_key_frame: bool
     filename: str
+    ego_pose_token: str | None = None
     width: int | None = None
     height: int | None = None
 
@@ -75,14 +76,15 @@ class CalibratedSensor(Row, frozen=True, gc=False):
 
     sensor_token: str
     translation: Vector3
-    rotation: Quaternion
-    camera_intrinsic: list[Vector3]
+    rotation: Rotation
+    camera_intrinsic: list[Vector3] = []
 
 
 class Sensor(Row, frozen=True, gc=False):
-    """A sensor's channel, e.g. `LIDAR_TOP`."""
+    """A sensor's channel, e.g. `LIDAR_TOP`, and its kind: `camera`, `lidar` or `radar`."""
 
     channel: str
+    modality: str = ""
 
 
 class LidarSeg(Row, frozen=True, gc=False):
@@ -99,7 +101,7 @@ class Annotation(Row, frozen=True, gc=False):
     instance_token: str
     translation: Vector3
     size: Vector3
-    rotation: Quaternion
+    rotation: Rotation
 
 
 class Instance(Row, frozen=True, gc=False):

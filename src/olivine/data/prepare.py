@@ -224,7 +224,10 @@ class Prepare:
         token: str,
     ) -> NDArray[np.int64]:
         if not np.isfinite(second_from_first).all():
-            raise UserError(f"frame {token!r} or its neighbour has no pose, and matching two frames needs both")
+            raise UserError(
+                f"frame {token!r} or its neighbour has no pose, and matching two frames needs both; add poses to the "
+                "data, or choose a method that learns from one scan (depthcontrast, or one that is taught by images)"
+            )
         moved_m = transform_points(second_from_first, first_m)
         return same_places(moved_m, second_m.astype(np.float64), self.augment.views.match_m)
 
