@@ -12,9 +12,10 @@ import numpy as np
 
 from olivine.streams import stream
 
-FAR_M = 80.0
+FAR_M = 50.0
 SKY = np.array([150.0, 190.0, 235.0])
 SPEED_M_S = 8.0
+_SPACING_M = 14.0
 
 
 def vehicle_pose(times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -42,13 +43,14 @@ class World:
     def cast(self, origins_m: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Range [R] in lengths of the direction (inf where nothing is hit), colour [R, 3] and reflectivity [R]."""
         centre = origins_m.mean(axis=0)
+        origins_m, directions = origins_m.astype(np.float32), directions.astype(np.float32)
         near = np.linalg.norm((self.low_m + self.high_m) / 2 - centre, axis=1) < FAR_M
-        low, high = self.low_m[near], self.high_m[near]
+        low, high = self.low_m[near].astype(np.float32), self.high_m[near].astype(np.float32)
         with np.errstate(divide="ignore", invalid="ignore"):
             ground = np.where(directions[:, 2] < 0, -origins_m[:, 2] / directions[:, 2], np.inf)
-        enter = np.full((len(low), len(directions)), -np.inf)
+        enter = np.full((len(low), len(directions)), -np.inf, np.float32)
         leave = np.full_like(enter, np.inf)
-        inverse = 1 / np.where(np.abs(directions) < 1e-12, 1e-12, directions)
+        inverse = 1 / np.where(np.abs(directions) < 1e-9, np.float32(1e-9), directions)
         for axis in range(3):
             one = (low[:, axis, None] - origins_m[:, axis]) * inverse[:, axis]
             other = (high[:, axis, None] - origins_m[:, axis]) * inverse[:, axis]
@@ -79,10 +81,10 @@ def _marked(where_m: np.ndarray) -> np.ndarray:
 def build_world(length_m: float, seed: int) -> World:
     """A street of that length along x, with cars and poles beside it and houses behind."""
     generator = stream("scene", seed, 14)
-    count = max(int((length_m + 2 * FAR_M) / 8), 1)
+    count = max(int((length_m + 2 * FAR_M) / _SPACING_M), 1)
     rows = []
     for place in range(count):
-        x = -FAR_M + 8.0 * place
+        x = -FAR_M + _SPACING_M * place
         for side in (-1, 1):
             car, pole, house = generator.random(3) < (0.5, 0.5, 0.6)
             if car:
