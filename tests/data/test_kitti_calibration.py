@@ -8,12 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.detection import golden, real_golden, real_kitti, view_of
-from olivine.data.kitti_calibration import (
-    KittiCalibration,
-    boxes_from_objects,
-    object_corners,
-    objects_from_boxes,
-)
+from olivine.calibration.formats.kitti import KittiCalibration
+from olivine.data.kitti_boxes import boxes_from_objects, object_corners, objects_from_boxes
 from olivine.data.kitti_labels import read_objects
 from olivine.errors import UserError
 from olivine.geometry import corners, project, transform_points

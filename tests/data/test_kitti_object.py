@@ -9,7 +9,7 @@ from PIL import Image
 from builders.detection import golden, real_golden, real_kitti, view_of
 from builders.kitti_object import CLASSES, OTHER_SIZE, PLANE, SIZE, build_kitti_object
 from olivine.data.datasets import KittiObjectConfig, recognise
-from olivine.data.kitti_calibration import boxes_from_objects
+from olivine.data.kitti_boxes import boxes_from_objects
 from olivine.data.kitti_object import difficulty_of, read_plane
 from olivine.data.pairs import find_pairs
 from olivine.data.splits import SplitConfig, kitti_object_frames

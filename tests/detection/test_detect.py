@@ -19,7 +19,7 @@ from builders.recipes import write_recipe
 from olivine.backbones import VoxelNetConfig
 from olivine.cli import main
 from olivine.config import kind_of, load_recipe, read_recipe, shipped_recipes, validate
-from olivine.data.kitti_calibration import objects_from_boxes
+from olivine.data.kitti_boxes import objects_from_boxes
 from olivine.data.kitti_labels import read_objects, write_objects
 from olivine.data.needs import Inputs
 from olivine.data.splits import SplitConfig

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from builders.detection import real_kitti
-from olivine.data.kitti_calibration import KittiCalibration
+from olivine.calibration.formats.kitti import KittiCalibration
 from olivine.data.kitti_labels import ObjectLabels, read_objects
 from olivine.simulate import CameraConfig, KittiObjectLayout
 from olivine.simulate.kitti_object.labels import OCCLUSION_FROM, CameraBox, image_box, label_objects, object_type

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from olivine.calibration.formats.kitti import KittiCalibration
 from olivine.checking.check import check_folder
-from olivine.data.kitti_calibration import KittiCalibration, boxes_from_objects
+from olivine.data.kitti_boxes import boxes_from_objects
 from olivine.data.kitti_labels import ObjectLabels, read_objects
 from olivine.data.kitti_object import KittiObjectConfig
 from olivine.data.labels import load_class_set

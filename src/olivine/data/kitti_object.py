@@ -2,7 +2,7 @@
 
     <root>/[training/]velodyne/000000.bin   float32 × 4: x, y, z (metres), intensity 0…1
                       image_2/000000.png    left colour camera, of a size that differs from frame to frame
-                      calib/000000.txt      `olivine.data.kitti_calibration`
+                      calib/000000.txt      `olivine.data.kitti_boxes`
                       label_2/000000.txt    `olivine.data.kitti_labels`; optional, as in the official test set
                       planes/000000.txt     the road's plane in the rectified camera frame; optional
     <root>/testing/…                        the official test set, in the same folders
@@ -22,10 +22,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from olivine.calibration.formats.kitti import KittiCalibration
 from olivine.config import Config
 from olivine.data.frame import Boxes, Camera, Frame
 from olivine.data.images import image_size
-from olivine.data.kitti_calibration import KittiCalibration, boxes_from_objects
+from olivine.data.kitti_boxes import boxes_from_objects
 from olivine.data.kitti_labels import ObjectLabels, read_objects
 from olivine.data.labels import without_classes
 from olivine.data.masks import UNKNOWN, MaskManifest, read_manifest

@@ -21,8 +21,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from olivine.calibration.formats.kitti import camera_from_first
+from olivine.calibration.rows import matrix_row, read_calibration_rows
 from olivine.config import Config
-from olivine.data.calibration_rows import matrix_row, read_calibration_rows
 from olivine.data.frame import Camera, Frame
 from olivine.data.images import image_size
 from olivine.data.labels import load_class_set
@@ -239,9 +240,8 @@ def read_calibration(path: Path, cameras: tuple[str, ...]) -> Calibration:
     intrinsics, camera_from_lidar = {}, {}
     for camera in cameras:
         projection = _matrix(rows, f"P{camera[-1]}", path)
-        offset_m = np.linalg.solve(projection[:, :3], projection[:, 3])
         intrinsics[camera] = projection[:, :3]
-        camera_from_lidar[camera] = rigid_transform(np.eye(3), offset_m) @ camera0_from_lidar
+        camera_from_lidar[camera] = camera_from_first(projection) @ camera0_from_lidar
     return Calibration(camera0_from_lidar, intrinsics, camera_from_lidar)
 
 

@@ -13,8 +13,9 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from olivine.calibration.formats.kitti import KittiCalibration
 from olivine.data.frame import Dataset
-from olivine.data.kitti_calibration import KittiCalibration, objects_from_boxes
+from olivine.data.kitti_boxes import objects_from_boxes
 from olivine.data.kitti_labels import ObjectLabels, read_objects, write_objects
 from olivine.data.loader import Loader
 from olivine.detection.kitti import KittiScores, average_precision

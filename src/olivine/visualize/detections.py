@@ -10,7 +10,7 @@ import numpy as np
 
 from olivine.config import kind_of, load_recipe, read_recipe
 from olivine.data.frame import Boxes, Dataset, Frame
-from olivine.data.kitti_calibration import boxes_from_objects
+from olivine.data.kitti_boxes import boxes_from_objects
 from olivine.data.kitti_labels import read_objects
 from olivine.detection.config import DetectConfig
 from olivine.detection.evaluate import kitti_frames, score_folder

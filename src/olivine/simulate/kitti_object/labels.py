@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from olivine.data.kitti_calibration import object_corners
+from olivine.data.kitti_boxes import object_corners
 from olivine.data.kitti_labels import (
     DONT_CARE,
     UNSET_ALPHA_RAD,
