@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from olivine.config import Config
 from olivine.data.pairs import Pairs
+from olivine.data.thinning import BeamDropout
 
 
 class CloudAugment(Config):
@@ -39,6 +40,14 @@ class CloudAugment(Config):
 
     scale: float = Field(default=0.0, ge=0, lt=1)
     """Scale by a factor uniform in 1 ± this; 0 in the published recipes."""
+
+    beams: BeamDropout | None = None
+    """How beams and points are dropped from each scan before all else, so that the network serves sensors of fewer
+    beams; None drops none."""
+
+    intensity_dropout: float = Field(default=0.0, ge=0, le=1)
+    """Probability that all intensities of a scan are 0, so that the network serves data without. Its weights say so
+    (`trained_without`)."""
 
 
 def _ascending(interval: tuple[float, float]) -> tuple[float, float]:

@@ -6,7 +6,7 @@ Frames are immutable; images and masks are decoded only when asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -115,6 +115,8 @@ class Frame:
         returns: [R] bool which rows of the scan's file the points are, where rows without a return were left out; None
             where they are all of them.
         ground_lidar: [4] float64 plane of the road, a·x + b·y + c·z + d = 0 in the LiDAR frame, metres, or None.
+        rings: [N] uint16 beam of the sensor that measured each point, neighbours having neighbouring numbers; None
+            where the data do not say (see `olivine.data.beams`).
     """
 
     token: str
@@ -130,6 +132,25 @@ class Frame:
     label_fault: str | None = None
     ground_lidar: NDArray[np.float64] | None = None
     returns: NDArray[np.bool_] | None = None
+    rings: NDArray[np.uint16] | None = None
+
+    def take(self, row: NDArray[np.int64]) -> Frame:
+        """The frame with some of its points, or all in another order.
+
+        Args:
+            row: [M] int64 the points that are kept.
+
+        Returns:
+            The frame with what belongs to each point; cameras and boxes stay as they are. `returns` is left out.
+        """
+        return replace(
+            self,
+            points_lidar_m=self.points_lidar_m[row],
+            intensity=None if self.intensity is None else self.intensity[row],
+            labels=None if self.labels is None else self.labels[row],
+            rings=None if self.rings is None else self.rings[row],
+            returns=None,
+        )
 
 
 class Dataset(Protocol):

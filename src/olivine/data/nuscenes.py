@@ -196,6 +196,7 @@ class NuScenes:
             boxes=self.boxes(index),
             global_from_lidar=self._global_from_sensor(row, 0),
             returns=cloud.returns,
+            rings=cloud.rings,
         )
 
     def token(self, index: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from olivine.data.beams import ring_column
 from olivine.data.data_record import OFFICIAL_COLUMNS, RECORD
 from olivine.data.scan_points import ScanPoints, points_of
 from olivine.errors import UserError
@@ -30,10 +32,11 @@ def read_sweep(path: Path, columns: tuple[str, ...], *, intensity: bool) -> Scan
         found = points_of(read_scan(path))
         if intensity and found.intensity is None:
             raise UserError(f"{path}: has no intensity; say so by intensity_max null in {RECORD} beside the tables")
-        return found if intensity else ScanPoints(found.points_m, None, found.returns)
+        return found if intensity else replace(found, intensity=None)
     rows = _rows(path, columns)
     column = np.ascontiguousarray(rows[:, columns.index("intensity")]) if intensity else None
-    return ScanPoints(np.ascontiguousarray(rows[:, :3]), column)
+    rings = ring_column(rows[:, columns.index("ring")]) if "ring" in columns else None
+    return ScanPoints(np.ascontiguousarray(rows[:, :3]), column, rings=rings)
 
 
 def read_point_labels(path: Path, points: int) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from olivine.data.frame import Frame
 from olivine.data.needs import Needs
 from olivine.data.pairs import PairConfig, Pairs, find_pairs
 from olivine.data.second_view import ViewConfig, cut_view, same_places, same_rows, voxel_matches
+from olivine.data.thinning import thinned
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, Voxels, input_intensity, voxel_features, voxelize
 from olivine.errors import UserError
 from olivine.geometry import invert, transform_points, turned_boxes
@@ -161,11 +162,14 @@ class Prepare:
             UserError: images are wanted and the frame has no camera; an image, a mask or superpixels are missing,
                 unreadable or of the wrong size; labels are wanted and hold ids of no class; boxes are wanted and the
                 frame has none annotated; a point is not finite or
-                too far away for the grid; matches are wanted between frames without poses.
+                too far away for the grid; matches are wanted between frames without poses; beams are to be dropped and
+                nothing tells which point is of which.
         """
         _check_finite(frame)
         if self.needs.labels and frame.label_fault is not None:
             raise UserError(frame.label_fault)
+        other = None if other is None or other is frame else self._thinned(other, rng)
+        frame = self._thinned(frame, rng)
         matrix = self._matrix(rng)
         seen = self._look(frame, rng, self.augment.images, matrix) if self.needs.images else None
         row = np.arange(len(frame.points_lidar_m)) if seen is None else seen.row
@@ -178,6 +182,11 @@ class Prepare:
         pairs = pairs.select(cloud.voxels.point_voxel[pairs.point] >= 0)
         range_m = np.hypot(*frame.points_lidar_m[cloud.row[pairs.point], :2].T)
         return Prepared(frame.token, cloud, seen.images, seen.segments, pairs, range_m, second, boxes)
+
+    def _thinned(self, frame: Frame, rng: np.random.Generator) -> Frame:
+        """What is left of a frame; without beams or intensities to drop, the frame itself and no draw."""
+        cloud = self.augment.cloud
+        return frame if cloud is None else thinned(frame, rng, cloud.beams, cloud.intensity_dropout)
 
     def _matrix(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """[3, 3] how a view of a cloud is rotated, mirrored and scaled."""
@@ -311,11 +320,4 @@ def _check_finite(frame: Frame) -> None:
 
 def _rows(frame: Frame, row: NDArray[np.int64]) -> Frame:
     """The frame with some of its points."""
-    if len(row) == len(frame.points_lidar_m):
-        return frame
-    return replace(
-        frame,
-        points_lidar_m=frame.points_lidar_m[row],
-        intensity=None if frame.intensity is None else frame.intensity[row],
-        labels=None if frame.labels is None else frame.labels[row],
-    )
+    return frame if len(row) == len(frame.points_lidar_m) else frame.take(row)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from olivine.data.beams import ring_column
 from olivine.data.frame import Frame
 from olivine.data.labels import ClassSet
 from olivine.data.masks import MaskManifest
@@ -47,12 +48,14 @@ class ScanFormat:
     """What the numbers of a scan mean.
 
     Attributes:
-        columns: of a point: x, y, z (metres), intensity, and what follows is left out.
+        columns: of a point: x, y, z (metres), intensity, and what follows is left out, but for a ring.
+        ring: the column that numbers the beams, or None.
         intensity_max: top of the range of intensities.
         intensity_gain: what they are multiplied by before they are cut off at that top.
     """
 
     columns: int = 4
+    ring: int | None = None
     intensity_max: float = 1.0
     intensity_gain: float = 1.0
 
@@ -125,6 +128,7 @@ class ScanFolders:
             timestamp_us=files.place * PERIOD_US,
             labels=None if raw is None else self.classes.learn(raw),
             label_fault=None if raw is None else self.classes.strange(raw, str(files.labels)),
+            rings=None if form.ring is None else ring_column(rows[:, form.ring]),
         )
 
 

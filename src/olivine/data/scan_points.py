@@ -21,11 +21,13 @@ class ScanPoints:
         points_m: [N, 3] float32, metres, in file order.
         intensity: [N] float32 in the file's own range, or None.
         returns: [R] bool which rows of the file they are; None where they are all.
+        rings: [N] uint16 beam of each, or None where the file does not say.
     """
 
     points_m: NDArray[np.float32]
     intensity: NDArray[np.float32] | None
     returns: NDArray[np.bool_] | None = None
+    rings: NDArray[np.uint16] | None = None
 
     @property
     def rows(self) -> int:
@@ -41,6 +43,6 @@ def points_of(scan: Scan) -> ScanPoints:
     """The points of a scan, without the rows that are no return."""
     returns = scan.returns()
     if returns.all():
-        return ScanPoints(scan.points_m, scan.intensity)
+        return ScanPoints(scan.points_m, scan.intensity, rings=scan.rings)
     kept = scan.take(returns)
-    return ScanPoints(kept.points_m, kept.intensity, returns)
+    return ScanPoints(kept.points_m, kept.intensity, returns, kept.rings)

@@ -52,7 +52,7 @@ class SemanticStfConfig(Config):
         present = [part for part in PARTS if (self.root / part / "velodyne").is_dir()]
         chosen = chosen_scenes(split, {part: (part,) for part in PARTS}, present, self.root)
         scans = [scan for part in chosen for scan in self._scans(part)]
-        form = ScanFormat(columns=5, intensity_max=255.0)
+        form = ScanFormat(columns=5, ring=4, intensity_max=255.0)
         return ScanFolders(self.name, load_class_set("semanticstf"), scans, split, form, self.root)
 
     def _scans(self, part: str) -> list[ScanFiles]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from olivine.data.frame import Dataset, Frame
 from olivine.data.prepare import Prepare, Prepared, PreparedBoxes
+from olivine.data.thinning import with_rings
 from olivine.detection.annotated import annotated_boxes
 from olivine.detection.sampling import ObjectSampler
 from olivine.errors import UserError
@@ -61,6 +62,10 @@ class PrepareTraining:
 
     def _sample(self, frame: Frame, rng: np.random.Generator) -> Prepared:
         annotated_boxes(frame)
+        cloud = self.prepare.augment.cloud
+        thins = cloud is not None and cloud.beams is not None
+        # The order of the points, which may tell their beams, is lost below.
+        frame = with_rings(frame) if thins else replace(frame, rings=None)
         if self.sampler is not None:
             frame = self.sampler(frame, rng)
         # Their order decides which points and voxels the limits of the grid leave out.
@@ -76,13 +81,7 @@ class PrepareTraining:
 
 def shuffled(frame: Frame, rng: np.random.Generator) -> Frame:
     """The frame with its points in a random order."""
-    order = rng.permutation(len(frame.points_lidar_m))
-    return replace(
-        frame,
-        points_lidar_m=frame.points_lidar_m[order],
-        intensity=None if frame.intensity is None else frame.intensity[order],
-        labels=None if frame.labels is None else frame.labels[order],
-    )
+    return frame.take(rng.permutation(len(frame.points_lidar_m)))
 
 
 def centres_in_range(

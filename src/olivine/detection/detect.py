@@ -121,6 +121,7 @@ def _ready(config: DetectConfig) -> _Ready:
     )
     detector = fresh_detector(config)
     intensity_max = check_data(train_data, val_data, config, detector.needs)
+    config.check_augment(train_data, detector.needs)
     pretrained, notes = _load_pretrained(detector, config, intensity_max)
     detector.backbone.requires_grad_(config.mode == "finetune")
     if pretrained is not None:
@@ -139,6 +140,7 @@ def _ready(config: DetectConfig) -> _Ready:
             eval_max_voxels=config.eval_max_voxels,
         ),
         **learned,
+        **config.describe_augment(detector.needs),
         "heads": {name: {"for": "detection"} for name in detector.heads},
         "pretrained": pretrained,
         "seed": config.train.seed,

@@ -43,6 +43,7 @@ class Detection(ScoredKind[DetectConfig]):
         """The classes of the mean, and which frames and objects."""
         scored = results["protocol"]["scored"]
         frames = [scored.get(key) for key in ("dataset", "frames", "scenes", "tokens")]
+        frames.append(results["protocol"].get("beams"))
         return {
             "classes": [name for name, value in results["classes"].items() if value is not None],
             "frames or labels": [results["kitti"]["protocol"]["objects"], *frames],

@@ -78,6 +78,8 @@ def headline(results: dict[str, Any]) -> str:
     protocol = results["protocol"]
     classes = ", ".join(f"{name} {_percent(value)}" for name, value in results["classes"].items())
     marks = [f"split {_named(protocol['scored'])}, {protocol['scored']['frames']} frames"]
+    if protocol.get("beams") is not None:
+        marks.append(f"scans resampled to {protocol['beams']} beams")
     shared = len(protocol["shared_frames"]) or len(protocol["shared_scenes"])
     if shared:
         marks.append(f"a test of memory: trained on {shared} of the scored frames")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import NonNegativeInt
 
 from olivine.config import Config
+from olivine.data.beams import beams_like
 from olivine.data.frame import Boxes, Frame
 from olivine.data.intensity import range_of, range_text
 from olivine.detection.annotated import annotated_boxes
@@ -153,7 +154,7 @@ class ObjectSampler:
             boxes[:, 2] = _ground_z(frame.ground_lidar, boxes) + boxes[:, 5] / 2
         objects = [self.database.points(int(row)) for row in chosen]
         moved = [points[:, :3] + box[:3] for points, box in zip(objects, boxes, strict=True)]
-        outside = ~points_of_objects(frame.points_lidar_m, boxes).any(axis=0)
+        outside = np.flatnonzero(~points_of_objects(frame.points_lidar_m, boxes).any(axis=0))
         points_m = np.concatenate([*moved, frame.points_lidar_m[outside]])
         own = None if frame.intensity is None else frame.intensity[outside]
         intensity = None if own is None else np.concatenate([*(points[:, 3] for points in objects), own])
@@ -164,6 +165,7 @@ class ObjectSampler:
             cameras=(),
             labels=None,
             label_fault=None,
+            rings=None if frame.rings is None else _rings(frame, points_m[: len(points_m) - len(outside)], outside),
             boxes=Boxes(
                 np.concatenate([present.boxes, boxes]),
                 (*present.names, *(self.database.names[row] for row in chosen)),
@@ -175,6 +177,14 @@ class ObjectSampler:
         if present.difficulty is None or self.database.difficulty is None:
             return None
         return np.concatenate([present.difficulty, self.database.difficulty[chosen]])
+
+
+def _rings(frame: Frame, pasted_m: NDArray[np.float64], outside: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """The beams of pasted points, as of what the frame has about them, and of those of its own that are left."""
+    assert frame.rings is not None
+    own = frame.rings.astype(np.int64)
+    pasted = beams_like(pasted_m.astype(np.float32), frame, own)
+    return np.concatenate([pasted, own[outside]]).astype(np.uint16)
 
 
 def _free(boxes: NDArray[np.float64], taken: NDArray[np.float64]) -> NDArray[np.bool_]:

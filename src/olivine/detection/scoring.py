@@ -34,6 +34,7 @@ SCORING = (
     "val_split",
     "allow_shared_scenes",
     "eval_batch_size",
+    "eval_beams",
     "eval_max_voxels",
     "overlaps",
     "rules",

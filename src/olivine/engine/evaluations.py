@@ -86,13 +86,14 @@ def provenance(about: Mapping[str, Any], dataset: Dataset, config: ScoredConfig)
         config: the run's configuration.
 
     Returns:
-        `seed`, `train` and `scored` (see `olivine.engine.lineage.describe_split`), `pretrained`, `steps`, what of the
-        scored frames was seen before, and versions.
+        `seed`, `train` and `scored` (see `olivine.engine.lineage.describe_split`), `beams` that scored scans were
+        resampled to or None, `pretrained`, `steps`, what of the scored frames was seen before, and versions.
     """
     return {
         "seed": config.train.seed,
         "train": about["train"],
         "scored": describe_split(dataset, config.val_split),
+        "beams": config.eval_beams,
         "pretrained": about["pretrained"],
         "steps": about["steps"],
         **overlap(about, dataset).as_dict(),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import PositiveInt
@@ -19,12 +20,16 @@ from olivine.data.augment import CloudAugment
 from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.data.frame import Dataset
 from olivine.data.loader import Loader, PrepareFrame
+from olivine.data.needs import Needs
+from olivine.data.resample import Resample
+from olivine.data.thinning import trained_without, with_rings
 from olivine.data.voxelize import CylindricalVoxels, VoxelConfig
 from olivine.engine.config import AnyScheduleConfig, OptimizerConfig, ScheduleConfig, SGDConfig, TrainConfig
 from olivine.engine.distribution import Distribution
 from olivine.engine.loop import TrainResult, train
 from olivine.engine.run import RunFolder
 from olivine.engine.task import Task
+from olivine.errors import UserError
 from olivine.streams import seed_torch
 
 
@@ -63,6 +68,44 @@ class ExperimentConfig(Config):
 
     train: TrainConfig = TrainConfig()
     """The loop."""
+
+    def check_augment(self, dataset: Dataset, needs: Needs | None = None) -> None:
+        """Refuse augmentation of clouds that would do nothing, or that the data do not allow.
+
+        Args:
+            dataset: what is learned from, whose first frame is read where beams are to be dropped.
+            needs: what samples must hold beside voxels.
+
+        Raises:
+            UserError: intensities are to be dropped and the network sees none; or beams, and nothing tells them.
+        """
+        if self.augment is None:
+            return
+        if self.augment.intensity_dropout and not self._reads_intensity(needs):
+            raise UserError(
+                f"augment.intensity_dropout={self.augment.intensity_dropout:g}: this network sees no intensity "
+                f"(voxels.features={list(self.voxels.features)}), so there is nothing to drop; set it to 0"
+            )
+        if self.augment.beams is not None and len(dataset):
+            with_rings(dataset[0])
+
+    def describe_augment(self, needs: Needs | None = None) -> dict[str, Any]:
+        """What weights say of how their training's scans varied.
+
+        Args:
+            needs: what samples must hold beside voxels.
+
+        Returns:
+            `augment`, as in the recipe, and `trained_without` (see `olivine.data.thinning.trained_without`).
+        """
+        dropout = 0.0 if self.augment is None else self.augment.intensity_dropout
+        return {
+            "augment": None if self.augment is None else self.augment.model_dump(mode="json"),
+            "trained_without": trained_without(dropout, reads_intensity=self._reads_intensity(needs)),
+        }
+
+    def _reads_intensity(self, needs: Needs | None) -> bool:
+        return "intensity" in self.voxels.features or (needs is not None and needs.intensities)
 
     @contextmanager
     def initial_weights(self) -> Iterator[None]:
@@ -171,6 +214,10 @@ class ScoredConfig(ExperimentConfig):
     eval_batch_size: PositiveInt = 1
     """Frames predicted at a time by each process. Does not change the scores."""
 
+    eval_beams: PositiveInt | None = None
+    """Resample the scans that are scored to so many beams, to see what a network is worth on such a sensor: 32 keeps
+    every second beam of 64. None scores them as they are."""
+
     def scoring_loader(self, dataset: Dataset, prepare: PrepareFrame, processes: Distribution) -> Loader:
         """This process's share of the frames that are scored, in order.
 
@@ -181,7 +228,7 @@ class ScoredConfig(ExperimentConfig):
         """
         return Loader(
             dataset,
-            prepare,
+            prepare if self.eval_beams is None else Resample(prepare, self.eval_beams),
             batch_size=self.eval_batch_size,
             seed=self.train.seed,
             shuffle=False,

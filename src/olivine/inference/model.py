@@ -6,7 +6,7 @@ predicted here is what `olivine segment` and `olivine detect` score.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from olivine.data.intensity import warn_if_faint
 from olivine.data.labels import ClassSet
 from olivine.data.needs import Needs
 from olivine.data.prepare import Prepare, Prepared
+from olivine.data.thinning import does_without
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels
 from olivine.detectors import Detections, Detector
 from olivine.errors import UserError
@@ -91,7 +92,8 @@ class Model:
 
         Args:
             points_m: [N, 3] points in the LiDAR frame, metres.
-            intensity: [N] intensities in the sensor's own range; None where there are none, for a network without.
+            intensity: [N] intensities in the sensor's own range; None where there are none, for a network that was
+                trained without, or without at times (`trained_without` in its description).
             intensity_max: the top of that range (nuScenes 255, KITTI 1); by default that of the data the network was
                 trained on, as the weights say.
 
@@ -197,8 +199,11 @@ class Model:
 
         Raises:
             UserError: a point is not finite or too far away, or intensities are not of the range that the frame says
-                or that raw ones had in training.
+                or that raw ones had in training, or there are none and the network was never trained without.
         """
+        if self.sees_intensity and frame.intensity is None:
+            nothing = self._no_intensity(len(frame.points_lidar_m))
+            frame = replace(frame, intensity=nothing, intensity_max=self._range(None, seen=True))
         self._range(frame.intensity_max, seen=self.sees_intensity)
         return Prepare(self.voxels, needs=self.needs)(frame, stream("none"))
 
@@ -270,7 +275,7 @@ class Model:
             )
         seen = "intensity" in self.voxels.features or needs.intensities
         if seen and intensity is None:
-            raise UserError(f"{self.path}: the network sees intensities, and these points have none; train one without")
+            intensity = self._no_intensity(len(points_m))
         frame = Frame(
             token="",
             scene="",
@@ -283,6 +288,19 @@ class Model:
             warn_if_faint(frame)
         sample = Prepare(self.voxels, needs=needs)(frame, stream("none"))
         return collate([sample], seed=0).to(next(self.network.parameters()).device)
+
+    def _no_intensity(self, points: int) -> NDArray[np.float32]:
+        """[points] zeros, as a network was shown that was trained without intensities at times.
+
+        Raises:
+            UserError: it was not.
+        """
+        if not does_without(self.about, "intensity"):
+            raise UserError(
+                f"{self.path}: the network sees intensities, and these points have none; train one without, or with "
+                "augment.intensity_dropout"
+            )
+        return np.zeros(points, np.float32)
 
     def _range(self, given: float | None, *, seen: bool) -> float:
         """Top of the range of intensities: as given, else as recorded; of no meaning where they are not `seen`."""

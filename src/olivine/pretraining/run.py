@@ -117,6 +117,7 @@ def prepare_for(config: PretrainConfig, needs: Needs) -> Prepare:
 
 def _check_needs(config: PretrainConfig, dataset: Dataset, needs: Needs) -> None:
     """Refuse a dataset or settings that cannot give a method what it asks for, before the first step."""
+    config.check_augment(dataset, needs)
     if len(dataset) and "intensity" in config.voxels.features:
         check_intensity(dataset[0])
         warn_if_faint(dataset[0])
@@ -148,6 +149,7 @@ def _about(config: PretrainConfig, dataset: Dataset, method: Method, steps: int)
         "in_channels": config.voxels.channels,
         "voxels": config.voxels.model_dump(mode="json"),
         "intensity_max": range_of(dataset[0]),
+        **config.describe_augment(method.needs),
         "heads": describe_heads(dict(method.heads)),
         "method": config.method.model_dump(mode="json"),
         "sources": method.sources,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, field_validator
+from pydantic import NonNegativeFloat, NonNegativeInt, field_validator, model_validator
 
 from olivine.backbones import DOWNSTREAM_MOMENTUM, BackboneConfig, MinkUNetConfig
 from olivine.config import Config
@@ -63,6 +63,15 @@ class SegmentConfig(ScoredConfig):
     write_predictions: bool = False
     """Also write the predictions, in the dataset's own format, to `predictions` in the run's folder, or in that of the
     evaluation."""
+
+    @model_validator(mode="after")
+    def _whole_predictions(self) -> SegmentConfig:
+        if self.write_predictions and self.eval_beams is not None:
+            raise ValueError(
+                f"write_predictions=true is of every point of a scan, and eval_beams={self.eval_beams} leaves some "
+                "out; set only one"
+            )
+        return self
 
     @field_validator("backbone")
     @classmethod

@@ -46,6 +46,7 @@ class Segmentation(ScoredKind[SegmentConfig]):
         """The classes of the mean, and which frames and labels."""
         scored = results["protocol"]["scored"]
         frames = [scored.get(key) for key in ("dataset", "frames", "scenes", "tokens")]
+        frames.append(results["protocol"].get("beams"))
         rule = ["reference-compatible"] if results["reference_compatible"] else []
         return {"classes": [*results["miou_classes"], *rule], "frames or labels": [results["points"], *frames]}
 

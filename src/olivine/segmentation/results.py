@@ -77,7 +77,8 @@ def headline(results: dict[str, Any]) -> str:
     if results["miou"] is None:
         return f"no labels to score{where}"
     protocol, coverage = results["protocol"], results["coverage"]
-    marks = []
+    beams = protocol.get("beams")
+    marks = [] if beams is None else [f"scans resampled to {beams} beams"]
     if protocol["shared_scenes"] or protocol["shared_frames"]:
         marks.append(f"a test of memory: trained on {_shared(protocol)}")
     if protocol["pretraining_scenes_scored"]:

@@ -40,6 +40,7 @@ SCORING = (
     "val_split",
     "allow_shared_scenes",
     "eval_batch_size",
+    "eval_beams",
     "reference_compatible",
     "write_predictions",
     "train.workers",

@@ -100,6 +100,7 @@ def _ready(config: SegmentConfig) -> _Ready:
         "train": describe_split(train_data, config.train_split),
         "monitor": None if monitored is None else describe_split(monitored, config.monitor_split or SplitConfig()),
     }
+    config.check_augment(train_data)
     _check_data(learned, train_data, val_data, monitored, config)
     intensity_max = check_data_inputs(train_data, val_data, config)
     backbone, head = fresh_network(config, train_data.classes.count)
@@ -125,6 +126,7 @@ def _ready(config: SegmentConfig) -> _Ready:
         "classes": train_data.classes.name,
         "voxels": config.voxels.model_dump(mode="json"),
         "intensity_max": intensity_max,
+        **config.describe_augment(),
         "heads": describe_heads({"classes": head}, train_data.classes.names),
         "mode": config.mode,
         "pretrained": pretrained,
