@@ -147,7 +147,6 @@ def test_a_class_set_of_ones_own_is_a_file(tmp_path):
         ("raw: [7]", "raw: [70000]", "raw labels are 0…65535"),
         ("name: thing", "name: road", "the name road stands twice"),
         ("[1, 2, 3]", "[1, 2, 300]", "0…255"),
-        ("ignored: [0, 1]", "", "key ignored is required"),
         ("source", "sorce", "unknown key sorce"),
     ],
 )

@@ -27,6 +27,9 @@ class Daps3dConfig(Config):
     root: Path
     """Folder that contains `data`, e.g. `daps-1`."""
 
+    classes: Path | None = None
+    """Class set of your own, a YAML file: names, raw ids of labels, prompts. By default that of the dataset."""
+
     @classmethod
     def recognise(cls, root: Path) -> list[Daps3dConfig]:
         """The dataset that a folder is, if it is one."""
@@ -42,7 +45,7 @@ class Daps3dConfig(Config):
         folders = [(sequence, self.root / "data" / sequence) for sequence in chosen]
         scans = [scan for name, folder in folders for scan in scans_below(name, folder / "clouds", folder / "labels")]
         form = ScanFormat(intensity_max=255.0)
-        return ScanFolders(self.name, load_class_set("daps3d"), scans, split, form, self.root)
+        return ScanFolders(self.name, load_class_set(self.classes or "daps3d"), scans, split, form, self.root)
 
 
 def _sequences(root: Path) -> list[str]:

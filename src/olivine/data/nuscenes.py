@@ -69,7 +69,7 @@ class NuScenesConfig(Config):
     """Channel of the LiDAR to read; by default `LIDAR_TOP`, or the only one that the tables have."""
 
     classes: Path | None = None
-    """Class set of your own, a YAML file: names, raw ids of labels, prompts. By default the 16 classes of nuScenes."""
+    """Class set of your own, a YAML file: names, raw ids of labels, prompts. By default that of the dataset."""
 
     @classmethod
     def recognise(cls, root: Path) -> list[NuScenesConfig]:

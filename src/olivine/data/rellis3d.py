@@ -41,6 +41,9 @@ class Rellis3dConfig(Config):
     """Intensities are multiplied by this and cut off at 1. The files hold an Ouster's 16-bit signal over 65535, which
     stays below 0.02 here, where a Velodyne's fill 0…1."""
 
+    classes: Path | None = None
+    """Class set of your own, a YAML file: names, raw ids of labels, prompts. By default that of the dataset."""
+
     @classmethod
     def recognise(cls, root: Path) -> list[Rellis3dConfig]:
         """The dataset that a folder is, if it is one."""
@@ -60,7 +63,7 @@ class Rellis3dConfig(Config):
             folders = [(sequence, home / sequence) for sequence in chosen]
             scans = [scan for name, folder in folders for scan in scans_below(name, folder / _CLOUDS, folder / _LABELS)]
         form = ScanFormat(intensity_gain=self.intensity_gain)
-        return ScanFolders(self.name, load_class_set("rellis3d"), scans, split, form, home)
+        return ScanFolders(self.name, load_class_set(self.classes or "rellis3d"), scans, split, form, home)
 
 
 def _home(root: Path) -> Path:

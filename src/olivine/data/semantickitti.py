@@ -68,6 +68,9 @@ class SemanticKittiConfig(Config):
     cameras: tuple[Literal["image_2", "image_3"], ...] = ("image_2",)
     """The colour cameras to read, left and right; one without a folder in a sequence is left out there."""
 
+    classes: Path | None = None
+    """Class set of your own, a YAML file: names, raw ids of labels, prompts. By default that of the dataset."""
+
     @classmethod
     def recognise(cls, root: Path) -> list[SemanticKittiConfig]:
         """The dataset that a folder is, if it is one; one with scribbles is ScribbleKITTI's."""
@@ -135,7 +138,7 @@ class SemanticKitti:
     def __init__(self, config: SemanticKittiConfig, split: SplitConfig) -> None:
         sequences = _sequences_folder(config.root)
         chosen = _choose(sequences, split)
-        self.classes = load_class_set("semantickitti")
+        self.classes = load_class_set(config.classes or "semantickitti")
         self._masks = config.masks or existing(config.root / "camseg")
         self.superpixels = config.superpixels or existing(config.root / "superpixels")
         self.manifest: MaskManifest | None = read_manifest(self._masks) if self._masks else None

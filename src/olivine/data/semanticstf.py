@@ -38,6 +38,9 @@ class SemanticStfConfig(Config):
     weather: tuple[Weather, ...] = WEATHERS
     """Only scans in these weathers, as the lists beside the scans tell them."""
 
+    classes: Path | None = None
+    """Class set of your own, a YAML file: names, raw ids of labels, prompts. By default that of the dataset."""
+
     @classmethod
     def recognise(cls, root: Path) -> list[SemanticStfConfig]:
         """The dataset that a folder is, if it is one."""
@@ -53,7 +56,7 @@ class SemanticStfConfig(Config):
         chosen = chosen_scenes(split, {part: (part,) for part in PARTS}, present, self.root)
         scans = [scan for part in chosen for scan in self._scans(part)]
         form = ScanFormat(columns=5, ring=4, intensity_max=255.0)
-        return ScanFolders(self.name, load_class_set("semanticstf"), scans, split, form, self.root)
+        return ScanFolders(self.name, load_class_set(self.classes or "semanticstf"), scans, split, form, self.root)
 
     def _scans(self, part: str) -> list[ScanFiles]:
         folder = self.root / part

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from olivine.backbones import BackboneConfig, Head, OwnBackboneConfig
 from olivine.components import is_own
-from olivine.data.labels import ClassSet, load_class_set, shipped_class_sets
+from olivine.data.labels import ClassSet, load_class_set, recorded_classes, shipped_class_sets
 from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels, CylindricalVoxels, VoxelConfig
 from olivine.detection.saved import EVAL_MAX_VOXELS, load_detector
@@ -64,7 +64,7 @@ def load(
         head = Head(*weights.heads["classes"]["kernel"].shape)
         load_weights(head, weights.head("classes"))
         head.to(device).eval()
-    classes = _classes(about["classes"], about.get("heads") or {}, weights.path) if about.get("classes") else None
+    classes = _classes(about, weights.path) if about.get("classes") else None
     return Model(network.to(device).eval(), head, voxels, classes, about, weights.path)
 
 
@@ -96,8 +96,14 @@ def _backbone(described: Any, path: Path, own: OwnBackboneConfig | None) -> Back
     return found
 
 
-def _classes(name: str, heads: dict[str, Any], path: Path) -> ClassSet:
-    """The classes of the head: those of a shipped set, or of one's own, of which the names are recorded."""
+def _classes(about: dict[str, Any], path: Path) -> ClassSet:
+    """The classes of the head: of a shipped set, or of one's own, which is recorded (in older files its names)."""
+    if about.get("class_set") is not None:
+        try:
+            return recorded_classes(about["class_set"])
+        except (KeyError, TypeError, ValueError, OverflowError, IndexError) as error:
+            raise UserError(f"{path}: the classes that it records cannot be read ({error})") from error
+    name, heads = about["classes"], about.get("heads") or {}
     names = tuple(heads.get("classes", {}).get("names", ()))
     if name in shipped_class_sets():
         shipped = load_class_set(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from olivine.components import Open
 from olivine.config import Config
@@ -28,6 +28,10 @@ LabellerConfig = Annotated[
     GroundedSamConfig | ClosedSetConfig | SlicConfig | SamSegmentsConfig | OwnLabellerConfig, Open()
 ]
 """Any labeller; `config.build(device)` gives a `Labeller`."""
+
+
+_WITHOUT_CLASSES = ("folder",)
+"""Datasets that have no classes of their own."""
 
 
 class RayConfig(Config):
@@ -74,6 +78,22 @@ class LabelConfig(Config):
     ray: RayConfig = RayConfig()
     """Read where the command is given `--ray`."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _classes_of_the_data(cls, tree: Any) -> Any:
+        """Let classes of one's own say what to look for, and let no other classes stand in where data has none."""
+        if not isinstance(tree, dict) or _key(tree.get("labeller"), "name") != "grounded_sam":
+            return tree
+        data, labeller = tree.get("data"), tree["labeller"]
+        if not isinstance(labeller, dict) or labeller.get("prompts") is not None:
+            return tree
+        classes = _key(data, "classes")
+        if classes is not None:
+            return {**tree, "labeller": {**labeller, "prompts": str(classes)}}
+        if _key(data, "name") in _WITHOUT_CLASSES:
+            raise ValueError("say what to look for: data.classes=my_classes.yaml, or labeller.prompts=...")
+        return tree
+
     @field_validator("split", mode="before")
     @classmethod
     def _of_all_frames(cls, split: Any) -> Any:
@@ -97,3 +117,8 @@ class LabelConfig(Config):
         if self.device == "cuda" and not available:
             raise UserError("device: cuda is asked for, but torch finds no usable GPU; set device=cpu or device=auto")
         return torch.device("cuda" if available and self.device != "cpu" else "cpu")
+
+
+def _key(value: Any, key: str) -> Any:
+    """A key of a part of a recipe, whether that is read already or not."""
+    return value.get(key) if isinstance(value, dict) else getattr(value, key, None)

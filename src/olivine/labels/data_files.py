@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from olivine.config import C, Config, validate
-from olivine.data.labels import load_class_set
+from olivine.data.labels import ClassSet, is_own_file, load_class_set
 from olivine.data.masks import UNKNOWN
 from olivine.documents import parse_yaml, read_yaml
 from olivine.errors import UserError
@@ -45,6 +45,20 @@ def read_data_file(model: type[C], folder: str, name: str) -> C:
             )
         tree = parse_yaml(file.read_text(encoding="utf-8"), name)
     return validate(model, tree, name)
+
+
+def own_class_set(name: str) -> ClassSet | None:
+    """The class set that a user's file holds, which may stand for what leads to its classes; None of any other file.
+
+    Raises:
+        UserError: no such file, or not a valid class set.
+    """
+    tree = read_yaml(Path(name), "this file") if is_own_file(name) else None
+    if not isinstance(tree, dict) or not isinstance(tree.get("classes"), list):
+        return None
+    if any(key in tree for key in ("phrases", "masks", "points", "map")):
+        return None
+    return load_class_set(name)
 
 
 def target_classes(classes: str | tuple[str, ...], source: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from olivine import __version__
 from olivine.data.datasets import DatasetConfig, SplitConfig
+from olivine.data.labels import load_class_set
 from olivine.data.masks import UNKNOWN, count_classes, sealed
 from olivine.data.shards import Shard
 from olivine.errors import UserError
@@ -29,7 +30,7 @@ MANIFEST = "manifest.json"
 PARTS = ".parts"
 
 # Where a dataset lies and what else is read of it does not decide which images it has.
-_BESIDE_THE_IMAGES = {"root", "masks", "superpixels", "boxes"}
+_BESIDE_THE_IMAGES = {"root", "masks", "superpixels", "boxes", "classes", "lidar"}
 _SHOWN_DIFFERENCES = 3
 _LONGEST_SHOWN = 60
 
@@ -59,7 +60,12 @@ class Tally:
 
 
 def settings_of(labeller: Labeller, data: DatasetConfig, split: SplitConfig) -> dict[str, Any]:
-    """What decides the masks of a folder, ready for `json.dumps`; runs that differ in it do not share a folder."""
+    """What decides the masks of a folder, ready for `json.dumps`; runs that differ in it do not share a folder.
+
+    Raises:
+        UserError: the data have classes of their own, and the labeller gives others.
+    """
+    _check_classes(labeller, data)
     provenance = labeller.provenance()
     return {
         "classes": labeller.classes,
@@ -71,6 +77,19 @@ def settings_of(labeller: Labeller, data: DatasetConfig, split: SplitConfig) -> 
         "split": split.model_dump(mode="json"),
         "olivine": __version__,
     }
+
+
+def _check_classes(labeller: Labeller, data: DatasetConfig) -> None:
+    """Refuse masks of other classes than those that the data were given: they would be learned under wrong names."""
+    own = getattr(data, "classes", None)  # not every dataset takes any
+    if own is None or labeller.kind != "classes":
+        return
+    names = load_class_set(own).names
+    if labeller.classes != names:
+        raise UserError(
+            f"data.classes: {own} has the classes {', '.join(names)}, and the labeller gives "
+            f"{', '.join(labeller.classes)}; choose prompts or a label map that lead to these classes"
+        )
 
 
 class LabelFolder:

@@ -13,6 +13,7 @@ from typing import Any
 from olivine.backbones import Backbone
 from olivine.components import own_code
 from olivine.data.frame import Dataset
+from olivine.data.labels import shipped_class_sets
 from olivine.data.loader import Loader
 from olivine.data.needs import Needs
 from olivine.data.prepare import Augmentation, Prepare
@@ -124,6 +125,7 @@ def _ready(config: SegmentConfig) -> _Ready:
         "in_channels": config.voxels.channels,
         "out_channels": train_data.classes.count,
         "classes": train_data.classes.name,
+        "class_set": None if train_data.classes.name in shipped_class_sets() else train_data.classes.as_json(),
         "voxels": config.voxels.model_dump(mode="json"),
         "intensity_max": intensity_max,
         **config.describe_augment(),

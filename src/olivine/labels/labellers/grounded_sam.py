@@ -42,7 +42,8 @@ class GroundedSamConfig(NetworkConfig):
     segmenter_revision: str | None = None
     """Commit, tag or branch of the segmenter on the hub; unset is its main branch."""
     prompts: str = "nuscenes"
-    """Name of a shipped prompt set, or path of one of your own, ending in .yaml."""
+    """Name of a shipped prompt set, or path of one of your own, ending in .yaml: prompts, or a class set. By default
+    the file of `data.classes`, where that is set."""
     box_threshold: float = Field(default=0.3, ge=0, lt=1)
     """A box counts where the best of its tokens scores more than this."""
     text_threshold: float = Field(default=0.25, ge=0, lt=1)

@@ -2,7 +2,7 @@
 
 A prompt set is a YAML file (`labels/prompts/<name>.yaml`, or one of your own) with `source`, `classes` (the name of a
 class set, or a list) and `phrases` (class → list of synonyms). Every class must be listed; one that is never asked
-for has an empty list.
+for has an empty list. A class set of your own (`olivine.data.labels`) is a prompt set, too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from olivine.errors import UserError
-from olivine.labels.data_files import ClassesFile, check_targets, read_data_file, target_classes
+from olivine.labels.data_files import ClassesFile, check_targets, own_class_set, read_data_file, target_classes
 
 
 class _PromptFile(ClassesFile):
@@ -48,13 +48,13 @@ def load_prompts(name: str) -> PromptSet:
     """Load a prompt set.
 
     Args:
-        name: of a shipped set, e.g. `"nuscenes"`, or the path of a YAML file.
+        name: of a shipped set, e.g. `"nuscenes"`, or the path of a YAML file, of prompts or of a class set.
 
     Raises:
         UserError: no such set, an unknown class, a class without an entry, no phrase at all, a phrase that stands for
             two classes, or one that the text "a. b. c." cannot carry.
     """
-    file = read_data_file(_PromptFile, "prompts", name)
+    file = _of_class_set(name) or read_data_file(_PromptFile, "prompts", name)
     classes = target_classes(file.classes, name)
     check_targets(set(file.phrases), classes, name)
     missing = [class_name for class_name in classes if class_name not in file.phrases]
@@ -69,6 +69,14 @@ def load_prompts(name: str) -> PromptSet:
     if not owner:
         raise UserError(f"{name}: no phrase for any class; there is nothing to look for")
     return PromptSet(name, classes, tuple(owner), tuple(owner.values()), file.source)
+
+
+def _of_class_set(name: str) -> _PromptFile | None:
+    """The prompts of a class set of one's own; None of any other file."""
+    classes = own_class_set(name)
+    if classes is None:
+        return None
+    return _PromptFile(source=classes.source, classes=classes.names, phrases=classes.prompts)
 
 
 def _clean(phrase: str, name: str, class_name: str) -> str:

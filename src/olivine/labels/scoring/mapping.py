@@ -22,7 +22,7 @@ from olivine.config import Config
 from olivine.data.labels import ClassSet
 from olivine.data.masks import UNKNOWN, MaskManifest
 from olivine.errors import UserError
-from olivine.labels.data_files import check_targets, read_data_file, target_classes
+from olivine.labels.data_files import check_targets, own_class_set, read_data_file, target_classes
 
 
 class MappingConfig(Config):
@@ -109,12 +109,16 @@ def load_mapping(name: str) -> ClassMapping:
 
     Args:
         name: a shipped mapping, e.g. `"cityscapes19_semantickitti"`, or the path of a YAML file (recognised by its
-            `.yaml`/`.yml` ending).
+            `.yaml`/`.yml` ending): a mapping, or a class set of one's own, which masks and points then share.
 
     Raises:
         UserError: no such mapping, not valid, merged classes that are named twice, that no points become, or that
             `classes` does not have.
     """
+    own = own_class_set(name)
+    if own is not None:
+        themselves: dict[str, str | None] = {one: one for one in own.names}
+        return ClassMapping(name, MappingConfig(classes=own.names, masks=themselves, points=themselves))
     config = read_data_file(MappingConfig, "mappings", name)
     classes = target_classes(config.classes, name)
     for key, entries in (("masks", config.masks), ("points", config.points)):
