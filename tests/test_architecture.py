@@ -41,6 +41,7 @@ ROAD = (
     "weights.foreign",
     "inference",
     "visualize",
+    "prediction",
     "labels",
     "testing",
     "compare",

@@ -31,6 +31,7 @@ COMMANDS = {
     "segment": ["RECIPE", "KEY=VALUE", "--resume", "--json"],
     "detect": ["RECIPE", "KEY=VALUE", "--resume", "--json"],
     "evaluate": ["RUN", "KEY=VALUE", "--json", "--detections", "--labels", "--frames", "--rules"],
+    "predict": ["MODEL", "SOURCE", "OUT", "KEY=VALUE", "--format", "--pictures", "--shard", "--data", "--json"],
     "compare": ["RECIPE", "KEY=VALUE"],
     "export": ["RUN", "OUT", "--to"],
     "import": ["FILE", "OUT", "--from", "KEY=VALUE"],

@@ -35,6 +35,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "olivine evaluate runs/finetune_nuscenes val_split.split=test write_predictions=true",
         "olivine evaluate --detections results/data --labels datasets/kitti/training/label_2 --frames val --json",
     ),
+    "predict": (
+        "olivine predict runs/finetune_nuscenes datasets/nuscenes predictions/nuscenes split.split=val --pictures",
+        "olivine predict runs/finetune_nuscenes scans/drive predictions/drive --format pcd --shard 1/4",
+        "olivine predict runs/second_kitti datasets/kitti-object predictions/boxes --format jsonl",
+    ),
     "compare": ("olivine compare mini_kitti_methods seeds=[0,1,2] jobs=2",),
     "export": (
         "olivine export runs/olivine_nuscenes olivine.pt --to minkowski",

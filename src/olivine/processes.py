@@ -1,4 +1,6 @@
-"""Processes: what asks them to end, children that end with their parent, and trouble that is the machine's.
+"""Processes and threads: what asks them to end, children that end with their parent, work that is done ahead.
+
+Trouble that is the machine's is told from a defect.
 
 `SIGTERM` and `SIGHUP` are raised as `Stopped` where a program says so (`stoppable`), so that whatever holds a temporary
 file cleans up; a training loop takes them over (`Requests`) and ends at a step's boundary instead.
@@ -13,10 +15,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _PR_SET_PDEATHSIG = 1
@@ -143,6 +150,23 @@ def single_threaded_children() -> Iterator[None]:
     finally:
         for name in added:
             del os.environ[name]
+
+
+def ahead(
+    pool: Executor, function: Callable[[T], R], items: Iterable[T], depth: int, *, at_once: bool = False
+) -> Iterator[R]:
+    """`map` in the threads of a pool, in order, with at most `depth` results under way or waiting.
+
+    Results are held back until there are so many, for the threads to stay ahead while the next stage is busy; or
+    handed on `at_once` when they are there, for progress to show them.
+    """
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        while waiting and (len(waiting) >= depth or (at_once and waiting[0].done())):
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def _watch(parent: int) -> None:

@@ -16,7 +16,7 @@ from olivine import __version__
 from olivine.cli.about import doctor, keys, recipes
 from olivine.cli.common import log, rank, say, trouble
 from olivine.cli.data import check, label, simulate
-from olivine.cli.networks import export, import_
+from olivine.cli.networks import export, import_, predict
 from olivine.cli.training import compare, demo, detect, evaluate, pretrain, segment
 from olivine.errors import OlivineWarning, TrainingDiverged, UserError, printable
 from olivine.examples import epilog
@@ -37,6 +37,7 @@ COMMANDS = (
     segment,
     detect,
     evaluate,
+    predict,
     compare,
     export,
     import_,

@@ -190,6 +190,11 @@ class Model:
         return Needs() if self.detector is None else self.detector.needs
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    @property
     def sees_intensity(self) -> bool:
         """Whether intensities are among what the network is given."""
         return "intensity" in self.voxels.features or self.needs.intensities
@@ -201,11 +206,7 @@ class Model:
             UserError: a point is not finite or too far away, or intensities are not of the range that the frame says
                 or that raw ones had in training, or there are none and the network was never trained without.
         """
-        if self.sees_intensity and frame.intensity is None:
-            nothing = self._no_intensity(len(frame.points_lidar_m))
-            frame = replace(frame, intensity=nothing, intensity_max=self._range(None, seen=True))
-        self._range(frame.intensity_max, seen=self.sees_intensity)
-        return Prepare(self.voxels, needs=self.needs)(frame, stream("none"))
+        return self._prepared(frame, self.needs)
 
     def classify_batch(self, batch: Batch) -> list[ClassifiedPoints]:
         """The class of every point of a batch, frame by frame, for the weights of a segmentation run.
@@ -274,33 +275,39 @@ class Model:
                 f"points_m must be [N, 3] and intensity [N], not {list(points_m.shape)} and {list(lengths)}"
             )
         seen = "intensity" in self.voxels.features or needs.intensities
-        if seen and intensity is None:
-            intensity = self._no_intensity(len(points_m))
         frame = Frame(
             token="",
             scene="",
             points_lidar_m=np.asarray(points_m, np.float32),
             intensity=None if intensity is None else np.asarray(intensity, np.float32),
-            intensity_max=self._range(intensity_max, seen=seen),
+            intensity_max=self._range(intensity_max, seen=seen and intensity is not None),
             timestamp_us=0,
         )
         if seen:
             warn_if_faint(frame)
-        sample = Prepare(self.voxels, needs=needs)(frame, stream("none"))
-        return collate([sample], seed=0).to(next(self.network.parameters()).device)
+        return collate([self._prepared(frame, needs)], seed=0).to(self.device)
 
-    def _no_intensity(self, points: int) -> NDArray[np.float32]:
-        """[points] zeros, as a network was shown that was trained without intensities at times.
+    def _prepared(self, frame: Frame, needs: Needs) -> Prepared:
+        if "intensity" in self.voxels.features or needs.intensities:
+            frame = self._with_intensity(frame)
+            self._range(frame.intensity_max, seen=True)
+        return Prepare(self.voxels, needs=needs)(frame, stream("none"))
+
+    def _with_intensity(self, frame: Frame) -> Frame:
+        """The frame, where it has no intensities with zeros, as a network was shown that was trained without at times.
 
         Raises:
             UserError: it was not.
         """
+        if frame.intensity is not None:
+            return frame
         if not does_without(self.about, "intensity"):
             raise UserError(
                 f"{self.path}: the network sees intensities, and these points have none; train one without, or with "
                 "augment.intensity_dropout"
             )
-        return np.zeros(points, np.float32)
+        top = self.about.get("intensity_max") or 1.0
+        return replace(frame, intensity=np.zeros(len(frame.points_lidar_m), np.float32), intensity_max=float(top))
 
     def _range(self, given: float | None, *, seen: bool) -> float:
         """Top of the range of intensities: as given, else as recorded; of no meaning where they are not `seen`."""

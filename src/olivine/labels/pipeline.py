@@ -12,12 +12,10 @@ import hashlib
 import io
 import json
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +33,7 @@ from olivine.files import write_bytes, writing
 from olivine.labels.base import Labeller
 from olivine.labels.config import LabelConfig
 from olivine.labels.manifest import MANIFEST, Tally
+from olivine.processes import ahead
 from olivine.reading import IMAGE_BYTES, read_file
 
 # Fixed, so that the same mask gives the same bytes. 9 takes three to seven times as long for an eighth less.
@@ -43,8 +42,6 @@ _MADE_OF = "image_sha256"  # what a mask's PNG says of the image that it was mad
 _DTYPES = {"classes": np.dtype(np.uint8), "segments": np.dtype(np.uint16)}
 
 Mask = NDArray[np.uint8] | NDArray[np.uint16]
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass
@@ -197,25 +194,9 @@ class _Pipeline:
     def run(self, images: ShardImages, places: range) -> Iterator[_Item]:
         """Every image of the frames, once its mask is on disk or is known to fail."""
         depth = self._batch_size + self._workers
-        frames = self._ahead(images.of_frame, places, self._workers)
-        loaded = self._ahead(self._load, (item for frame in frames for item in frame), depth)
-        return self._ahead(self._write, self._labelled(loaded), depth, at_once=True)
-
-    def _ahead(
-        self, function: Callable[[T], R], items: Iterable[T], depth: int, *, at_once: bool = False
-    ) -> Iterator[R]:
-        """`map` in the threads, in order, with at most `depth` results under way or waiting.
-
-        Results are held back until there are so many, for the threads to stay ahead while the next stage is busy; or
-        handed on `at_once` when they are there, for progress to show them.
-        """
-        waiting: deque[Future[R]] = deque()
-        for item in items:
-            waiting.append(self._pool.submit(function, item))
-            while waiting and (len(waiting) >= depth or (at_once and waiting[0].done())):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        frames = ahead(self._pool, images.of_frame, places, self._workers)
+        loaded = ahead(self._pool, self._load, (item for frame in frames for item in frame), depth)
+        return ahead(self._pool, self._write, self._labelled(loaded), depth, at_once=True)
 
     def _load(self, item: _Item) -> _Item:
         """Decode an image, unless it has a mask already that was made of this very image."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from olivine.data.frame import Dataset
 from olivine.errors import UserError
-from olivine.files import writing
+from olivine.files import replacing, writing
 
 
 @runtime_checkable
@@ -95,17 +95,32 @@ def write_nuscenes(submission: Submission, token: str, classes: NDArray[np.uint8
     Beside it stands `<split>/submission.json`, which states what the network saw. The benchmark takes no 0, so a grid
     that leaves points out is none for its test split.
     """
+    path = nuscenes_path(submission, token)
+    write_about(submission)
+    return _write(path, classes.tobytes())
+
+
+def nuscenes_path(submission: Submission, token: str) -> Path:
+    """The lidarseg file of a frame.
+
+    Raises:
+        UserError: the dataset names no sweeps, or one by what no file can be called.
+    """
     if not isinstance(submission.dataset, LidarTokens):
         raise UserError("write_predictions: this nuScenes dataset does not name its LiDAR sweeps")
+    sweep = submission.dataset.lidar_token(token)
+    if PurePosixPath(sweep).name != sweep:
+        raise UserError(f"sample_data.json: the token {sweep!r} is no name that a file can have; mend the tables")
+    return submission.folder / "lidarseg" / submission.split / f"{sweep}_lidarseg.bin"
+
+
+def write_about(submission: Submission) -> None:
+    """Write `<split>/submission.json` of nuScenes, unless it is there."""
     about = submission.folder / submission.split / "submission.json"
     if not about.exists():
         inputs = {"camera": False, "lidar": True, "radar": False, "map": False, "external": submission.external}
         meta = {f"use_{name}": used for name, used in inputs.items()}
         _write(about, json.dumps({"meta": meta}, indent=2).encode())
-    sweep = submission.dataset.lidar_token(token)
-    if PurePosixPath(sweep).name != sweep:
-        raise UserError(f"sample_data.json: the token {sweep!r} is no name that a file can have; mend the tables")
-    return _write(submission.folder / "lidarseg" / submission.split / f"{sweep}_lidarseg.bin", classes.tobytes())
 
 
 def write_semantickitti(submission: Submission, token: str, classes: NDArray[np.uint8]) -> Path:
@@ -113,9 +128,14 @@ def write_semantickitti(submission: Submission, token: str, classes: NDArray[np.
 
     Frame tokens are `<sequence>/<scan>`.
     """
-    sequence, _, scan = token.partition("/")
     raw = submission.dataset.classes.train_to_raw[classes].astype("<u4")
-    return _write(submission.folder / "sequences" / sequence / "predictions" / f"{scan}.label", raw.tobytes())
+    return _write(submission.folder / semantickitti_path(token), raw.tobytes())
+
+
+def semantickitti_path(token: str) -> str:
+    """The `.label` file of a frame below the folder of predictions."""
+    sequence, _, scan = token.partition("/")
+    return f"sequences/{sequence}/predictions/{scan}.label"
 
 
 PREDICTION_WRITERS: dict[str, Callable[[Submission, str, NDArray[np.uint8]], Path]] = {
@@ -127,7 +147,6 @@ PREDICTION_WRITERS: dict[str, Callable[[Submission, str, NDArray[np.uint8]], Pat
 
 
 def _write(path: Path, content: bytes) -> Path:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    with writing(path), replacing(path, shared=True) as file:
+        file.write(content)
     return path
