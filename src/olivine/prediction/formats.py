@@ -15,7 +15,7 @@ import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,7 +183,8 @@ class CloudWriter(Writer):
         """Write the points of the frame; rows of the file without a return are no points."""
         assert isinstance(found, ClassifiedPoints)
         (path,) = self.files(moment)
-        columns = {"class": found.classes, "confidence": found.confidence, "rgb": self._colors[found.classes]}
+        colors = self._colors[found.classes]
+        columns: dict[str, NDArray[Any]] = {"class": found.classes, "confidence": found.confidence, "rgb": colors}
         write_scan(path, reading.frame.points_lidar_m, columns, reading.origin_m)
 
 
@@ -194,7 +195,7 @@ class KittiWriter(Writer):
 
     def check(self, frame: Frame) -> None:
         """Refuse frames without a camera."""
-        if not isinstance(self._job.source.dataset, KittiFrames):
+        if _kitti_frames(self._job.source) is None:
             self._camera(frame)
 
     def files(self, moment: Moment) -> tuple[Path, ...]:
@@ -204,8 +205,8 @@ class KittiWriter(Writer):
     def write(self, moment: Moment, reading: Reading, found: Found) -> None:
         """Write one line per box, best first."""
         assert isinstance(found, DetectedObjects)
-        dataset = self._job.source.dataset
-        if isinstance(dataset, KittiFrames):
+        dataset = _kitti_frames(self._job.source)
+        if dataset is not None:
             calibration, size = dataset.calibration(moment.place), dataset.image_size(moment.place)
         else:
             camera = self._camera(reading.frame)
@@ -281,10 +282,16 @@ def choose_format(job: Job) -> Format:
             raise UserError(f"--format {asked}: {model.path} predicts {what}; use one of {', '.join(fitting)}")
         return asked
     if detects:
-        return "kitti" if isinstance(job.source.dataset, KittiFrames) else "jsonl"
-    if isinstance(job.source.dataset, LidarTokens):
+        return "jsonl" if _kitti_frames(job.source) is None else "kitti"
+    if job.source.kind == "nuscenes":
         return "lidarseg"
     return "label" if job.source.kind in _LABELLED_SCANS else "pcd"
+
+
+def _kitti_frames(source: Source) -> KittiFrames | None:
+    """The dataset, where it is in KITTI's own terms."""
+    dataset: object = source.dataset
+    return dataset if isinstance(dataset, KittiFrames) else None
 
 
 def make_writer(job: Job, form: Format) -> Writer:
