@@ -12,8 +12,9 @@ import pytest
 import olivine
 from builders.kitti_detection import VAL, tiny_detection, tiny_kitti
 from builders.semantickitti import build_semantickitti
+from olivine.calibration.formats.kitti import KittiCalibration
 from olivine.config import validate
-from olivine.data.kitti_calibration import KittiCalibration, boxes_from_objects
+from olivine.data.kitti_boxes import boxes_from_objects
 from olivine.data.kitti_labels import read_objects
 from olivine.data.kitti_object import KittiObjectConfig
 from olivine.data.semantickitti import SemanticKittiConfig

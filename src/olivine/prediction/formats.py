@@ -20,8 +20,9 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from olivine.calibration.formats.kitti import KittiCalibration
 from olivine.data.frame import Camera, Frame
-from olivine.data.kitti_calibration import KittiCalibration, objects_from_boxes
+from olivine.data.kitti_boxes import objects_from_boxes
 from olivine.data.kitti_labels import write_objects
 from olivine.detection.evaluate import KittiFrames
 from olivine.errors import UserError
