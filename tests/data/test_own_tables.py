@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from olivine.data.check import check_dataset
 from scipy.spatial.transform import Rotation
 
 from builders.nuscenes import CAMERAS, LIDAR, build_nuscenes, ego_pose, filename, sensor_pose, sweep, time_us
+from olivine.checking.check import check_dataset
 from olivine.data.data_record import DataRecord, write_data_record
 from olivine.data.nuscenes import NuScenesConfig
 from olivine.data.splits import SplitConfig
