@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from olivine.data.nuscenes_writer import token
 from olivine.geometry import quaternion_from_rotation, rotation_from_quaternion
-from olivine.simulate.nuscenes.tables import token
 from olivine.simulate.results import Row
 from olivine.simulate.sensors import Sweep
 from olivine.simulate.taxonomy import VISIBILITIES

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from olivine.data.nuscenes_writer import write_tables
 from olivine.simulate.config import NuScenesLayout, SimulateConfig
 from olivine.simulate.mask_files import MASK_FOLDERS
 from olivine.simulate.nuscenes.rig import CAMERAS, LIDAR
 from olivine.simulate.nuscenes.scene import simulate_scene
-from olivine.simulate.nuscenes.tables import SCENE_TABLES, shared_tables, write_tables
+from olivine.simulate.nuscenes.tables import SCENE_TABLES, shared_tables
 from olivine.simulate.results import SceneResult, Tables
 
 __all__ = ["finish", "folders", "simulate_scene"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from olivine.data.labels import load_class_set
+from olivine.data.nuscenes_writer import chain, ego_pose_row, reading_row, sample_row, scene_row, token
 from olivine.geometry import quaternion_from_rotation
 from olivine.simulate.cast import CITY
 from olivine.simulate.config import NuScenesLayout, SimulateConfig
@@ -17,7 +17,6 @@ from olivine.simulate.mask_files import no_masks, write_masks
 from olivine.simulate.nuscenes import tables
 from olivine.simulate.nuscenes.annotations import Annotator
 from olivine.simulate.nuscenes.rig import CAMERAS, KEYFRAME_S, LIDAR, CameraMount, ego_from_lidar, lidar
-from olivine.simulate.nuscenes.tables import token
 from olivine.simulate.results import Row, SceneResult, Tables
 from olivine.simulate.sensors import photograph, scan
 from olivine.simulate.stage import Stage
@@ -54,37 +53,20 @@ class _SceneWriter:
         """Write all keyframes."""
         for keyframe in range(self._config.keyframes_per_scene):
             self._keyframe(keyframe)
-        _chain(self._tables["sample"])
+        chain(self._tables["sample"])
         for channel in (LIDAR, *(camera.name for camera in CAMERAS)):
-            _chain([row for row in self._tables["sample_data"] if f"/{channel}/" in row["filename"]])
+            chain([row for row in self._tables["sample_data"] if f"/{channel}/" in row["filename"]])
         self._tables["instance"], self._tables["sample_annotation"] = self._annotator.tables()
         samples = self._tables["sample"]
-        self._tables["scene"].append(
-            {
-                "token": self._token,
-                "log_token": token("log"),
-                "nbr_samples": len(samples),
-                "first_sample_token": samples[0]["token"],
-                "last_sample_token": samples[-1]["token"],
-                "name": self._name,
-                "description": "simulated street",
-            }
-        )
+        first, last = samples[0]["token"], samples[-1]["token"]
+        self._tables["scene"].append(scene_row(self._token, self._name, len(samples), first, last, "simulated street"))
         return SceneResult(self._name, self._points, self._masks, self._tables)
 
     def _keyframe(self, keyframe: int) -> None:
         time_s = keyframe * KEYFRAME_S
         sample_token = token(self._token, "sample", keyframe)
         snapshot = self._stage.world.at(time_s)
-        self._tables["sample"].append(
-            {
-                "token": sample_token,
-                "timestamp": self._timestamp_us(time_s),
-                "prev": "",
-                "next": "",
-                "scene_token": self._token,
-            }
-        )
+        self._tables["sample"].append(sample_row(sample_token, self._token, self._timestamp_us(time_s)))
         self._sweep(snapshot, sample_token, time_s)
         for camera in CAMERAS:
             self._camera(snapshot, sample_token, time_s + camera.delay_us * 1e-6, camera)
@@ -130,36 +112,14 @@ class _SceneWriter:
     ) -> Row:
         """Add and return the `sample_data` row of one reading, with its `ego_pose`."""
         timestamp_us = self._timestamp_us(time_s)
-        row = {
-            "token": token(sample_token, channel),
-            "sample_token": sample_token,
-            "ego_pose_token": token(sample_token, channel),
-            "calibrated_sensor_token": token("calibrated_sensor", channel),
-            "timestamp": timestamp_us,
-            "fileformat": suffix.partition(".")[0],
-            "is_key_frame": True,
-            "height": size[1],
-            "width": size[0],
-            "filename": f"samples/{channel}/simulated-{self._name}__{channel}__{timestamp_us}.{suffix}",
-            "prev": "",
-            "next": "",
-        }
+        filename = f"samples/{channel}/simulated-{self._name}__{channel}__{timestamp_us}.{suffix}"
+        calibration = token("calibrated_sensor", channel)
+        row = reading_row(sample_token, channel, calibration, timestamp_us, filename, size)
         self._tables["sample_data"].append(row)
-        self._tables["ego_pose"].append(
-            {
-                "token": row["ego_pose_token"],
-                "timestamp": timestamp_us,
-                "rotation": quaternion_from_rotation(global_from_ego[:3, :3]).tolist(),
-                "translation": global_from_ego[:3, 3].tolist(),
-            }
-        )
+        rotation = quaternion_from_rotation(global_from_ego[:3, :3]).tolist()
+        translation = global_from_ego[:3, 3].tolist()
+        self._tables["ego_pose"].append(ego_pose_row(row["ego_pose_token"], timestamp_us, rotation, translation))
         return row
 
     def _timestamp_us(self, time_s: float) -> int:
         return _EPOCH_US + self._number * _SCENE_US + round(time_s * 1e6)
-
-
-def _chain(rows: list[Row]) -> None:
-    """Link rows, in order, through `prev` and `next`."""
-    for before, after in pairwise(rows):
-        before["next"], after["prev"] = after["token"], before["token"]

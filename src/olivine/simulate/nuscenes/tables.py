@@ -1,16 +1,8 @@
-"""The nuScenes v1.0 tables: unique tokens, the tables that are the same for every scene, and how they are written."""
+"""The tables of the simulated nuScenes data set that are the same for every scene."""
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from olivine.geometry import quaternion_from_rotation
+from olivine.data.nuscenes_writer import calibrated_sensor_row, log_tables, sensor_rows, token
 from olivine.simulate.nuscenes.rig import CAMERAS, LIDAR, ego_from_lidar
 from olivine.simulate.results import Tables
 from olivine.simulate.taxonomy import ATTRIBUTES, LIDARSEG_CATEGORIES, VISIBILITIES
@@ -19,30 +11,15 @@ SCENE_TABLES = ("scene", "sample", "sample_data", "ego_pose", "instance", "sampl
 """Tables that every scene adds rows to."""
 
 
-def token(*parts: object) -> str:
-    """The 32-digit token of something, the same whenever it is named by the same parts."""
-    return hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=16).hexdigest()
-
-
 def shared_tables(size: tuple[int, int]) -> Tables:
     """Tables that do not depend on the scenes; `size` is the images' (width, height)."""
-    mounts: list[tuple[str, NDArray[np.float64], list[list[float]]]] = [(LIDAR, ego_from_lidar(), [])]
-    mounts += [(camera.name, camera.ego_from_camera(), camera.intrinsics(size).tolist()) for camera in CAMERAS]
+    cameras = [
+        calibrated_sensor_row(camera.name, camera.ego_from_camera(), camera.intrinsics(size).tolist())
+        for camera in CAMERAS
+    ]
     return {
-        "sensor": [
-            {"token": token("sensor", name), "channel": name, "modality": "lidar" if name == LIDAR else "camera"}
-            for name, _, _ in mounts
-        ],
-        "calibrated_sensor": [
-            {
-                "token": token("calibrated_sensor", name),
-                "sensor_token": token("sensor", name),
-                "translation": pose[:3, 3].tolist(),
-                "rotation": quaternion_from_rotation(pose[:3, :3]).tolist(),
-                "camera_intrinsic": intrinsics,
-            }
-            for name, pose, intrinsics in mounts
-        ],
+        "sensor": sensor_rows([(LIDAR, "lidar"), *((camera.name, "camera") for camera in CAMERAS)]),
+        "calibrated_sensor": [calibrated_sensor_row(LIDAR, ego_from_lidar(), []), *cameras],
         "category": [
             {"token": token("category", name), "name": name, "description": "", "index": index}
             for index, name in enumerate(LIDARSEG_CATEGORIES)
@@ -51,31 +28,5 @@ def shared_tables(size: tuple[int, int]) -> Tables:
         "visibility": [
             {"token": str(level), "level": name, "description": ""} for level, name in enumerate(VISIBILITIES, start=1)
         ],
-        "log": [
-            {
-                "token": token("log"),
-                "logfile": "simulated",
-                "vehicle": "simulated",
-                "date_captured": "2020-09-13",
-                "location": "simulated",
-            }
-        ],
-        "map": [
-            {
-                "token": token("map"),
-                "log_tokens": [token("log")],
-                "category": "semantic_prior",
-                "filename": "maps/none.png",
-            }
-        ],
+        **log_tables("simulated", "simulated", "2020-09-13", "simulated"),
     }
-
-
-def write_tables(root: Path, version: str, tables: Tables) -> None:
-    """Write every table to `root/version`, and the blank map that they name."""
-    folder = root / version
-    folder.mkdir(parents=True)
-    for name, rows in tables.items():
-        (folder / f"{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1))
-    (root / "maps").mkdir()
-    Image.fromarray(np.full((8, 8), 255, np.uint8)).save(root / "maps" / "none.png")
