@@ -20,11 +20,13 @@ from olivine.detection.config import DetectConfig
 from olivine.errors import UserError
 from olivine.labels.config import LabelConfig
 from olivine.labels.scoring.score import ScoreConfig
+from olivine.logs.recipe import ConvertConfig
 from olivine.pretraining.run import PretrainConfig
 from olivine.segmentation.config import SegmentConfig
 from olivine.simulate import SimulateConfig
 
 COMMANDS: dict[str, type[Config]] = {
+    "convert": ConvertConfig,
     "label": LabelConfig,
     "label --score": ScoreConfig,
     "pretrain": PretrainConfig,

@@ -9,6 +9,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "olivine simulate datasets/town layout.name=kitti_object layout.val_scenes=4",
         "olivine simulate datasets/town --recipe simulate_detection",
     ),
+    "convert": (
+        "olivine convert drive.mcap --list",
+        "olivine convert drive.mcap datasets/drive keyframe_hz=5 cameras.CAM_REAR=null",
+        "olivine convert logs/drive datasets/drive --recipe recipe.yaml",
+    ),
     "check": (
         "olivine check datasets/nuscenes --pictures pictures",
         "olivine check datasets/mine --data my_package.my_module:MyDatasetConfig",

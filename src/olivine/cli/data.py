@@ -25,6 +25,41 @@ def simulate(
     say(write(out, configuration(SimulateConfig, recipe, overrides), workers=os.cpu_count() or 1))
 
 
+def convert(
+    source: Annotated[Path, typer.Argument(help="A bag, a folder of scans and images, KITTI raw or RELLIS-3D.")],
+    out: Annotated[str | None, typer.Argument(help="Folder to write; continues where it was stopped.")] = None,
+    overrides: Overrides = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Follow this recipe, as --list prints it; else the one it guesses.")
+    ] = None,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="Say what is inside, and print the recipe; write nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a dataset of a vehicle's log: matched, rectified, undistorted, in the nuScenes layout."""
+    from olivine.logs.convert import Finished
+    from olivine.logs.convert import convert as run
+    from olivine.logs.listing import list_log
+    from olivine.logs.opening import open_log
+    from olivine.logs.told import told_recipe
+
+    words = [*([out] if list_only and out else []), *(overrides or [])]
+    with open_log(source) as opened:
+        if list_only:
+            listing = list_log(opened, words)
+            say(json.dumps(listing.as_json()) if as_json else listing)
+            return
+        if out is None:
+            raise UserError("convert needs a folder to write: olivine convert SOURCE OUT; --list says what is inside")
+        try:
+            result = run(opened, Path(out), told_recipe(opened, recipe, words))
+        except Finished as finished:
+            say(json.dumps({"finished": str(finished)}) if as_json else finished)
+            return
+    say(json.dumps(result.as_json()) if as_json else result)
+
+
 def check(
     data: Annotated[Path, typer.Argument(help="A nuScenes or SemanticKITTI folder, or one of your own.")],
     as_json: AsJson = False,

@@ -15,7 +15,7 @@ import typer
 from olivine import __version__
 from olivine.cli.about import doctor, keys, recipes
 from olivine.cli.common import log, rank, say, trouble
-from olivine.cli.data import check, label, simulate
+from olivine.cli.data import check, convert, label, simulate
 from olivine.cli.networks import export, import_, predict
 from olivine.cli.training import compare, demo, detect, evaluate, pretrain, segment
 from olivine.errors import OlivineWarning, TrainingDiverged, UserError, printable
@@ -31,6 +31,7 @@ _UsageError = cast("type[Exception]", typer.BadParameter.__base__)
 COMMANDS = (
     demo,
     simulate,
+    convert,
     check,
     label,
     pretrain,

@@ -1,0 +1,237 @@
+"""The frames of a log: matched readings with poses, whose clouds and images are made when they are asked for.
+
+    log ──▶ readings ──▶ Matcher ──▶ LogFrame ──┬─▶ cloud(): decode, undistort, merge
+                                                └─▶ images: decode, rectify
+
+`frames` is what `convert` writes and `predict` streams through a network. Nothing is decoded until it is asked for, so
+that frames that were done before pass by in no time; and all of it may be done in threads.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from olivine.errors import UserError
+from olivine.geometry import invert
+from olivine.logs.clouds import Cloud, TimedScan, merged_cloud
+from olivine.logs.log import Log, Motion, SensorReading
+from olivine.logs.matching import Match, Matcher, Rules, Tally
+from olivine.logs.odometry import find_motion
+from olivine.logs.recipe import ConvertConfig
+from olivine.logs.rejected import Rejected
+from olivine.logs.rig import RigCamera, find_rig
+
+__all__ = ["LogFrame", "LogFrames", "LogImage", "Rejected", "frames"]
+
+
+@dataclass(frozen=True, eq=False)
+class LogImage:
+    """A picture of a frame.
+
+    Attributes:
+        channel: of its camera.
+        time_ns: when it was taken, on the vehicle's clock.
+        camera: its calibration.
+        reading: the picture as it was recorded.
+        global_from_ego: [4, 4] float64 pose of the vehicle at that time, or None where poses are unknown.
+    """
+
+    channel: str
+    time_ns: int
+    camera: RigCamera
+    reading: SensorReading
+    global_from_ego: NDArray[np.float64] | None
+
+    def rgb(self) -> NDArray[np.uint8]:
+        """[H, W, 3] uint8, rectified where the recipe says so.
+
+        Raises:
+            Rejected: the picture is damaged.
+            UserError: it is no picture, or of another size than its calibration.
+        """
+        picture = self.reading.picture()
+        rectifier = self.camera.rectifier(picture.size)
+        try:
+            return rectifier.apply(picture.rgb())
+        except UserError as error:
+            raise Rejected(f"an image of {self.channel} cannot be decoded", str(error)) from error
+
+    def jpeg(self, quality: int) -> bytes:
+        """The same as a JPEG file: the recorded one where nothing has to be done to it.
+
+        Args:
+            quality: of what is encoded anew, 1…100.
+
+        Raises:
+            Rejected, UserError: as of `rgb`.
+        """
+        picture = self.reading.picture()
+        if picture.jpeg is not None and not self.camera.rectifier(picture.size).changes:
+            return picture.jpeg
+        content = io.BytesIO()
+        Image.fromarray(self.rgb()).save(content, "JPEG", quality=quality)
+        return content.getvalue()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height), pixels."""
+        return self.reading.picture().size
+
+    def intrinsics(self) -> NDArray[np.float64]:
+        """[3, 3] float64 camera matrix of the image as `rgb` gives it, pixels."""
+        return self.camera.rectifier(self.size).rectified.intrinsics
+
+    @property
+    def camera_from_lidar(self) -> NDArray[np.float64]:
+        """[4, 4] float64, both at one time; see `LogFrame.camera_from_lidar` for what lies between."""
+        return self.camera.camera_from_lidar
+
+
+@dataclass(frozen=True, eq=False)
+class LogFrame:
+    """One moment of a log.
+
+    Attributes:
+        scene: number of its scene, from 1.
+        time_ns: of the scan, on the vehicle's clock.
+        scans: the scans of all LiDARs, the first one's first.
+        images: the pictures, in the order of the recipe.
+        global_from_ego: [4, 4] float64 pose of the vehicle, or None where poses are unknown.
+        owner: the log's frames that it is one of.
+    """
+
+    scene: int
+    time_ns: int
+    scans: tuple[TimedScan, ...]
+    images: tuple[LogImage, ...]
+    global_from_ego: NDArray[np.float64] | None
+    owner: LogFrames
+
+    def cloud(self) -> Cloud:
+        """The points of all LiDARs at `time_ns`, undistorted where the recipe says so.
+
+        Raises:
+            Rejected: there are none, or some were taken when the pose is not known.
+            UserError: a scan is damaged.
+        """
+        return merged_cloud(self.scans, self.time_ns, self.owner.rig, self.owner.motion, self.owner.config)
+
+    @property
+    def global_from_lidar(self) -> NDArray[np.float64] | None:
+        """[4, 4] float64 pose of the first LiDAR, or None where poses are unknown."""
+        pose = self.global_from_ego
+        return None if pose is None else pose @ self.owner.motion.ego_from_lidar
+
+    def camera_from_lidar(self, image: LogImage) -> NDArray[np.float64]:
+        """[4, 4] float64 from the LiDAR at the time of the cloud to the camera at the time of its image, metres."""
+        before, after = self.global_from_lidar, image.global_from_ego
+        if before is None or after is None:
+            return image.camera_from_lidar
+        lidar_then = after @ self.owner.motion.ego_from_lidar
+        return image.camera_from_lidar @ invert(lidar_then) @ before
+
+
+class LogFrames:
+    """The frames of a log, in the order of time; can be gone through once at a time. Made by `frames`.
+
+    Args:
+        log: the log.
+        config: the recipe.
+        cache: folder in which poses are kept that had to be estimated, or None.
+
+    Attributes:
+        rig: where its sensors are.
+        motion: where the vehicle was.
+        tally: what became of its scans, so far; starts anew with every pass.
+        start_ns: log time of the first reading.
+        stop_ns: log time of the last.
+    """
+
+    def __init__(self, log: Log, config: ConvertConfig, cache: Path | None = None) -> None:
+        self.log, self.config = log, config
+        self.start_ns, self.stop_ns = log.span_ns(config)
+        self.rig = find_rig(log, config)
+        self.motion: Motion = find_motion(log, config, cache)
+        self.tally = Tally()
+        self._channels = {stream.topic: channel for channel, stream in config.chosen_cameras.items()}
+        self._places = {stream.topic: place for place, stream in enumerate(config.lidars)}
+        self._offsets_ns = {stream.topic: round(stream.clock_offset_ms * 1e6) for stream in config.streams}
+
+    def __iter__(self) -> Iterator[LogFrame]:
+        self.tally = Tally()
+        others = tuple(topic for topic in self._offsets_ns if self._places.get(topic) != 0)
+        names = {topic: self._channels.get(topic, topic) for topic in others}
+        matcher: Matcher[SensorReading] = Matcher(self._rules(others), names, self._without_pose, self.tally)
+        for match in matcher.matches(self._readings()):
+            yield self._frame(match)
+
+    def _rules(self, others: tuple[str, ...]) -> Rules:
+        config, rate_hz = self.config, self.log.topic(self.config.lidars[0].topic).rate_hz
+        return Rules(
+            others,
+            round(config.max_gap_ms * 1e6),
+            complete=config.incomplete == "reject",
+            period_ns=None if config.keyframe_hz is None else 1e9 / config.keyframe_hz,
+            spacing_ns=1e9 / rate_hz if rate_hz else 0.0,
+            scene_gap_ns=round(config.scene_gap_s * 1e9),
+            scene_ns=None if config.scene_s is None else config.scene_s * 1e9,
+        )
+
+    def _readings(self) -> Iterator[tuple[str | None, int, SensorReading]]:
+        for reading in self.log.readings(self.config):
+            topic = reading.topic.name
+            key = None if self._places.get(topic) == 0 else topic
+            yield key, reading.stamp_ns + self._offsets_ns[topic], reading
+
+    def _without_pose(self, match: Match[SensorReading]) -> str | None:
+        poses = self.motion.world_from_ego
+        if poses is None:
+            return None
+        times = [match.time_ns, *(time for topic, (time, _) in match.others.items() if topic in self._channels)]
+        return None if poses.covers(times).all() else f"no pose from {self.motion.origin} at its time"
+
+    def _frame(self, match: Match[SensorReading]) -> LogFrame:
+        scans = [TimedScan(0, match.time_ns, match.scan)]
+        scans += [
+            TimedScan(self._places[topic], time, reading)
+            for topic, (time, reading) in match.others.items()
+            if topic in self._places
+        ]
+        images = tuple(
+            self._image(channel, *match.others[topic])
+            for topic, channel in self._channels.items()
+            if topic in match.others
+        )
+        return LogFrame(match.scene, match.time_ns, tuple(scans), images, self._pose(match.time_ns), self)
+
+    def _image(self, channel: str, time_ns: int, reading: SensorReading) -> LogImage:
+        return LogImage(channel, time_ns, self.rig.cameras[channel], reading, self._pose(time_ns))
+
+    def _pose(self, time_ns: int) -> NDArray[np.float64] | None:
+        poses = self.motion.world_from_ego
+        return None if poses is None else poses.at(time_ns)
+
+
+def frames(log: Log, config: ConvertConfig, cache: Path | None = None) -> LogFrames:
+    """The frames of a log, by a recipe.
+
+    Args:
+        log: an open log.
+        config: the recipe, e.g. `log.propose().config`.
+        cache: folder in which poses are kept that had to be estimated, or None.
+
+    Returns:
+        To be gone through: `for frame in frames(log, config): frame.cloud()`. A frame may turn out `Rejected` when it
+        is decoded; what is amiss with single scans before that is counted in `tally`.
+
+    Raises:
+        UserError: the recipe does not fit the log, a sensor is not calibrated, or there are no poses as it wants them.
+    """
+    return LogFrames(log, config, cache)

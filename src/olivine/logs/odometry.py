@@ -1,0 +1,81 @@
+"""Poses of the vehicle, from wherever the recipe wants them; those from scans alone are estimated here and kept."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from olivine.calibration import Trajectory, trajectory
+from olivine.errors import MissingExtraError
+from olivine.files import write_bytes
+from olivine.logs.log import Log, Motion
+from olivine.logs.recipe import ConvertConfig
+from olivine.scans import Scan
+
+_log = logging.getLogger(__name__)
+
+_FILE = "poses.npz"
+
+
+def find_motion(log: Log, config: ConvertConfig, cache: Path | None = None) -> Motion:
+    """Where the vehicle was, as the recipe says.
+
+    Args:
+        log: the log.
+        config: the recipe.
+        cache: folder in which estimated poses are kept, or None.
+
+    Raises:
+        UserError: there are no poses of that origin.
+        MissingExtraError: kiss-icp is asked for and not installed.
+    """
+    if config.poses == "unknown":
+        return Motion()
+    if config.poses != "kiss-icp":
+        return log.motion(config)
+    return Motion(_estimated(log, config, cache), np.eye(4), "kiss-icp")
+
+
+def _estimated(log: Log, config: ConvertConfig, cache: Path | None) -> Trajectory:
+    """Poses of the first LiDAR by its scans, kept in the cache or estimated anew."""
+    kept = None if cache is None else cache / _FILE
+    if kept is not None and kept.exists():
+        with np.load(kept) as arrays:
+            return trajectory(arrays["times_ns"], arrays["poses"], "kiss-icp")
+    _log.info("poses by kiss-icp, from every scan of %s, before anything is written", config.lidars[0].topic)
+    found = _registered(_scans(log, config))
+    if kept is not None:
+        content = io.BytesIO()
+        np.savez(content, times_ns=found.times_ns, poses=found.poses)
+        write_bytes(kept, content.getvalue())
+    return found
+
+
+def _registered(scans: Iterable[tuple[int, Scan]]) -> Trajectory:
+    """Poses of the LiDAR by registering scan after scan."""
+    try:
+        from kiss_icp.config.parser import load_config
+        from kiss_icp.kiss_icp import KissICP
+    except ImportError as error:
+        raise MissingExtraError("kiss_icp", "logs") from error
+    settings = load_config(None)
+    settings.data.deskew = False
+    odometry, times, poses = KissICP(settings), [], []
+    for time_ns, scan in scans:
+        odometry.register_frame(scan.points_m.astype(np.float64), np.zeros(0))
+        times.append(time_ns)
+        poses.append(odometry.last_pose.copy())
+    return trajectory(times, np.array(poses), "kiss-icp")
+
+
+def _scans(log: Log, config: ConvertConfig) -> Iterator[tuple[int, Scan]]:
+    """Every scan of the first LiDAR with its time on the vehicle's clock, those without points left out."""
+    stream = config.lidars[0]
+    for reading in log.readings(config, (stream.topic,)):
+        scan = reading.scan(stream.columns).without_gaps()
+        if len(scan):
+            yield reading.stamp_ns + round(stream.clock_offset_ms * 1e6), scan

@@ -1,0 +1,1 @@
+"""The kinds of logs, a file each; `olivine.logs.opening` finds out which one a path is."""
