@@ -134,7 +134,6 @@ class Bag:
         self.path = path
         self._containers = containers
         self._stack = stack
-        self._stores: dict[tuple[str, str, int], Any] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def __enter__(self) -> Bag:
@@ -231,29 +230,16 @@ class Bag:
         first = next(self._decoded({topic.name: topic}, topic.first_ns, topic.first_ns + 1), None)
         return replace(topic, frame_id=first.frame_id or None) if first else topic
 
-    def _split(self, record: Record, source: str) -> Any:
+    @staticmethod
+    def _split(record: Record, source: str) -> Any:
         """The fields of a message."""
         kind = record.connection.msgtype
         with damaged(Path(source), f"cannot be read as a {printable(kind)}"):
-            store = self._store(record)
+            form, text = record.connection.msgdef
+            store = _types(kind, form.name, text, record.generation)
             if record.generation == 1:
                 return store.deserialize_ros1(record.content, kind)
             return store.deserialize_cdr(record.content, kind)
-
-    def _store(self, record: Record) -> Any:
-        """The definitions of a message's type: those that the bag carries, else those of current ROS."""
-        kind, (form, text) = record.connection.msgtype, record.connection.msgdef
-        key = (kind, text, record.generation)
-        if key not in self._stores:
-            types = rosbags().typesys
-            if form.name == "NONE":
-                default = types.Stores.ROS1_NOETIC if record.generation == 1 else types.Stores.LATEST
-                self._stores[key] = types.get_typestore(default)
-            else:
-                self._stores[key] = types.get_typestore(types.Stores.EMPTY)
-                parsed = types.get_types_from_msg(text, kind) if form.name == "MSG" else types.get_types_from_idl(text)
-                self._stores[key].register(parsed)
-        return self._stores[key]
 
 
 def open_bag(path: Path) -> Bag:
@@ -272,6 +258,17 @@ def open_bag(path: Path) -> Bag:
     with contextlib.ExitStack() as stack:
         containers = open_containers(path, stack)
         return Bag(path, containers, stack.pop_all())
+
+
+@functools.lru_cache(maxsize=64)
+def _types(name: str, form: str, text: str, generation: int) -> Any:
+    """The definitions of a type of messages: those that the bag carries, else those of current ROS."""
+    types = rosbags().typesys
+    if form == "NONE":
+        return types.get_typestore(types.Stores.ROS1_NOETIC if generation == 1 else types.Stores.LATEST)
+    store = types.get_typestore(types.Stores.EMPTY)
+    store.register(types.get_types_from_msg(text, name) if form == "MSG" else types.get_types_from_idl(text))
+    return store
 
 
 def _topic(name: str, types: set[str], span: Span | None) -> Topic:

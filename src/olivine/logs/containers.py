@@ -19,7 +19,7 @@ import numpy as np
 
 from olivine.documents import read_yaml
 from olivine.errors import MissingExtraError, UserError, printable
-from olivine.logs.damage import mend_for, remains_of
+from olivine.logs.damage import mend_for, missing_bytes, remains_of
 
 SUFFIXES = (".bag", ".db3", ".mcap")
 """Of the files that are bags."""
@@ -149,6 +149,8 @@ def _opened(path: Path, stack: contextlib.ExitStack) -> Container:
     library = rosbags()
     generation = 1 if path.suffix == ".bag" else 2
     with damaged(path, "cannot be opened as a bag", survey=path.is_file()):
+        if path.suffix == ".db3" and (missing := missing_bytes(path)):
+            raise EOFError(f"it lacks {missing} bytes at its end")
         reader = (library.rosbag1 if generation == 1 else library.rosbag2).Reader(path)
         reader.open()
         stack.callback(reader.close)

@@ -68,6 +68,21 @@ def remains_of(path: Path) -> Remains:
     return remains
 
 
+def missing_bytes(path: Path) -> int:
+    """How many bytes a SQLite database lacks of the size that its head states; 0 for a whole one.
+
+    Raises:
+        UserError: the file is missing or no regular file.
+    """
+    with opened(path, "this bag") as file:
+        head = file.read(32)
+        if len(head) < 32 or not head.startswith(b"SQLite format 3\0"):
+            return 0
+        page, pages = struct.unpack_from(">H10xI", head, 16)
+        # A size of 1 stands for 65536, which does not fit.
+        return max((65536 if page == 1 else page) * pages - os.fstat(file.fileno()).st_size, 0)
+
+
 def mend_for(path: Path) -> str:
     """The command that recovers a bag of that kind."""
     if path.suffix == ".db3":
@@ -134,6 +149,7 @@ def _database_times(path: Path) -> Iterator[int]:
         contextlib.suppress(sqlite3.Error),
         contextlib.closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as database,
     ):
+        database.execute("PRAGMA writable_schema = ON")  # Else a file with fewer pages than its head says is refused.
         yield from (int(time_ns) for (time_ns,) in database.execute("SELECT timestamp FROM messages NOT INDEXED"))
 
 
