@@ -178,9 +178,30 @@ def test_a_jpeg_that_breaks_off_is_refused_when_it_is_decoded():
         picture.rgb()
 
 
-def test_a_jpeg_of_16_bits_in_a_png_is_refused():
-    picture = compressed_picture(
-        compressed(file_of(np.zeros((4, 4), np.uint16), "PNG"), "mono16; png compressed "), "a"
-    )
+def test_a_png_of_16_bits_is_refused():
+    content = file_of(np.zeros((4, 4), np.uint16), "PNG")
     with pytest.raises(UserError, match="more than 8 bits"):
-        picture.rgb()
+        compressed_picture(compressed(content, "mono16; png compressed "), "a")
+
+
+def test_a_jpeg_of_four_inks_or_to_be_turned_is_refused():
+    turned = Image.Exif()
+    turned[274] = 6
+    inks = io.BytesIO()
+    Image.new("CMYK", (4, 4)).save(inks, "JPEG")
+    for content, said in (
+        (inks.getvalue(), "mode CMYK"),
+        (file_of(np.zeros((4, 4, 3), np.uint8), "JPEG", exif=turned), "EXIF orientation 6"),
+    ):
+        with pytest.raises(UserError, match=said):
+            compressed_picture(compressed(content, "jpeg"), "a")
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_a_jpeg_decodes_as_pillow_decodes_it(grey):
+    ramp = np.add.outer(np.arange(64), np.arange(80)).astype(np.uint8)
+    pixels = ramp if grey else np.stack([ramp, ramp[::-1], 255 - ramp], axis=-1)
+    content = file_of(pixels, "JPEG", quality=90)
+    rgb = compressed_picture(compressed(content, "jpeg"), "a").rgb()
+    expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    np.testing.assert_allclose(rgb.astype(int), expected, atol=1)

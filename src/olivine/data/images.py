@@ -104,13 +104,18 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def content_size(content: bytes, path: Path) -> tuple[int, int]:
-    """`image_size` of a file's content, which `path` names in messages.
+    """(width, height) of a camera image, from its head, which is checked as by `decode_image`.
+
+    Args:
+        content: of a file.
+        path: names it in messages.
 
     Raises:
-        UserError: no image, or too large.
+        UserError: no image, too large, of more than 8 bits a sample, CMYK, of several pictures, or to be turned.
     """
     with _decoding(path, "this image"), Image.open(io.BytesIO(content), formats=_FORMATS) as file:
         _check_pixels(path, file.size)
+        _check_kind(path, file, content)
         width, height = file.size
         return width, height
 

@@ -79,8 +79,9 @@ def missing_bytes(path: Path) -> int:
         if len(head) < 32 or not head.startswith(b"SQLite format 3\0"):
             return 0
         page, pages = struct.unpack_from(">H10xI", head, 16)
-        # A size of 1 stands for 65536, which does not fit.
-        return max((65536 if page == 1 else page) * pages - os.fstat(file.fileno()).st_size, 0)
+        # A page of 1 stands for 65536, which does not fit.
+        stated = int(65536 if page == 1 else page) * int(pages)
+        return max(stated - os.fstat(file.fileno()).st_size, 0)
 
 
 def mend_for(path: Path) -> str:
@@ -139,7 +140,7 @@ def _mcap_times(file: BinaryIO) -> Iterator[int]:
             entries = file.read(length)[6:]
             yield from (time_ns for time_ns, _ in struct.iter_unpack("<QQ", entries[: len(entries) // 16 * 16]))
         elif kind[0] == _MCAP_MESSAGE and length >= 22:
-            yield struct.unpack_from("<6xQ", file.read(14))[0]
+            yield int(struct.unpack("<6xQ", file.read(14))[0])
         file.seek(end)
 
 
