@@ -55,7 +55,10 @@ def opened(path: Path, what: str = "this file", *, limit: int | None = None, mis
 def read_file(path: Path, what: str = "this file", *, limit: int = SCAN_BYTES, missing: str = "") -> bytes:
     """The whole content of a regular file; arguments and errors are those of `opened`."""
     with opened(path, what, limit=limit, missing=missing) as file:
-        return file.read(limit)
+        content = file.read(min(os.fstat(file.fileno()).st_size, limit))  # a buffer of the limit's size costs time
+        while len(content) < limit and (more := file.read(min(1 << 16, limit - len(content)))):
+            content += more  # of a file that grows, or says that it is empty, as those of /proc do
+        return content
 
 
 def below(root: Path, name: str, source: str) -> Path:

@@ -67,6 +67,8 @@ def test_coordinates_of_a_map_keep_the_millimetre():
         ("timestamp", np.uint64([STAMP - 7, STAMP + 10**8]), ("ns", "epoch"), -7e-9),
         ("timestamp", np.uint64([STAMP // 1000, STAMP // 1000 + 10**5]), ("us", "epoch"), 0.0),
         ("timestamp", np.float64([STAMP / 1e9 + 37, STAMP / 1e9 + 37.1]), ("s", "first"), 0.0),
+        ("timestamp", np.float64([12345.5, 12345.6]), ("s", "first"), 0.0),
+        ("timestamp", np.uint64([5 * 10**12, 5 * 10**12 + 10**8]), ("ns", "first"), 0.0),
     ],
 )
 def test_times_whose_values_tell_their_unit_are_seconds_after_the_stamp(name, values, form, first):
@@ -82,6 +84,13 @@ def test_absolute_times_give_a_scan_the_stamp_that_nothing_else_gives():
     scan = scan_from_records(records(2, timestamp=np.uint64([STAMP + 5, STAMP])), "a")
     assert scan.stamp_ns == STAMP
     assert scan.offsets_s.tolist() == [5e-9, 0]
+
+
+def test_a_time_that_is_the_same_in_every_point_is_that_of_the_scan():
+    rows = records(3, timestamp=np.uint64([STAMP] * 3))
+    assert scan_from_records(rows, "a").stamp_ns == STAMP
+    scan = scan_from_records(rows, "a", STAMP + 5)
+    assert (scan.stamp_ns, scan.offsets_s) == (STAMP + 5, None)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +120,11 @@ def test_what_the_user_says_goes_before_what_is_found():
 @pytest.mark.parametrize(
     ("rows", "columns", "why"),
     [
-        (np.zeros(1, [("u", "f4"), ("v", "f4")]), {}, "x, y and z are not all among its fields u, v"),
+        (
+            np.zeros(1, [("u", "f4"), ("v", "f4")]),
+            {},
+            "x, y and z are not all, with one value each, among its fields u, v",
+        ),
         (np.zeros(1, [(axis, "f4", (2,)) for axis in "xyz"]), {}, "x, y and z"),
         (records(1), {"intensity": "power"}, "has no field 'power'"),
     ],

@@ -10,6 +10,7 @@ beams, cut to 3 and filled up to 6 columns, it stays below 0.18 at the true numb
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import gcd
 
 import numpy as np
@@ -34,28 +35,25 @@ _PERIOD = 840
 """After so many numbers, every fold of `_OTHERS` begins a row again."""
 
 
-def tell_columns(numbers: NDArray[np.float32]) -> int | None:
+def tell_columns(numbers: NDArray[np.float32], fits: Sequence[int] = COUNTS) -> int | None:
     """The number of columns, where the content tells it for certain.
 
     Args:
         numbers: [M] all numbers of the file, in order.
+        fits: the numbers of columns to tell apart. A single one is not told apart from anything, only refuted.
 
     Returns:
-        One of `COUNTS`, or None.
+        One of `fits`, or None.
     """
     if len(numbers) < LEAST:
         return None
     numbers = _excerpt(numbers)
-    found = {count: unlikeness(numbers, count) for count in COUNTS}
-    alike = [count for count in COUNTS if found[count] <= LIKE]
+    found = {count: unlikeness(numbers, count) for count in fits}
+    alike = [count for count in fits if found[count] <= LIKE or (len(fits) == 1 and found[count] < UNLIKE)]
     if alike == [3, 6]:  # two points of three columns each are as alike as one
         alike = [3]
-    doubtful = [count for count in COUNTS if LIKE < found[count] < UNLIKE]
-    if (
-        len(alike) != 1
-        or doubtful
-        or not _plausible(numbers.reshape(-1)[: len(numbers) // alike[0] * alike[0]], alike[0])
-    ):
+    doubtful = [count for count in fits if LIKE < found[count] < UNLIKE and count not in alike]
+    if len(alike) != 1 or doubtful or not _plausible(numbers, alike[0]):
         return None
     return alike[0]
 
@@ -78,7 +76,7 @@ def unlikeness(numbers: NDArray[np.float32], count: int) -> float:
 
 def _binned(column: NDArray[np.float32]) -> NDArray[np.int64]:
     """The bin, of `_BINS` equally full ones, of each number [R]; bin 0 for zeros, which mark what was not measured."""
-    bounds = np.quantile(column, np.linspace(0, 1, _BINS + 1)[1:-1], method="nearest")
+    bounds = np.sort(column)[np.arange(1, _BINS) * len(column) // _BINS]
     return np.where(column == 0, 0, np.searchsorted(bounds, column, side="right") + 1)
 
 
@@ -104,6 +102,6 @@ def _excerpt(numbers: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _plausible(numbers: NDArray[np.float32], count: int) -> bool:
     """Whether the first three columns can be metres: finite but for a few, and not astronomical or vanishing."""
-    metres = np.abs(numbers.reshape(-1, count)[:, :3])
+    metres = np.abs(numbers[: len(numbers) // count * count].reshape(-1, count)[:, :3])
     metres = metres[np.isfinite(metres) & (metres > 0)]
     return len(metres) > 0 and bool(np.mean((metres > 1e-6) & (metres < 1e7)) > 0.99)

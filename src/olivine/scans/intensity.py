@@ -119,7 +119,8 @@ class IntensityRange:
         if self.max <= 1:
             return IntensityGuess(1.0, not whole, f"{said}, {'and all are 0 or 1' if whole else 'in fractions'}")
         if self.max <= 255:
-            near = self.max >= 64
+            # Two bytes may hold 0…65535 of which a dark log uses little; only saturation tells.
+            near = self.max == 255 if "u2" in self.types else self.max >= 200
             return IntensityGuess(255.0, near, said if near else f"{said}, which is little for 0…255")
-        near = self.max >= 4096 and whole
+        near = self.max >= 32768 and whole
         return IntensityGuess(65535.0, near, said if near else f"{said}, which is little for 0…65535")

@@ -19,12 +19,15 @@ from olivine.reading import SCAN_BYTES, read_file
 from olivine.scans.columns import ScanColumns
 from olivine.scans.records import scan_from_records
 from olivine.scans.scan import Scan
-from olivine.scans.tables import refuse_too_many
+from olivine.scans.tables import MAX_POINTS, refuse_too_many
 
 MAX_RAW = 2 * SCAN_BYTES
 """No cloud has more bytes when it is no longer compressed."""
 
 _LEAST_HEADER, _VLR_HEADER = 227, 54
+_ANY_SIZE = 0xFFFFFFFF
+"""Said of chunks whose sizes differ."""
+
 _STORED = ("X", "Y", "Z")
 
 
@@ -122,5 +125,7 @@ def _refuse_compression(content: bytes, header: Any, source: str) -> None:
     if not start < table <= len(content) - 8:
         raise UserError(f"{source}: truncated: the table of its compressed chunks is not in it")
     (chunks,) = struct.unpack_from("<I", content, table + 4)
-    if chunks > max(header.point_count, 1) or chunks > len(content):
-        raise UserError(f"{source}: claims {chunks} compressed chunks of {header.point_count} points")
+    (size,) = struct.unpack_from("<I", data, 12)
+    held = chunks * (size if size != _ANY_SIZE else MAX_POINTS)
+    if chunks > min(max(header.point_count, 1), len(content)) or header.point_count > held:
+        raise UserError(f"{source}: claims {header.point_count} points in {chunks} compressed chunks, which cannot be")

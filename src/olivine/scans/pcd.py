@@ -82,7 +82,7 @@ def parse_header(content: bytes, source: str) -> tuple[PcdHeader, int]:
         raise UserError(f"{source}: an empty file; it has no header of PCD")
     lines, start = _header_lines(content, source)
     sizes = _numbers(lines, "SIZE", source)
-    names = _words(lines, "FIELDS" if "FIELDS" in lines else "COLUMNS", source)
+    names = _words(lines, "COLUMNS" if "COLUMNS" in lines else "FIELDS", source)
     counts = _numbers(lines, "COUNT", source) if "COUNT" in lines else [1] * len(names)
     kinds = _words(lines, "TYPE", source)
     if not len(names) == len(sizes) == len(kinds) == len(counts):

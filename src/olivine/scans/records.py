@@ -81,7 +81,7 @@ def _points(
     axes = [_find(records, (axis,)) for axis in "xyz"]
     if any(axis is None or records.dtype[axis].shape for axis in axes):
         raise UserError(
-            f"{source}: holds no points: x, y and z are not all among its fields "
+            f"{source}: holds no points: x, y and z are not all, with one value each, among its fields "
             f"{', '.join(records.dtype.names or ()) or '(none)'}"
         )
     gaps = np.ones(len(records), np.bool_)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from olivine.errors import UserError, printable
 from olivine.reading import opened, read_file
 from olivine.scans.columns import ScanColumns
-from olivine.scans.folding import COUNTS, tell_columns
+from olivine.scans.folding import COUNTS, LEAST, tell_columns
 from olivine.scans.records import scan_from_records
 from olivine.scans.scan import Scan
 from olivine.scans.tables import refuse_too_many
@@ -86,15 +86,17 @@ def name_columns(rows: NDArray[Any]) -> tuple[str, ...]:
 def _count_of(content: bytes, sizes: Sequence[int], source: str) -> int:
     """The number of columns that all sizes fit, by the content of one file where several do."""
     fits = [count for count in COUNTS if all(size % (4 * count) == 0 for size in sizes)]
-    told = tell_columns(np.frombuffer(content, "<f4", count=len(content) // 4))
-    if told in fits:
-        return int(told or 0)
-    if len(fits) == 1 and told is None and len(content) < 4 * 4096:
-        return fits[0]  # so few points that content tells nothing
-    what = f"fit {', '.join(map(str, fits))} columns" if fits else "fit none of 3 to 6 columns"
-    likely = f", and the content is that of {told}" if told else ""
+    numbers = np.frombuffer(content, "<f4", count=len(content) // 4)
+    told = tell_columns(numbers, fits) if fits else None
+    if told is not None:
+        return told
+    if len(fits) == 1 and len(numbers) < LEAST:
+        return fits[0]  # so few points that their content tells nothing
+    said = f"fit {', '.join(map(str, fits))} columns" if fits else "fit none of 3 to 6 columns"
+    other = tell_columns(numbers)
+    likely = f", and the content is that of {other}, cut off" if other is not None else ""
     raise UserError(
-        f"{source}: its {len(content)} bytes {what} of float32{likely}; say which it has, "
+        f"{source}: its {len(content)} bytes {said} of float32{likely}; say which it has, "
         "e.g. names: [x, y, z, intensity]"
     )
 

@@ -28,7 +28,7 @@ LONGEST_S = 1.5
 """No scan takes longer; what does is a merged cloud, whose unit the user says."""
 
 SHORTEST_S = 2e-3
-"""Whole scans take longer; what does not may be a part of one, and then its unit cannot be told from a smaller one."""
+"""Whole scans take longer; whole numbers that say less are in another unit, or of a part of a scan."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,9 @@ def point_times(
         return PointTimes(None, stamp_ns, None, "")
     if not np.isfinite(known).all():
         return PointTimes(None, stamp_ns, None, f"times of points are left out: some of {field!r} are no numbers")
+    if known.min() == known.max() and (stamped := _epoch_unit(known)) is not None:
+        note = f"{field!r} is the same in every point, and taken for the scan's time in {stamped} since 1970"
+        return PointTimes(None, _nanoseconds(known[0], stamped) if stamp_ns is None else stamp_ns, None, note)
     if unit is None or origin is None:
         found = _found(known, stamp_ns)
         if isinstance(found, str):
@@ -86,15 +89,31 @@ def _found(known: NDArray[Any], stamp_ns: int | None) -> tuple[TimeUnit, TimeOri
     low, high = known.min(), known.max()
     if low == high:
         return f"is {low} in every point"
-    for unit, scale in UNITS.items():
-        if EPOCH_S[0] <= int(low) * scale / 10**9 and int(high) * scale / 10**9 <= EPOCH_S[1]:
-            return _since_1970(known, unit, stamp_ns)
-    size = max(abs(float(low)), abs(float(high)))
-    fits = [unit for unit, scale in UNITS.items() if SHORTEST_S <= size * scale / 1e9 <= LONGEST_S]
-    natural: tuple[TimeUnit, ...] = ("s",) if known.dtype.kind == "f" else ("ns", "us")
-    if not fits or fits[0] not in (*natural, "ns", "us"):
+    since_1970 = _epoch_unit(known)
+    if since_1970 is not None:
+        return _since_1970(known, since_1970, stamp_ns)
+    span = float(high) - float(low)
+    fitting = _unit_of(span, known.dtype.kind == "f")
+    if fitting is None:
         return f"reaches from {low} to {high}, which tells no unit"
-    return fits[0], "stamp"
+    # Times after a stamp are as small as a scan; what is larger is on a clock that began some other time.
+    near = max(abs(float(low)), abs(float(high))) * UNITS[fitting] <= LONGEST_S * 1e9
+    return fitting, "stamp" if near else "first"
+
+
+def _epoch_unit(known: NDArray[Any]) -> TimeUnit | None:
+    """The unit in which all times lie in the years of `EPOCH_S`, or None."""
+    low, high = int(known.min()), int(known.max())
+    years = [(unit, 10**9 // scale) for unit, scale in UNITS.items()]
+    return next((unit for unit, second in years if EPOCH_S[0] * second <= low <= high <= EPOCH_S[1] * second), None)
+
+
+def _unit_of(span: float, fractions: bool) -> TimeUnit | None:
+    """The unit of a scan's duration, where it tells one: seconds as floats, else microseconds or nanoseconds."""
+    if fractions and span <= LONGEST_S:
+        return "s"
+    units: tuple[TimeUnit, ...] = ("us", "ns")
+    return next((unit for unit in units if SHORTEST_S <= span * UNITS[unit] / 1e9 <= LONGEST_S), None)
 
 
 def _since_1970(known: NDArray[Any], unit: TimeUnit, stamp_ns: int | None) -> tuple[TimeUnit, TimeOrigin] | str:

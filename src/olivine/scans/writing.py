@@ -6,6 +6,7 @@ The same points make the same bytes, and a file is whole or absent.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ Origin = tuple[float, float, float]
 
 LAS_STEP_M = 1e-3
 """Coordinates of a LAS file are whole multiples of it."""
+
+_TAKEN = ("x", "y", "z", "red", "green", "blue")
+"""Names that coordinates and colours have."""
 
 _NAMES = {code: name for name, code in reversed(TYPES.items())}
 """PLY's names of numpy's types."""
@@ -55,7 +59,7 @@ def write_scan(
         shape = (len(points_m), 3) if name == "rgb" else (len(points_m),)
         if values.shape != shape or (name == "rgb" and values.dtype != np.uint8) or values.dtype.kind not in "fiub":
             raise UserError(f"{path}: column {name!r} is {values.dtype} of shape {values.shape}, and {shape} is due")
-        if name in ("x", "y", "z") or not name.isascii() or not name.isprintable() or " " in name or not name:
+        if name in _TAKEN or not re.fullmatch(r"[A-Za-z_]\w{0,31}", name, re.ASCII):
             raise UserError(f"{path}: a column cannot be named {name!r}")
     # Formats know no half floats and no truth values.
     kinds = {"float16": np.float32, "bool": np.uint8}
@@ -128,6 +132,9 @@ def _las(path: Path, points_m: NDArray[np.floating], columns: Columns, origin: O
     header.creation_date, header.generating_software = None, "olivine"
     header.global_encoding.wkt = True  # as point formats from 6 on require, with or without a coordinate system
     standard, extra = _las_parts(columns, len(points_m))
+    taken = sorted(set(extra) & set(header.point_format.dimension_names))
+    if taken:
+        raise UserError(f"{path}: a column cannot be named {taken[0]!r}, which LAS has for itself")
     header.add_extra_dims([laspy.ExtraBytesParams(name, values.dtype) for name, values in extra.items()])
     steps = np.rint(points_m.astype(np.float64) / LAS_STEP_M)
     if len(steps) and np.abs(steps).max() > np.iinfo(np.int32).max:
