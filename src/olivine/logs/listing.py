@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -68,6 +68,7 @@ class Listing:
             "start_ns": start_ns,
             "seconds": (stop_ns - start_ns) / 1e9,
             "topics": [_topic(topic) for topic in self.topics],
+            "found": [] if self.setup is None else list(self.setup.found),
             "missing": list(self.missing),
             "recipe": None if self.setup is None else self.setup.config.model_dump(mode="json"),
         }
@@ -82,6 +83,7 @@ class Listing:
             "",
             *_table(self.topics),
             "",
+            *(printable(line) for line in (self.setup.found if self.setup else ())),
             *(f"missing: {printable(line)}" for line in self.missing),
         ]
         text = "\n".join(f"# {line}".rstrip() for line in lines)
@@ -103,7 +105,7 @@ def list_log(log: Log, overrides: Sequence[str] = ()) -> Listing:
         setup = log.propose()
     except UserError as error:
         return Listing(str(log.path), log.form, topics, None, str(error))
-    return Listing(str(log.path), log.form, topics, Setup(overridden(setup.config, overrides), setup.missing))
+    return Listing(str(log.path), log.form, topics, replace(setup, config=overridden(setup.config, overrides)))
 
 
 def recipe_text(config: ConvertConfig) -> str:

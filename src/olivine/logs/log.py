@@ -82,10 +82,12 @@ class Setup:
     Attributes:
         config: the recipe that `convert` would follow.
         missing: what stands in the way of it, or is not known, a line each.
+        found: what was found beside the streams, such as a calibration, a line each.
     """
 
     config: ConvertConfig
     missing: tuple[str, ...] = ()
+    found: tuple[str, ...] = ()
 
 
 class Log(ABC):

@@ -8,8 +8,10 @@ from olivine.errors import UserError
 from olivine.logs.log import Log
 from olivine.logs.sources.bag import BagLog
 from olivine.logs.sources.folder import FolderLog
+from olivine.logs.sources.kitti_raw import KittiRawLog
+from olivine.logs.sources.rellis3d import RellisLog
 
-SOURCES: tuple[type[Log], ...] = (BagLog, FolderLog)
+SOURCES: tuple[type[Log], ...] = (BagLog, KittiRawLog, RellisLog, FolderLog)
 """Every kind of log, the more particular ones first."""
 
 

@@ -79,9 +79,9 @@ class FolderLog(FileLog):
         if (self.path / _POSES).is_file():
             poses = {"poses": "file"}
         else:
-            guessed, said = scans_alone(first)
+            guessed, why = scans_alone(first)
             poses = {"poses": guessed}
-            missing.append(said)
+            missing.append(why)
         channels = self._channels([topic.name for topic in cameras])
         config = ConvertConfig.model_validate(
             {
@@ -91,7 +91,7 @@ class FolderLog(FileLog):
                 **poses,
             }
         )
-        return Setup(config, tuple(missing))
+        return Setup(config, tuple(missing), () if calibration is None else _said(calibration))
 
     def calibration(self, config: ConvertConfig) -> Calibration:
         """The calibration file in the folder; raises `UserError` where there is none."""
@@ -153,6 +153,10 @@ def _walk(root: Path) -> list[tuple[Kind, str, list[Path]]]:
             if kind is not None and not name.startswith("."):
                 groups.setdefault((kind, f"{place}*{suffix}"), []).append(Path(folder) / name)
     return [(kind, key, paths) for (kind, key), paths in groups.items()]
+
+
+def _said(calibration: Calibration) -> tuple[str, ...]:
+    return (f"calibration: {calibration.form}, {calibration.source}", *calibration.notes)
 
 
 def _is_other(folder: str) -> bool:
