@@ -78,7 +78,7 @@ def rectification(model: CameraModel, alpha: float = 0.0) -> Rectifier:
     Args:
         model: the camera; its size must be known.
         alpha: 0 shows only what the camera saw, without a black border; 1 shows all that it saw, with one; between
-            them a mixture. Either way at most 60° to each side.
+            them a mixture. What a wide lens saw more than 60° aside is not kept.
 
     Returns:
         The rectifier; its new intrinsics keep the ratio of fx to fy.

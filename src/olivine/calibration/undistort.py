@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
 from olivine.calibration.poses import Trajectory, rotation_vectors
 from olivine.geometry import Float, invert
+
+_CHUNK = 8192
+"""Rows at a time: what is in between stays in the cache."""
 
 
 def undistort(
@@ -33,41 +38,53 @@ def undistort(
         UserError: a time or the moment has no pose: a gap, or the poses begin too late or end too early.
     """
     moment_from_world = invert(world_from_lidar.at(moment_ns))
-    world_from_lidar.require(times_ns)
-    result = np.array(points_m, np.float32)
     knots = world_from_lidar.times_ns
-    if len(knots) == 1 or len(result) == 0:
-        return result  # one pose holds for all of its short reach
-    segment = np.clip(np.searchsorted(knots, times_ns, side="right") - 1, 0, len(knots) - 2)
-    order = np.argsort(segment, kind="stable") if (np.diff(segment) < 0).any() else slice(None)
-    segment = segment[order]
-    bounds = np.flatnonzero(np.diff(segment)) + 1
-    moved = np.empty_like(result)
-    points, times = result[order], times_ns[order]
-    for start, stop in zip([0, *bounds], [*bounds, len(points)], strict=True):
-        first = int(segment[start])
-        share = (times[start:stop] - knots[first]) / float(knots[first + 1] - knots[first])
-        ends = moment_from_world @ world_from_lidar.poses[first : first + 2]
-        moved[start:stop] = _moved(points[start:stop], share, ends)
+    if len(times_ns) == 0:
+        return np.array(points_m, np.float32).reshape(-1, 3)
+    order = np.argsort(times_ns, kind="stable") if (times_ns[1:] < times_ns[:-1]).any() else slice(None)
+    times, points = times_ns[order], np.asarray(points_m, np.float32)[order]
+    # Where the points of one segment between two poses end; those before the first and after the last share its motion.
+    bounds = [0, *np.searchsorted(times, knots[1:-1]).tolist(), len(times)]
+    moved = np.empty_like(points)
+    used = [(first, start, stop) for first, (start, stop) in enumerate(itertools.pairwise(bounds)) if start < stop]
+    world_from_lidar.require(np.array([times[[start, stop - 1]] for _, start, stop in used]).ravel())
+    if len(knots) == 1:
+        return np.array(points_m, np.float32)  # one pose holds for all of its short reach
+    starts, stops = (world_from_lidar.poses[[first + late for first, _, _ in used]] for late in (0, 1))
+    turns = rotation_vectors(np.swapaxes(starts[:, :3, :3], 1, 2) @ stops[:, :3, :3])
+    for (first, start, stop), turn in zip(used, turns, strict=True):
+        rows, ends = slice(start, stop), moment_from_world @ world_from_lidar.poses[first : first + 2]
+        share = ((times[rows] - knots[first]) / float(knots[first + 1] - knots[first])).astype(np.float32)
+        _move(points[rows], share, ends, turn, moved[rows])
+    result = np.empty_like(moved)
     result[order] = moved
     return result
 
 
-def _moved(points: NDArray[np.float32], share: NDArray[np.float64], ends: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Points carried by the pose a share of the way between two, [2, 4, 4]: Rodrigues' formula, a row each.
+def _move(
+    points: NDArray[np.float32],
+    share: NDArray[np.float32],
+    ends: NDArray[np.float64],
+    turn: NDArray[np.float64],
+    out: NDArray[np.float32],
+) -> None:
+    """Carry points by the poses on the way between two, [2, 4, 4], which differ by a turn [3]: Rodrigues, row by row.
 
-    p' = R₀ (p + sin φ A p + (1 − cos φ) A² p) + t₀ + share · (t₁ − t₀), with φ the share of the angle between the ends
-    and A the cross product with its axis.
+    p' = R₀ (p + sin φ A p + (1 − cos φ) A² p) + t₀ + share · (t₁ − t₀), with φ the share of the angle of the turn and A
+    the cross product with its axis.
     """
-    turn = rotation_vectors((ends[0, :3, :3].T @ ends[1, :3, :3])[None])[0]
     angle = float(np.linalg.norm(turn))
     x, y, z = turn / angle if angle > 0 else turn
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     start = ends[0, :3, :3]
-    phase = (share * angle).astype(np.float32)
-    sine, versine = np.sin(phase), 2 * np.sin(phase / 2) ** 2
-    moved = points @ start.T.astype(np.float32)
-    moved += sine[:, None] * (points @ (start @ cross).T.astype(np.float32))
-    moved += versine[:, None] * (points @ (start @ cross @ cross).T.astype(np.float32))
-    moved += share.astype(np.float32)[:, None] * (ends[1, :3, 3] - ends[0, :3, 3]).astype(np.float32)
-    return np.asarray(moved + ends[0, :3, 3].astype(np.float32), np.float32)
+    still, sideways, back = (matrix.T.astype(np.float32) for matrix in (start, start @ cross, start @ cross @ cross))
+    place, way = ends[0, :3, 3].astype(np.float32), (ends[1, :3, 3] - ends[0, :3, 3]).astype(np.float32)
+    for first in range(0, len(points), _CHUNK):
+        rows = slice(first, first + _CHUNK)
+        part = share[rows, None]
+        phase = part * np.float32(angle)
+        moved = points[rows] @ still
+        moved += np.sin(phase) * (points[rows] @ sideways)
+        moved += 2 * np.sin(phase / 2) ** 2 * (points[rows] @ back)
+        moved += part * way
+        np.add(moved, place, out=out[rows])
