@@ -183,7 +183,7 @@ def test_scans_that_say_too_little_are_refused_with_what_to_write(run: Path, bli
     four = {"names": ["x", "y", "z", "intensity"]}
     with pytest.raises(UserError, match=r"intensities lie outside 0…1, e\.g\."):
         predict(run, folder, tmp_path / "out", settings(split={"split": "all"}, columns=four, intensity_max=1))
-    with pytest.raises(UserError, match=r"bare scans have no splits; leave split\.split"):
+    with pytest.raises(UserError, match=r"scans and logs have no splits; leave split\.split"):
         predict(run, folder, tmp_path / "out", settings(columns=four))
     shutil.copy(folder / "a.npy", folder / "A.npy")
     with pytest.raises(UserError, match=r"would share the name of their predictions"):

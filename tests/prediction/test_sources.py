@@ -11,32 +11,13 @@ import torch
 
 import olivine
 from builders.recipes import tiny_data
-from olivine.backbones import Head, MinkUNetConfig
+from builders.segmenter import segmenter
+from olivine.backbones import MinkUNetConfig
 from olivine.cli import main
-from olivine.data.labels import load_class_set
 from olivine.data.voxelize import CartesianVoxels
 from olivine.errors import UserError
-from olivine.weights.file import describe_heads, save_weights
+from olivine.weights.file import save_weights
 from olivine.weights.foreign import EXPORTERS, PublishedMinkUNet, export_weights
-
-
-def segmenter(folder: Path, stem: tuple[int, ...] = (3,)) -> Path:
-    """Weights that score the classes of nuScenes, of a random network."""
-    config = MinkUNetConfig(name="minkunet14a", width=0.125, stem=stem)
-    names = load_class_set("nuscenes").names
-    backbone = config.of_channels(1)
-    heads = {"classes": Head(backbone.channels, len(names))}
-    about = {
-        "task": "segmentation",
-        "backbone": config.model_dump(mode="json"),
-        "in_channels": 1,
-        "voxels": CartesianVoxels(size_m=(2.0, 2.0, 1.0)).model_dump(mode="json"),
-        "intensity_max": 255.0,
-        "classes": "nuscenes",
-        "heads": describe_heads(heads, names),
-    }
-    save_weights(folder, backbone, about, heads)
-    return folder
 
 
 @pytest.mark.parametrize("layout", [name for name in EXPORTERS if name != "openpcdet"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -35,8 +36,12 @@ class PredictConfig(Config):
     """Top of the range of intensities of bare scans and logs; unset is that of the data that the network was trained
     on. Datasets say their own."""
 
+    recipe: Path | None = None
+    """Recipe of `olivine convert` by which a log is read; unset is the one that the log proposes, with every scan."""
+
     log: dict[str, Any] = Field(default_factory=dict)
-    """Settings of a log over the recipe that `olivine convert --list` shows, e.g. `log.keyframe_hz=10`."""
+    """Settings of a log over that recipe, e.g. `log.keyframe_hz=2`. A folder of scans is read as a log where any are
+    given."""
 
     confidences: bool = False
     """Beside `label` and `lidarseg`, which have no room for it, write the confidence of every point too: float32 in a

@@ -10,7 +10,11 @@ from olivine.config import validate
 from olivine.data.datasets import OwnDatasetConfig, Shipped, recognise
 from olivine.errors import UserError
 from olivine.inference import Model
+from olivine.logs.opening import open_log
+from olivine.logs.opening import recognise as recognise_log
+from olivine.logs.sources.folder import FolderLog
 from olivine.prediction.config import PredictConfig
+from olivine.prediction.logs import LogSource, predicted_recipe
 from olivine.prediction.scans import ScanSource, scan_files
 from olivine.prediction.sources import DatasetSource, Source
 
@@ -38,8 +42,12 @@ def open_source(path: Path, config: PredictConfig, model: Model, own: str | None
     found = recognise(path) if path.is_dir() else []
     if found:
         return _dataset(path, found, config)
+    kind = recognise_log(path)
+    if kind is not None and (kind is not FolderLog or config.log or config.recipe):
+        _refuse_settings(path, "a log", data=bool(config.data), columns=config.columns.names != ())
+        return _log(path, config, model)
     if scan_files(path):
-        _refuse_settings(path, "bare scans", data=bool(config.data), log=bool(config.log))
+        _refuse_settings(path, "bare scans", data=bool(config.data))
         return ScanSource(path, config.columns, _every(config, path), _top(config, model))
     raise UserError(
         f"{path}: neither a dataset that is known, nor scans, nor a log; `olivine check --data` says how datasets "
@@ -48,7 +56,7 @@ def open_source(path: Path, config: PredictConfig, model: Model, own: str | None
 
 
 def _own(path: Path, own: str, config: PredictConfig) -> Source:
-    _refuse_settings(path, "a dataset", columns=config.columns.names != (), log=bool(config.log))
+    _refuse_settings(path, "a dataset", columns=config.columns.names != (), log=bool(config.log or config.recipe))
     try:
         kind = import_class(own, OwnDatasetConfig)  # type: ignore[type-abstract]
     except UserError as error:
@@ -64,7 +72,7 @@ def _dataset(path: Path, found: list[Shipped], config: PredictConfig) -> Source:
         "a dataset, which says its own",
         columns=config.columns.names != (),
         intensity_max=config.intensity_max is not None,
-        log=bool(config.log),
+        log=bool(config.log or config.recipe),
     )
     asked = {key: config.data[key] for key in ("name", "version") if key in config.data}
     fitting = [each for each in found if all(getattr(each, key, None) == value for key, value in asked.items())]
@@ -90,9 +98,17 @@ def _opened(dataset: Shipped | OwnDatasetConfig, path: Path, config: PredictConf
     return DatasetSource(dataset.open(config.split), str(path), settings)
 
 
+def _log(path: Path, config: PredictConfig, model: Model) -> Source:
+    every = _every(config, path)
+    log = open_log(path)
+    looks = bool(config.pictures) or config.format == "kitti"
+    recipe = predicted_recipe(log, config.recipe, config.log, cameras=looks)
+    return LogSource(log, recipe, _top(config, model), every)
+
+
 def _every(config: PredictConfig, path: Path) -> int:
     if config.split.split != "all" or config.split.unit == "scene":
-        raise UserError(f"{path}: bare scans have no splits; leave split.split and split.unit out")
+        raise UserError(f"{path}: scans and logs have no splits; leave split.split and split.unit out")
     return config.split.every
 
 

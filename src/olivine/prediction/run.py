@@ -113,16 +113,20 @@ def predict(
             another network or with other settings, or a file cannot be written.
     """
     config, shard = config or PredictConfig(), shard or Shard()
-    device = config.chosen_device()
-    network = load(model, device=str(device))
-    frames = open_source(Path(source), config, network, own)
-    job = Job(Path(out), frames, network, config)
+    network = load(model, device=str(config.chosen_device()))
+    with closing(open_source(Path(source), config, network, own)) as frames:
+        return _predict(Job(Path(out), frames, network, config), shard, progress=progress)
+
+
+def _predict(job: Job, shard: Shard, *, progress: bool) -> PredictSummary:
+    config, frames = job.config, job.source
     form = choose_format(job)
     writer = make_writer(job, form)
     _check_first(job, writer)
     begin(job.out, describe(job, form))
     writer.begin()
-    pipeline = Pipeline(network, writer, _picture_of(job), config.frames_at_a_time(device), config.workers)
+    batch_size = config.frames_at_a_time(job.model.device)
+    pipeline = Pipeline(job.model, writer, _picture_of(job), batch_size, config.workers)
     total, pace = Tally(), _Pace(len(shard.frames(len(frames))), enabled=progress)
     for tally in pipeline.run(frames.moments(shard)):
         total.add(tally)
@@ -130,6 +134,8 @@ def predict(
     summary = PredictSummary(job.out, form, total, pace.seconds)
     for problem in summary.failed:
         _log.warning("no prediction: %s", printable(problem))
+    for reason, count in frames.left_out.items():
+        _log.warning("left out: %d scans: %s", count, printable(reason))
     return summary
 
 

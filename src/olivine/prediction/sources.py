@@ -81,6 +81,14 @@ class Source(ABC):
     def settings(self) -> dict[str, Any]:
         """What decides the frames beside where they lie, ready for `json.dumps`."""
 
+    def close(self) -> None:  # noqa: B027 (most sources hold nothing open)
+        """Close the files."""
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """Of a log that was gone through: scans that are no moments, by reason."""
+        return {}
+
     @abstractmethod
     def __str__(self) -> str:
         """For messages."""
