@@ -175,9 +175,18 @@ def test_without_laspy_the_extra_is_named(tmp_path, monkeypatch):
         read_scan(tmp_path / "a.las")
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a", "a.xyz"])
-def test_other_files_are_refused_with_what_is_read(tmp_path, name):
-    with pytest.raises(UserError, match=r"no file of a cloud; those end in \.pcd"):
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a", "that is read; those end in .pcd, "),
+        ("a.xyz", "a table in text"),
+        ("a.PCAP", "packets of a sensor"),
+        ("a.npz", "save one scan as .npy"),
+        ("a.pcd.gz", "unpack it"),
+    ],
+)
+def test_other_files_are_refused_with_what_is_read(tmp_path, name, why):
+    with pytest.raises(UserError, match=why):
         read_scan(tmp_path / name)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from olivine.errors import UserError
-from olivine.scans import ScanColumns, TimeForm, scan_from_records
+from olivine.scans import ScanColumns, TimeForm, scan_from_records, settled_columns
 
 STAMP = 1_700_000_000_123_456_789
 
@@ -68,6 +68,8 @@ def test_coordinates_of_a_map_keep_the_millimetre():
         ("timestamp", np.uint64([STAMP // 1000, STAMP // 1000 + 10**5]), ("us", "epoch"), 0.0),
         ("timestamp", np.float64([STAMP / 1e9 + 37, STAMP / 1e9 + 37.1]), ("s", "first"), 0.0),
         ("timestamp", np.float64([12345.5, 12345.6]), ("s", "first"), 0.0),
+        ("t", np.uint32([60_000_000, 160_000_000]), ("ns", "stamp"), 0.06),
+        ("t", np.uint32([500_000_000, 600_000_000]), ("ns", "first"), 0.0),  # nanoseconds of the current second
         ("timestamp", np.uint64([5 * 10**12, 5 * 10**12 + 10**8]), ("ns", "first"), 0.0),
     ],
 )
@@ -142,3 +144,21 @@ def test_fields_with_several_values_or_no_whole_rings_are_left_out_and_said():
     assert scan.intensity is None
     assert scan.rings is None
     assert [note.split(" ")[0] for note in scan.notes] == ["intensity", "rings"]
+
+
+def test_scans_of_one_sensor_are_understood_alike():
+    moving = [records(2, t=np.float32([start, start + 0.1]), time=np.float32([0, 1])) for start in (0, 0.3, 7)]
+    first, second, third = (scan_from_records(rows, "a", STAMP) for rows in moving)
+    assert [scan.time_form.origin for scan in (first, second, third)] == ["stamp", "first", "first"]
+    assert settled_columns([first, third]) == ScanColumns()
+    settled = settled_columns([first, first], ScanColumns(ring="line"))
+    assert settled == ScanColumns(ring="line", time="t", time_unit="s", time_origin="stamp")
+    assert scan_from_records(moving[2], "a", STAMP, settled_columns([first])).offsets_s[0] == 7
+    assert settled_columns([scan_from_records(records(2), "a")]) == ScanColumns()
+
+
+def test_coordinates_that_are_hardly_metres_are_said():
+    rows = records(100)
+    for axis in "xyz":
+        rows[axis] = np.random.default_rng(0).normal(0, 4000, 100)
+    assert scan_from_records(rows, "a").notes == ("most coordinates exceed 500: are they metres?",)

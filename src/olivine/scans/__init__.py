@@ -7,7 +7,7 @@ message holds; `IntensityRange` measures what range a log's intensities have.
 from olivine.scans.columns import ScanColumns, TimeOrigin, TimeUnit
 from olivine.scans.files import SUFFIXES, read_scan
 from olivine.scans.intensity import IntensityGuess, IntensityRange
-from olivine.scans.records import scan_from_records
+from olivine.scans.records import scan_from_records, settled_columns
 from olivine.scans.rows import find_columns
 from olivine.scans.scan import Scan, TimeForm
 from olivine.scans.writing import WRITABLE, write_scan
@@ -25,5 +25,6 @@ __all__ = [
     "find_columns",
     "read_scan",
     "scan_from_records",
+    "settled_columns",
     "write_scan",
 ]

@@ -22,6 +22,22 @@ _READERS: dict[str, Callable[[Path, ScanColumns], Scan]] = {
     ".npy": read_npy,
 }
 
+_OTHERS = {
+    **dict.fromkeys(
+        (".pcap", ".pcapng", ".lvx", ".lvx2"), " (packets of a sensor: decode them first, by its maker's program)"
+    ),
+    **dict.fromkeys(
+        (".xyz", ".txt", ".csv", ".asc", ".pts"), " (a table in text: name its columns in a header of PCD or PLY)"
+    ),
+    **dict.fromkeys(
+        (".npz", ".pkl", ".pickle", ".h5", ".feather", ".parquet"),
+        " (save one scan as .npy: [N, C] numbers, or records)",
+    ),
+    **dict.fromkeys((".e57", ".ptx", ".copc"), " (a survey: save it as .las or .laz)"),
+    **dict.fromkeys((".gz", ".zip", ".zst", ".bz2", ".xz", ".7z"), " (packed: unpack it)"),
+}
+"""What to do about files of points in other formats."""
+
 SUFFIXES = tuple(_READERS)
 """Suffixes of files of clouds, in small letters."""
 
@@ -39,5 +55,6 @@ def read_scan(path: Path, columns: ScanColumns | None = None) -> Scan:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise UserError(f"{path}: no file of a cloud; those end in {', '.join(SUFFIXES)}")
+        known = _OTHERS.get(path.suffix.lower(), "")
+        raise UserError(f"{path}: no file of a cloud that is read{known}; those end in {', '.join(SUFFIXES)}")
     return reader(path, columns or ScanColumns())

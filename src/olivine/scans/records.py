@@ -6,6 +6,7 @@ out, stands in the scan's notes.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ RINGS = ("ring", "channel", "line", "laser_id", "ring_id")
 
 LARGE_M = 8192.0
 """Beyond this, float32 no longer keeps the millimetre, and coordinates are stored less a whole number of metres."""
+
+FAR_M = 500.0
+"""Most points of a LiDAR lie nearer."""
 
 
 def scan_from_records(
@@ -97,6 +101,8 @@ def _points(
         points[gaps] = np.nan  # zeros that mean no return would otherwise become points
         shift = ", ".join(f"{metres:.0f}" for metres in origin)
         said.append(f"coordinates are those of a map; they are stored less ({shift}) m, to keep the millimetre")
+    elif len(points) and np.count_nonzero(np.abs(points[:, :2]) > FAR_M) > len(points):
+        said.append(f"most coordinates exceed {FAR_M:.0f}: are they metres?")
     return points, (origin[0], origin[1], origin[2]), said
 
 
@@ -163,3 +169,22 @@ def _times(
     times = point_times(*column, valid, stamp_ns, columns.time_unit, columns.time_origin)
     said += [times.note] if times.note else []
     return times
+
+
+def settled_columns(scans: Iterable[Scan], columns: ScanColumns | None = None) -> ScanColumns:
+    """What scans of one sensor agree on, so that all its others are understood alike, whatever each alone would tell.
+
+    Args:
+        scans: some of them.
+        columns: what the user says, which stays.
+
+    Returns:
+        `columns`, with the field, unit and origin of times where the scans have times and agree.
+    """
+    columns = columns or ScanColumns()
+    forms = {scan.time_form for scan in scans} - {None}
+    if len(forms) != 1:
+        return columns
+    (form,) = forms
+    assert form is not None
+    return columns.model_copy(update={"time": form.field, "time_unit": form.unit, "time_origin": form.origin})

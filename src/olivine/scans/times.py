@@ -27,6 +27,9 @@ EPOCH_S = (10**9, 4 * 10**9)
 LONGEST_S = 1.5
 """No scan takes longer; what does is a merged cloud, whose unit the user says."""
 
+PERIOD_S = 0.12
+"""A point of a scan lies at most so far from its stamp, or as far as the scan is long."""
+
 SHORTEST_S = 2e-3
 """Whole scans take longer; whole numbers that say less are in another unit, or of a part of a scan."""
 
@@ -96,8 +99,9 @@ def _found(known: NDArray[Any], stamp_ns: int | None) -> tuple[TimeUnit, TimeOri
     fitting = _unit_of(span, known.dtype.kind == "f")
     if fitting is None:
         return f"reaches from {low} to {high}, which tells no unit"
-    # Times after a stamp are as small as a scan; what is larger is on a clock that began some other time.
-    near = max(abs(float(low)), abs(float(high))) * UNITS[fitting] <= LONGEST_S * 1e9
+    # Times after a stamp begin or end near it, or as far from it as a scan lasts that was cut to what a camera sees.
+    nearest = 0.0 if low < 0 < high else min(abs(float(low)), abs(float(high)))
+    near = nearest * UNITS[fitting] <= max(span * UNITS[fitting], PERIOD_S * 1e9)
     return fitting, "stamp" if near else "first"
 
 
