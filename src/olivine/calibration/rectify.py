@@ -40,6 +40,11 @@ class Rectifier:
         """Whether pictures change at all; those of a camera without distortion do not."""
         return self.model.distortion != "none"
 
+    @property
+    def about(self) -> str:
+        """All that decides what pictures become, as text, for digests."""
+        return f"{_key(self.model)} {_key(self.rectified)}"
+
     def apply(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Rectify a picture, bilinearly; what no pixel of the camera shows is black.
 

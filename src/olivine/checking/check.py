@@ -100,7 +100,8 @@ def open_any(root: Path, own: str | None = None) -> list[Dataset]:
         raise UserError(
             f"{root}: no dataset recognised; nuScenes has a folder of tables (scene.json, …) here, SemanticKITTI and "
             "ScribbleKITTI sequences/ or dataset/sequences/, KITTI's object benchmark [training/]velodyne and calib, "
-            "SemanticSTF train/velodyne, RELLIS-3D 00000/os1_cloud_node_kitti_bin, DAPS-3D data/*/clouds; "
+            "SemanticSTF train/velodyne, RELLIS-3D 00000/os1_cloud_node_kitti_bin, DAPS-3D data/*/clouds, a "
+            "folder of your own calibration.yaml and scans (docs/guide/data.md); "
             "--data module:Class opens one of your own"
         )
     return datasets

@@ -12,6 +12,7 @@ from typing import Annotated, TypeAlias, get_args
 
 from olivine.components import Open, OwnConfig
 from olivine.data.daps3d import Daps3dConfig
+from olivine.data.folder import FolderConfig
 from olivine.data.frame import Dataset
 from olivine.data.kitti_object import KittiObjectConfig
 from olivine.data.nuscenes import NuScenesConfig
@@ -24,6 +25,7 @@ from olivine.data.splits import SplitConfig
 __all__ = [
     "Daps3dConfig",
     "DatasetConfig",
+    "FolderConfig",
     "KittiObjectConfig",
     "NuScenesConfig",
     "OwnDatasetConfig",
@@ -65,6 +67,7 @@ Shipped: TypeAlias = (
     | SemanticStfConfig
     | Rellis3dConfig
     | Daps3dConfig
+    | FolderConfig
 )
 """The datasets of the package."""
 

@@ -6,6 +6,7 @@ Frames are immutable; images and masks are decoded only when asked for.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,10 +14,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from olivine.data.images import read_image
+from olivine.calibration import Rectifier
+from olivine.data.images import decode_image
 from olivine.data.labels import ClassSet
 from olivine.data.masks import UNKNOWN, MaskManifest, read_mask
 from olivine.data.superpixels import read_segments
+from olivine.reading import IMAGE_BYTES, read_file
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Camera:
         name: channel, e.g. `"CAM_FRONT"` or `"image_2"`.
         image_path: the image file, decoded by `image()`.
         size: (width, height) in pixels, as the dataset states it.
-        intrinsics: [3, 3] float64 camera matrix, pixels.
+        intrinsics: [3, 3] float64 camera matrix, pixels; of the rectified image, where it is rectified.
         camera_from_lidar: [4, 4] float64, through the ego poses of both timestamps.
         timestamp_us: exposure time, microseconds.
         mask_path: weak-label mask of this image, or None where the dataset has none.
         mask_classes: number of classes that the manifest of the masks names.
         segments_path: superpixels of this image, or None where the dataset has none.
+        rectifier: takes the lens's distortion out of the image when it is read; None where the file's is as a pinhole
+            camera's. Masks and superpixels belong to the image that `image()` gives.
     """
 
     name: str
@@ -44,9 +49,10 @@ class Camera:
     mask_path: Path | None = None
     mask_classes: int = UNKNOWN
     segments_path: Path | None = None
+    rectifier: Rectifier | None = None
 
     def image(self) -> NDArray[np.uint8]:
-        """Decode the image.
+        """Read the image, rectified where its lens bends.
 
         Returns:
             [H, W, 3] uint8 RGB.
@@ -55,7 +61,23 @@ class Camera:
             UserError: the file is missing, unreadable, not of the stated size, or no plain 8-bit picture; see
                 `olivine.data.images`.
         """
-        return read_image(self.image_path, self.size)
+        return self.decode(self.content())
+
+    def content(self) -> bytes:
+        """The bytes of the image's file, for `decode` and `digest`; raises `UserError` where it cannot be read."""
+        return read_file(self.image_path, "this image", limit=IMAGE_BYTES)
+
+    def decode(self, content: bytes) -> NDArray[np.uint8]:
+        """`image` of the file's content."""
+        image = decode_image(content, self.image_path, self.size)
+        return image if self.rectifier is None else self.rectifier.apply(image)
+
+    def digest(self, content: bytes) -> str:
+        """SHA-256 of all that decides the pixels of `image`: the file's content and how it is rectified."""
+        digest = hashlib.sha256(content)
+        if self.rectifier is not None:
+            digest.update(self.rectifier.about.encode())
+        return digest.hexdigest()
 
     def mask(self) -> NDArray[np.uint8] | None:
         """Weak labels of the image, [H, W] uint8 class index with 255 unknown, or None where there are none.

@@ -5,7 +5,7 @@ A relative's own file says where its scans and labels lie and what their numbers
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -176,7 +176,7 @@ def scans_below(scene: str, clouds: Path, labels: Path) -> list[ScanFiles]:
 
 
 def chosen_scenes(
-    split: SplitConfig, known: dict[str, Sequence[str]], present: Sequence[str], where: Path
+    split: SplitConfig, known: Mapping[str, Sequence[str]], present: Sequence[str], where: Path
 ) -> list[str]:
     """The scenes of a split, each checked to be there.
 

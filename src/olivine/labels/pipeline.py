@@ -8,7 +8,6 @@ those that are there and whole are kept.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import tempfile
@@ -24,7 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.data.frame import Camera, Dataset, ListsCameras, NamesMasks
-from olivine.data.images import decode_image, png_text, read_index_png
+from olivine.data.images import png_text, read_index_png
 from olivine.data.mask_names import folded
 from olivine.data.masks import UNKNOWN
 from olivine.data.shards import Shard
@@ -204,12 +203,12 @@ class _Pipeline:
             return item
         camera = item.camera
         try:
-            content = read_file(camera.image_path, "this image", limit=IMAGE_BYTES)
-            digest = hashlib.sha256(content).hexdigest()
+            content = camera.content()
+            digest = camera.digest(content)
             tally = _tally_of_file(self._out / item.name, camera.size, digest, self._labeller)
             if tally is not None:
                 return replace(item, tally=tally, kept=True)
-            return replace(item, image=decode_image(content, camera.image_path, camera.size), digest=digest)
+            return replace(item, image=camera.decode(content), digest=digest)
         except UserError as error:
             return replace(item, tally=Tally(failed=[item.name]), problem=str(error))
 
