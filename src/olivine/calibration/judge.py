@@ -40,7 +40,7 @@ SEEN = 0.002
 SHORTEST_FOCAL = 0.1
 """A focal length below this share of the image's side is no number of pixels: it would see 157°."""
 
-_FEWEST_POINTS = 500
+_FEWEST_POINTS = 200
 _SECTORS = 36
 _AROUND = 0.9
 """A LiDAR looks around where it has points in this share of the sectors of its horizon."""

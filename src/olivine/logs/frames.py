@@ -141,6 +141,9 @@ class LogFrame:
 class LogFrames:
     """The frames of a log, in the order of time; can be gone through once at a time. Made by `frames`.
 
+    The calibration is judged by the first frame that can be decoded, and refused with the likely mend where it cannot
+    be right.
+
     Args:
         log: the log.
         config: the recipe.
@@ -169,8 +172,20 @@ class LogFrames:
         others = tuple(topic for topic in self._offsets_ns if self._places.get(topic) != 0)
         names = {topic: self._channels.get(topic, topic) for topic in others}
         matcher: Matcher[SensorReading] = Matcher(self._rules(others), names, self._without_pose, self.tally)
+        judged = not self.rig.cameras
         for match in matcher.matches(self._readings()):
-            yield self._frame(match)
+            frame = self._frame(match)
+            judged = judged or self._judged(frame)
+            yield frame
+
+    def _judged(self, frame: LogFrame) -> bool:
+        """Refuse a calibration that a frame shows to be none; False where the frame cannot be decoded."""
+        try:
+            points_m, sizes = frame.cloud().points_m, {image.channel: image.size for image in frame.images}
+        except Rejected:
+            return False
+        self.rig.require_plausible(points_m, sizes, self.config.calibration or self.log.path)
+        return True
 
     def _rules(self, others: tuple[str, ...]) -> Rules:
         config, rate_hz = self.config, self.log.topic(self.config.lidars[0].topic).rate_hz

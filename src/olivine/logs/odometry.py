@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from olivine.calibration import Trajectory, trajectory
-from olivine.errors import MissingExtraError
+from olivine.calibration import Trajectory, estimate_trajectory, trajectory
 from olivine.files import write_bytes
 from olivine.logs.log import Log, Motion
 from olivine.logs.recipe import ConvertConfig
@@ -45,37 +45,21 @@ def _estimated(log: Log, config: ConvertConfig, cache: Path | None) -> Trajector
     kept = None if cache is None else cache / _FILE
     if kept is not None and kept.exists():
         with np.load(kept) as arrays:
-            return trajectory(arrays["times_ns"], arrays["poses"], "kiss-icp")
+            reach_ns = int(arrays["reach_ns"])
+            return trajectory(arrays["times_ns"], arrays["poses"], "kiss-icp", reach_ns=reach_ns)
     _log.info("poses by kiss-icp, from every scan of %s, before anything is written", config.lidars[0].topic)
-    found = _registered(_scans(log, config))
+    found = estimate_trajectory(_scans(log, config))
     if kept is not None:
         content = io.BytesIO()
-        np.savez(content, times_ns=found.times_ns, poses=found.poses)
+        np.savez(content, times_ns=found.times_ns, poses=found.poses, reach_ns=found.reach_ns)
         write_bytes(kept, content.getvalue())
     return found
 
 
-def _registered(scans: Iterable[tuple[int, Scan]]) -> Trajectory:
-    """Poses of the LiDAR by registering scan after scan."""
-    try:
-        from kiss_icp.config.parser import load_config
-        from kiss_icp.kiss_icp import KissICP
-    except ImportError as error:
-        raise MissingExtraError("kiss_icp", "logs") from error
-    settings = load_config(None)
-    settings.data.deskew = False
-    odometry, times, poses = KissICP(settings), [], []
-    for time_ns, scan in scans:
-        odometry.register_frame(scan.points_m.astype(np.float64), np.zeros(0))
-        times.append(time_ns)
-        poses.append(odometry.last_pose.copy())
-    return trajectory(times, np.array(poses), "kiss-icp")
-
-
-def _scans(log: Log, config: ConvertConfig) -> Iterator[tuple[int, Scan]]:
-    """Every scan of the first LiDAR with its time on the vehicle's clock, those without points left out."""
+def _scans(log: Log, config: ConvertConfig) -> Iterator[Scan]:
+    """Every scan of the first LiDAR, stamped by the vehicle's clock, those without points left out."""
     stream = config.lidars[0]
     for reading in log.readings(config, (stream.topic,)):
         scan = reading.scan(stream.columns).without_gaps()
         if len(scan):
-            yield reading.stamp_ns + round(stream.clock_offset_ms * 1e6), scan
+            yield replace(scan, stamp_ns=reading.stamp_ns + round(stream.clock_offset_ms * 1e6))

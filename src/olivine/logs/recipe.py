@@ -47,6 +47,10 @@ class CameraStream(Config):
     rectified: bool = False
     """Its pictures are rectified already, and the calibration's distortion is no longer in them."""
 
+    upright: bool = True
+    """The picture's up is roughly the LiDAR's z, by which a transform the wrong way round is told. Say false for a
+    camera that is mounted turned."""
+
     clock_offset_ms: float = Field(default=0.0, allow_inf_nan=False)
     """Added to its times, where its clock differs from the LiDAR's."""
 

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from olivine.calibration import Calibration, CameraModel, Rectifier, read_calibration, rectification
+from olivine.calibration import (
+    Calibration,
+    CameraCalibration,
+    CameraModel,
+    Rectifier,
+    read_calibration,
+    rectification,
+    require_plausible,
+)
 from olivine.logs.log import Log
 from olivine.logs.recipe import CameraStream, ConvertConfig
 from olivine.logs.setups import named_camera
@@ -24,6 +33,7 @@ class RigCamera:
         camera_from_lidar: [4, 4] float64, metres; both at one time.
         rectify: take the distortion out.
         border: as of `olivine.calibration.rectification`.
+        upright: as of `olivine.calibration.CameraCalibration`.
     """
 
     channel: str
@@ -31,6 +41,7 @@ class RigCamera:
     camera_from_lidar: NDArray[np.float64]
     rectify: bool = True
     border: float = 0.0
+    upright: bool = True
 
     def rectifier(self, size: tuple[int, int]) -> Rectifier:
         """How its pictures become those of the dataset.
@@ -71,6 +82,20 @@ class Rig:
     lidar_from_sensor: dict[str, NDArray[np.float64]]
     notes: tuple[str, ...] = ()
 
+    def require_plausible(self, points_m: NDArray[np.float32], sizes: dict[str, tuple[int, int]], source: Path) -> None:
+        """Refuse a calibration that cannot be right; see `olivine.calibration.require_plausible`.
+
+        Args:
+            points_m: [N, 3] the cloud of a frame, in the frame of the first LiDAR, metres.
+            sizes: (width, height) of its images by channel, pixels.
+            source: the log or the calibration file, named in the error.
+        """
+        cameras = {
+            channel: CameraCalibration(camera.model, camera.camera_from_lidar, camera.upright)
+            for channel, camera in self.cameras.items()
+        }
+        require_plausible(Calibration(self.form, f"{source} ({self.form})", cameras), points_m, sizes)
+
 
 def find_rig(log: Log, config: ConvertConfig) -> Rig:
     """The sensors of a log, by the calibration file that the recipe names or by what the log says itself.
@@ -94,7 +119,8 @@ def _camera(
     model = found.model
     if from_file and stream.rectified:
         model = replace(model, distortion="none", coefficients=())
-    return RigCamera(channel, model, found.camera_from_lidar, config.rectify, config.border)
+    upright = found.upright and stream.upright
+    return RigCamera(channel, model, found.camera_from_lidar, config.rectify, config.border, upright)
 
 
 def _lidars(log: Log, config: ConvertConfig, calibration: Calibration) -> dict[str, NDArray[np.float64]]:
