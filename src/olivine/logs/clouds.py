@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.calibration import Trajectory, undistort
+from olivine.errors import UserError
 from olivine.geometry import transform_points
 from olivine.logs.log import Motion, SensorReading
 from olivine.logs.recipe import ConvertConfig
@@ -65,11 +66,16 @@ def merged_cloud(scans: Sequence[TimedScan], moment_ns: int, rig: Rig, motion: M
 
     Raises:
         Rejected: no return in any of them, or points at times without a pose.
-        UserError: a scan is damaged.
+        UserError: a scan is damaged, or its coordinates are those of a map.
     """
     parts: list[tuple[int, Scan, NDArray[np.float32], bool]] = []
     for timed in scans:
         scan = timed.reading.scan(config.lidars[timed.place].columns).without_gaps()
+        if any(scan.origin_m):
+            raise UserError(
+                f"{scan.source}: its coordinates are those of a map, not of the sensor; cameras and poses need the "
+                "sensor's own frame"
+            )
         if len(scan):
             points, undistorted = _placed(timed, scan, moment_ns, rig, motion, config)
             parts.append((timed.place, scan, points, undistorted))

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from olivine.errors import UserError, printable
+from olivine.logs.fields import proposed
 from olivine.logs.log import Log, Setup
 from olivine.logs.recipe import ConvertConfig
 from olivine.logs.told import overridden
@@ -102,7 +103,7 @@ def list_log(log: Log, overrides: Sequence[str] = ()) -> Listing:
     """
     topics = log.topics
     try:
-        setup = log.propose()
+        setup = proposed(log)
     except UserError as error:
         return Listing(str(log.path), log.form, topics, None, str(error))
     return Listing(str(log.path), log.form, topics, replace(setup, config=overridden(setup.config, overrides)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from olivine.config import from_overrides, load_recipe
+from olivine.logs.fields import proposed
 from olivine.logs.log import Log
 from olivine.logs.recipe import ConvertConfig
 
@@ -23,7 +24,7 @@ def told_recipe(log: Log, recipe: Path | None = None, overrides: Sequence[str] =
     """
     if recipe is not None:
         return load_recipe(ConvertConfig, recipe, overrides)
-    return overridden(log.propose().config, overrides)
+    return overridden(proposed(log).config, overrides)
 
 
 def overridden(config: ConvertConfig, overrides: Sequence[str]) -> ConvertConfig:

@@ -19,6 +19,7 @@ import numpy as np
 from olivine.calibration import Calibration, read_calibration, trajectory
 from olivine.errors import UserError
 from olivine.geometry import rigid_transform
+from olivine.logs.fields import columns_of_files
 from olivine.logs.log import Motion, Setup
 from olivine.logs.recipe import CameraStream, ConvertConfig, LidarStream, safe_name
 from olivine.logs.setups import channel_names, scans_alone
@@ -82,11 +83,12 @@ class FolderLog(FileLog):
             guessed, why = scans_alone(first)
             poses = {"poses": guessed}
             missing.append(why)
+        columns = columns_of_files(self.streams[first.name].paths, missing)
         channels = self._channels([topic.name for topic in cameras])
         config = ConvertConfig.model_validate(
             {
                 "name": safe_name(self.path.resolve().name, "log"),
-                "lidars": (LidarStream(topic=first.name),),
+                "lidars": (LidarStream(topic=first.name, columns=columns),),
                 "cameras": {channels[topic.name]: CameraStream(topic=topic.name) for topic in cameras},
                 **poses,
             }
