@@ -9,6 +9,7 @@ that frames that were done before pass by in no time; and all of it may be done 
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,9 +25,12 @@ from olivine.logs.clouds import Cloud, TimedScan, merged_cloud
 from olivine.logs.log import Log, Motion, SensorReading
 from olivine.logs.matching import Match, Matcher, Rules, Tally
 from olivine.logs.odometry import find_motion
+from olivine.logs.pictures import Picture
 from olivine.logs.recipe import ConvertConfig
 from olivine.logs.rejected import Rejected
 from olivine.logs.rig import RigCamera, find_rig
+
+_JPEG_END = b"\xff\xd9"
 
 __all__ = ["LogFrame", "LogFrames", "LogImage", "Rejected", "frames"]
 
@@ -56,10 +60,9 @@ class LogImage:
             Rejected: the picture is damaged.
             UserError: it is no picture, or of another size than its calibration.
         """
-        picture = self.reading.picture()
-        rectifier = self.camera.rectifier(picture.size)
+        rectifier = self.camera.rectifier(self.size)
         try:
-            return rectifier.apply(picture.rgb())
+            return rectifier.apply(self._picture.rgb())
         except UserError as error:
             raise Rejected(f"an image of {self.channel} cannot be decoded", str(error)) from error
 
@@ -72,9 +75,9 @@ class LogImage:
         Raises:
             Rejected, UserError: as of `rgb`.
         """
-        picture = self.reading.picture()
-        if picture.jpeg is not None and not self.camera.rectifier(picture.size).changes:
-            return picture.jpeg
+        recorded = self._picture.jpeg
+        if recorded is not None and recorded.rstrip(b"\0").endswith(_JPEG_END) and not self._changes:
+            return recorded
         content = io.BytesIO()
         Image.fromarray(self.rgb()).save(content, "JPEG", quality=quality)
         return content.getvalue()
@@ -82,7 +85,15 @@ class LogImage:
     @property
     def size(self) -> tuple[int, int]:
         """(width, height), pixels."""
-        return self.reading.picture().size
+        return self._picture.size
+
+    @functools.cached_property
+    def _picture(self) -> Picture:
+        return self.reading.picture()
+
+    @property
+    def _changes(self) -> bool:
+        return self.camera.rectifier(self.size).changes
 
     def intrinsics(self) -> NDArray[np.float64]:
         """[3, 3] float64 camera matrix of the image as `rgb` gives it, pixels."""

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.calibration import Calibration, Trajectory
-from olivine.errors import UserError
+from olivine.errors import UserError, printable
 from olivine.logs.pictures import Picture
 from olivine.logs.recipe import ConvertConfig, Poses
-from olivine.logs.topics import Topic, named
+from olivine.logs.topics import Kind, Topic, named
 from olivine.scans import Scan, ScanColumns
 
 
@@ -184,12 +184,10 @@ class Log(ABC):
         """First and last log time of what the recipe takes, nanoseconds since 1970.
 
         Raises:
-            UserError: the recipe names a topic that is not there or empty, or takes nothing.
+            UserError: the recipe names a topic that is not there, empty, or of another kind, or takes nothing.
         """
-        chosen = [self.topic(name) for name in config.topics]
-        for topic in chosen:
-            if not topic.count or topic.first_ns is None:
-                raise UserError(f"{self.path}: topic {topic.name} has no messages; leave it out of the recipe")
+        chosen = [self._expected(stream.topic, "lidar") for stream in config.lidars]
+        chosen += [self._expected(stream.topic, "camera") for stream in config.chosen_cameras.values()]
         first = min(topic.first_ns for topic in chosen if topic.first_ns is not None)
         last = max(topic.last_ns for topic in chosen if topic.last_ns is not None)
         start = first + round(config.start_s * 1e9)
@@ -199,3 +197,13 @@ class Log(ABC):
                 f"{self.path}: start_s={config.start_s:g} leaves nothing of a log of {(last - first) / 1e9:.1f} s"
             )
         return start, stop
+
+    def _expected(self, name: str, kind: Kind) -> Topic:
+        """A topic of a kind that holds something."""
+        topic = self.topic(name)
+        if topic.kind != kind:
+            what = topic.remark or f"a {printable(topic.type)}"
+            raise UserError(f"{self.path}: topic {printable(name)} is {what}, and the recipe takes it for a {kind}")
+        if not topic.count:
+            raise UserError(f"{self.path}: topic {printable(name)} has no messages; leave it out of the recipe")
+        return topic
