@@ -15,6 +15,7 @@ import pytest
 import torch
 import typer.main
 
+from builders.folder import build_folder
 from builders.kitti_object import SIZE, build_kitti_object
 from builders.nuscenes import build_nuscenes
 from builders.own_kitti import build_own_kitti
@@ -99,6 +100,8 @@ def test_marked_code_runs_from_top_to_bottom(page, workplace, monkeypatch):
     monkeypatch.syspath_prepend(str(workplace))
     if "datasets/yard" in page.read_text():
         build_own_kitti(workplace / "datasets" / "yard")
+    if "datasets/hall" in page.read_text():
+        build_folder(workplace / "datasets" / "hall", cameras=("left",), scenes=("monday", "tuesday"), labelled=False)
     for block in blocks(page):
         kind, _, path = (block["mark"] or "").partition(": ")
         if kind == "file":
