@@ -149,7 +149,7 @@ def broken(find, put, count=2):
         (XYZ.format(n=10**18, how="ascii"), "claims"),
         (XYZ.format(n=3 * 10**7, how="binary"), "truncated"),
         (XYZ.format(n=3 * 10**7, how="ascii") + "1 2 3\n", "truncated"),
-        (XYZ.format(n=2, how="ascii") + "1.0 2 3\n4 5\n", "not a table of 3 numbers a row"),
+        (XYZ.format(n=2, how="ascii") + "1.0 2 3\n4 5\n", "a row: line 2 after the header has 2"),
         (XYZ.format(n=2, how="ascii") + "1 2 3\n4 5 six\n", "not a table of 3 numbers a row"),
         (XYZ.format(n=2, how="ascii") + "1 2 3\n4 5 6\n7 8 9\n", "states 2 points, and 3 rows follow"),
         (XYZ.format(n=1, how="ascii") + "1 2 3" + "\n" * 5000, "lines follow"),

@@ -54,6 +54,19 @@ def test_coordinates_of_a_map_keep_the_millimetre():
     assert scan.origin_m[2] == 0
 
 
+def test_a_wild_point_moves_no_cloud_and_no_gap_becomes_a_point():
+    rows = np.zeros(9, [(axis, "f8") for axis in "xyz"])
+    rows["x"] = np.arange(9)
+    rows["x"][8] = 1e300
+    scan = scan_from_records(rows, "a")
+    assert scan.origin_m == (0, 0, 0)
+    assert scan.returns().tolist() == [False, *[True] * 7, False]
+    rows["x"][1:8] += 700_000
+    scan = scan_from_records(rows, "a")
+    assert scan.origin_m[0] == pytest.approx(700_004, abs=2)
+    assert scan.returns().tolist() == [False, *[True] * 7, False]
+
+
 @pytest.mark.parametrize(
     ("name", "values", "form", "first"),
     [

@@ -69,14 +69,16 @@ class IntensityRange:
         """Take in values [N] of numpy type `kind` (their own where None)."""
         self.types.add(kind or values.dtype.str[1:])
         values = values.astype(np.float32, copy=False)
-        finite = values[np.isfinite(values)]
+        known = np.isfinite(values)
+        finite = values if known.all() else values[known]
         self.count += len(values)
         self.undefined += len(values) - len(finite)
         if not len(finite):
             return
-        self.min, self.max = min(self.min, float(finite.min())), max(self.max, float(finite.max()))
-        self.fractions += int(np.count_nonzero(finite % 1))
-        counted = finite[finite >= 0]
+        low = float(finite.min())
+        self.min, self.max = min(self.min, low), max(self.max, float(finite.max()))
+        self.fractions += int(np.count_nonzero(finite != np.floor(finite)))
+        counted = finite if low >= 0 else finite[finite >= 0]
         self.negative += len(finite) - len(counted)
         # Bits of floats that are not negative are in the order of their values; + 0 makes -0 one of them.
         self._bins += np.bincount((counted + np.float32(0)).view(np.uint32) >> _SHIFT, minlength=_BINS)

@@ -25,6 +25,9 @@ RINGS = ("ring", "channel", "line", "laser_id", "ring_id")
 LARGE_M = 8192.0
 """Beyond this, float32 no longer keeps the millimetre, and coordinates are stored less a whole number of metres."""
 
+FARTHEST_M = 1e8
+"""No map's coordinates are larger."""
+
 FAR_M = 500.0
 """Most points of a LiDAR lie nearer."""
 
@@ -88,31 +91,34 @@ def _points(
             f"{source}: holds no points: x, y and z are not all, with one value each, among its fields "
             f"{', '.join(records.dtype.names or ()) or '(none)'}"
         )
-    gaps = np.ones(len(records), np.bool_)
     for place, axis in enumerate(axes):
-        values: NDArray[Any] = records[axis]
+        values: NDArray[Any] = np.ascontiguousarray(records[axis])
         if values.dtype.kind not in "fiu":
             raise UserError(f"{source}: its field {axis} is of type {values.dtype}, no number")
-        gaps &= values == 0
         origin[place] = _origin(values)
         with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite, and so no return
             points[:, place] = values - origin[place] if origin[place] else values
     if any(origin):
-        points[gaps] = np.nan  # zeros that mean no return would otherwise become points
+        gaps = np.logical_and.reduce([records[axis] == 0 for axis in axes])
+        # Zeros that mean no return must not become points, nor a point at the origin what means no return.
+        points[(points == 0).all(axis=1), 0] = 1e-6
+        points[gaps] = np.nan
         shift = ", ".join(f"{metres:.0f}" for metres in origin)
         said.append(f"coordinates are those of a map; they are stored less ({shift}) m, to keep the millimetre")
-    elif len(points) and np.count_nonzero(np.abs(points[:, :2]) > FAR_M) > len(points):
+    elif len(points) and np.count_nonzero(np.abs(points) > FAR_M) > len(points):
         said.append(f"most coordinates exceed {FAR_M:.0f}: are they metres?")
     return points, (origin[0], origin[1], origin[2]), said
 
 
 def _origin(values: NDArray[Any]) -> float:
     """What is taken off coordinates [N]: 0 of a sensor's, whole metres in the middle of a map's."""
-    finite = values[np.isfinite(values) & (values != 0)]
-    if not len(finite) or max(abs(float(finite.min())), abs(float(finite.max()))) <= LARGE_M:
+    if not len(values) or float(np.fmax.reduce(np.abs(values.astype(np.float64, copy=False)))) <= LARGE_M:
         return 0.0
-    middle = float(np.floor(np.median(finite)))  # which a few wild points do not move
-    return middle if abs(middle) > LARGE_M else 0.0
+    finite = values[np.isfinite(values) & (values != 0)]
+    if not len(finite):
+        return 0.0
+    middle = float(np.floor(np.partition(finite, len(finite) // 2)[len(finite) // 2]))  # wild points do not move it
+    return middle if LARGE_M < abs(middle) < FARTHEST_M else 0.0
 
 
 def _find(records: NDArray[np.void], names: tuple[str, ...]) -> str | None:

@@ -89,6 +89,7 @@ class Scan:
 
 def has_return(points_m: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Which rows of [N, 3] coordinates are a return, [N]: finite and not all zero, as drivers mark what is none."""
-    finite: NDArray[np.bool_] = np.isfinite(points_m).all(axis=1)
-    some: NDArray[np.bool_] = (points_m != 0).any(axis=1)
-    return finite & some
+    finite, some = np.isfinite(points_m), points_m != 0
+    # Column by column: numpy takes ten times as long over rows of three.
+    kept: NDArray[np.bool_] = finite[:, 0] & finite[:, 1] & finite[:, 2] & (some[:, 0] | some[:, 1] | some[:, 2])
+    return kept

@@ -85,10 +85,17 @@ def text_rows(body: bytes, dtype: np.dtype[np.void], points: int, source: str) -
         except ValueError:
             rows = _cast(_parsed(body, _as_floats(dtype)), dtype, source)
     except ValueError as error:
-        raise UserError(
-            f"{source}: not a table of {width} numbers a row ({printable(' '.join(str(error).split()))})"
-        ) from error
+        raise UserError(f"{source}: not a table of {width} numbers a row: {_strange(body, width, error)}") from error
     return _refuse_other(rows, points, source)
+
+
+def _strange(body: bytes, width: int, error: ValueError) -> str:
+    """What is wrong with a text that is no table."""
+    for place, line in enumerate(body.splitlines(), start=1):
+        words = len(line.split())
+        if words not in (0, width):
+            return f"line {place} after the header has {words}"
+    return printable(" ".join(str(error).split()))
 
 
 def _parsed(body: bytes, dtype: np.dtype[np.void]) -> NDArray[np.void]:

@@ -69,7 +69,8 @@ def point_times(
         unit: the unit, where the user says it.
         origin: the origin, where the user says it.
     """
-    known = values[valid]
+    values = np.ascontiguousarray(values)  # as a field of records, it is slow to go through
+    known = values if valid.all() else values[valid]
     if not len(known):
         return PointTimes(None, stamp_ns, None, "")
     if not np.isfinite(known).all():
