@@ -54,8 +54,8 @@ class PredictConfig(Config):
     """Frames that are drawn into `pictures`, spread evenly over the source."""
 
     batch_size: PositiveInt | None = None
-    """Frames in the network at a time; unset is 1 on a CPU, where more gain nothing, and 4 on a GPU. Decides speed and
-    memory, not what is predicted."""
+    """Frames in the network at a time; unset is 1 on a CPU, where more gain nothing, and 4 on a GPU (not measured on
+    one). Decides speed and memory, not what is predicted."""
 
     workers: PositiveInt = 2
     """Threads that read and voxelise frames ahead of the network and write behind it."""

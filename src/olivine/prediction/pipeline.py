@@ -122,7 +122,7 @@ class Pipeline:
             reading = moment.read()
             return _Item(moment, reading, self._model.prepare(reading.frame))
         except UserError as error:
-            return _Item(moment, tally=Tally(frames=1, problems=(str(error),)))
+            return _Item(moment, tally=Tally(frames=1, problems=(trouble_with(moment, error),)))
 
     def _predicted(self, items: Iterable[_Item]) -> Iterator[_Item]:
         """Give frames to the network, a batch at a time; what has no sample is handed on."""
@@ -171,6 +171,11 @@ class Pipeline:
             assert self._model.classes is not None
             return classes_picture(reading.frame, found.classes, self._model.classes)
         return objects_picture(reading.frame, _sure(found))
+
+
+def trouble_with(moment: Moment, error: UserError) -> str:
+    """What is wrong with a frame, by name."""
+    return str(error) if moment.name in str(error) else f"frame {moment.name}: {error}"
 
 
 def _sure(found: DetectedObjects) -> Boxes:

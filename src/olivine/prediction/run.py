@@ -22,7 +22,7 @@ from olivine.prediction.config import PredictConfig
 from olivine.prediction.formats import Job, Writer, choose_format, make_writer
 from olivine.prediction.manifest import begin, describe
 from olivine.prediction.opening import open_source
-from olivine.prediction.pipeline import Pipeline, Tally
+from olivine.prediction.pipeline import Pipeline, Tally, trouble_with
 from olivine.prediction.sources import Moment
 from olivine.reading import below
 from olivine.visualize.projection import spread
@@ -156,7 +156,10 @@ def _check_first(job: Job, writer: Writer) -> None:
                 continue
             if job.model.sees_intensity:
                 warn_if_faint(frame)
-            job.model.prepare(frame)
+            try:
+                job.model.prepare(frame)
+            except UserError as error:
+                raise UserError(trouble_with(moment, error)) from error
             writer.check(frame)
             return
     raise problem or UserError(f"{job.source}: has no frames")
