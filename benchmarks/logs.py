@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -70,22 +71,31 @@ print(json.dumps({
 """
 
 
-def write_log(path: Path, seconds: float, form: str, camera: str) -> Path:
-    """Write the drive, enlarged to the sizes of real sensors, unless it is already there."""
+def written_log(path: Path, seconds: float, form: str, camera: str) -> Path:
+    """`write_log` unless it is there, in a process of its own: its memory would count as that of later children."""
     if not path.exists():
-        sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-        drive, bags = importlib.import_module("builders.drive"), importlib.import_module("builders.bags")
-        front = replace(drive.CAMERAS[0], encoding="bgr8")
-        made = drive.Drive(
-            seconds=seconds, lidars=drive.LIDARS[:1], cameras=(front,), beams=64, azimuths=1800, image_size=SMALL
-        )
-        partial = path.with_name(f"partial_{path.name}")
-        if partial.is_dir():
-            shutil.rmtree(partial)
-        partial.unlink(missing_ok=True)
-        bags.write_bag(partial, enlarged(made.messages(), camera, drive), form)
-        partial.rename(path)
+        writer = multiprocessing.get_context("spawn").Process(target=write_log, args=(path, seconds, form, camera))
+        writer.start()
+        writer.join()
+        if writer.exitcode:
+            raise SystemExit(f"{path}: could not be written")
     return path
+
+
+def write_log(path: Path, seconds: float, form: str, camera: str) -> None:
+    """Write the drive, enlarged to the sizes of real sensors."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    drive, bags = importlib.import_module("builders.drive"), importlib.import_module("builders.bags")
+    front = replace(drive.CAMERAS[0], encoding="bgr8")
+    made = drive.Drive(
+        seconds=seconds, lidars=drive.LIDARS[:1], cameras=(front,), beams=64, azimuths=1800, image_size=SMALL
+    )
+    partial = path.with_name(f"partial_{path.name}")
+    if partial.is_dir():
+        shutil.rmtree(partial)
+    partial.unlink(missing_ok=True)
+    bags.write_bag(partial, enlarged(made.messages(), camera, drive), form)
+    partial.rename(path)
 
 
 def enlarged(messages: Iterator[Any], camera: str, drive: Any) -> Iterator[Any]:
@@ -156,7 +166,7 @@ def main() -> None:
     for seconds in (options.seconds / 4, options.seconds):
         name = f"{options.camera}_{seconds:g}s_{options.form}" + ".bag" * (options.form == "bag")
         start = time.perf_counter()
-        log = write_log(options.folder / name, seconds, options.form, options.camera)
+        log = written_log(options.folder / name, seconds, options.form, options.camera)
         report: dict[str, Any] = {"seconds": seconds, "gb": bytes_of(log) / 1e9, "write_s": time.perf_counter() - start}
         report["read"] = measured(READ, log)
         if not options.only_read:
