@@ -4,9 +4,9 @@
 
 Writes two logs of one drive, a whole one (a gigabyte at 28 s) and its first quarter: a LiDAR of 64 beams and 1800
 columns at 10 Hz with the times of its points, one camera of 1920×1200 pixels at 10 Hz, odometry at 50 Hz. Each is then
-read (every cloud a scan, every picture RGB) and converted by `olivine convert`, in fresh processes whose peak memory is
-reported. The logs are deleted afterwards unless `--keep` is given, and are not written again where they already are.
-The operating system's file cache is left as it is. Needs the extra `logs`.
+read (every cloud a scan, every picture RGB) and converted by `olivine convert`, every frame a keyframe, in fresh
+processes whose peak memory is reported. The logs are deleted afterwards unless `--keep` is given, and are not written
+again where they already are. The operating system's file cache is left as it is. Needs the extra `logs`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ CONVERT = """
 import json, resource, sys, time
 from olivine.__main__ import program
 start = time.perf_counter()
-sys.argv = ["olivine", "convert", sys.argv[1], sys.argv[2]]
+sys.argv = ["olivine", "convert", sys.argv[1], sys.argv[2], "keyframe_hz=null"]
 try:
     program()
 except SystemExit as ended:

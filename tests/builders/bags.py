@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from rosbags.interfaces import Nodetype
 from rosbags.rosbag1 import Writer as BagWriter
-from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin
 from rosbags.rosbag2 import Writer as StorageWriter
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -72,13 +72,14 @@ def _value(store: Any, kind: tuple[Any, Any], value: Any) -> Any:
     return [_value(store, (inner, inner_detail), one) for one in value or []]
 
 
-def write_bag(path: Path, messages: Iterable[Message], form: Form | None = None) -> Path:
+def write_bag(path: Path, messages: Iterable[Message], form: Form | None = None, compression: str = "") -> Path:
     """Write a bag.
 
     Args:
         path: a file `NAME.bag`, or a folder for db3 and MCAP.
         messages: in the order in which they are written.
         form: the container; `bag` where the path ends so.
+        compression: `lz4` or `bz2` of chunks of a ROS 1 bag; zstd by `message`, `file` or `storage` of others.
 
     Returns:
         The path.
@@ -86,7 +87,12 @@ def write_bag(path: Path, messages: Iterable[Message], form: Form | None = None)
     form = form or ("bag" if path.suffix == ".bag" else "mcap")
     path.parent.mkdir(parents=True, exist_ok=True)
     store = typestore(1 if form == "bag" else 2)
-    with _writer(path, form) as writer:
+    writer = _writer(path, form)
+    if compression and form == "bag":
+        writer.set_compression(BagWriter.CompressionFormat[compression.upper()])
+    elif compression:
+        writer.set_compression(CompressionMode[compression.upper()], CompressionFormat.ZSTD)
+    with writer:
         serialize: Callable[..., Any] = store.serialize_ros1 if form == "bag" else store.serialize_cdr
         connections: dict[tuple[str, str], Any] = {}
         for message in messages:

@@ -307,3 +307,35 @@ def test_nothing_but_what_is_at_hand_is_held(tmp_path):
         with pytest.raises(UserError, match="cannot be read"):
             list(readings)
         path.write_bytes(content)
+
+
+def test_a_database_whose_recorder_was_killed_is_refused_before_its_last_messages_are_lost(tmp_path):
+    path = write_bag(tmp_path / "a", [points(1)], "db3") / "a.db3"
+    path.with_name("a.db3-wal").write_bytes(b"frames")
+    with pytest.raises(UserError, match=r"left messages in a\.db3-wal; take them in with: sqlite3 a\.db3"):
+        open_bag(path)
+    path.with_name("a.db3-wal").write_bytes(b"")
+    with open_bag(path) as bag:
+        assert bag.topics[0].count == 1
+    (tmp_path / "b.bag.active").touch()
+    with pytest.raises(UserError, match=r"rosbag reindex b\.bag\.active"):
+        open_bag(tmp_path / "b.bag.active")
+
+
+def test_an_mcap_of_another_system_is_named(tmp_path):
+    path = write_bag(tmp_path / "a", [points(1)], "mcap") / "a.mcap"
+    path.write_bytes(path.read_bytes().replace(b"ros2", b"ros1", 1))
+    with pytest.raises(UserError, match="is an MCAP of profile ros1; only those of ROS 2"):
+        open_bag(path)
+
+
+@pytest.mark.parametrize("squeezed", ["lz4", "bz2", "message", "file", "storage"])
+def test_compressed_bags_are_read_as_others(tmp_path, squeezed):
+    messages = [points(1), image(2), points(3)]
+    path = tmp_path / ("a.bag" if squeezed in ("lz4", "bz2") else "a")
+    form = {"storage": "mcap"}.get(squeezed, "db3" if path.suffix != ".bag" else "bag")
+    write_bag(path, messages, form, compression=squeezed)
+    with open_bag(path) as bag:
+        assert [(topic.name, topic.count, topic.last_ns) for topic in bag.topics] == [(IMAGE, 1, 2), (POINTS, 2, 3)]
+        assert [reading.log_ns for reading in bag.readings([POINTS, IMAGE])] == [1, 2, 3]
+        assert len(next(bag.readings([POINTS])).scan().points_m) == 3

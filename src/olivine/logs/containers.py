@@ -19,7 +19,7 @@ import numpy as np
 
 from olivine.documents import read_yaml
 from olivine.errors import MissingExtraError, UserError, printable
-from olivine.logs.damage import mend_for, missing_bytes, remains_of
+from olivine.logs.damage import mcap_profile, mend_for, missing_bytes, remains_of
 
 SUFFIXES = (".bag", ".db3", ".mcap")
 """Of the files that are bags."""
@@ -125,6 +125,10 @@ def open_containers(path: Path, stack: contextlib.ExitStack) -> list[Container]:
     """
     if not path.exists():
         raise UserError(f"{path}: there is no such bag")
+    if path.suffix == ".active":
+        raise UserError(
+            f"{path}: its recorder did not end; write the index with: rosbag reindex {path.name}, and drop .active"
+        )
     files = _files(path) if path.is_dir() else [path]
     if not files or not all(file.suffix in SUFFIXES or file.is_dir() for file in files):
         raise UserError(f"{path}: is no bag; give a .bag, .db3 or .mcap file, or a folder of them")
@@ -147,6 +151,7 @@ def _files(folder: Path) -> list[Path]:
 
 def _opened(path: Path, stack: contextlib.ExitStack) -> Container:
     library = rosbags()
+    _refuse_unfinished(path)
     generation = 1 if path.suffix == ".bag" else 2
     with damaged(path, "cannot be opened as a bag", survey=path.is_file()):
         if path.suffix == ".db3" and (missing := missing_bytes(path)):
@@ -159,10 +164,27 @@ def _opened(path: Path, stack: contextlib.ExitStack) -> Container:
     return Container(path, generation, reader)
 
 
+def _refuse_unfinished(path: Path) -> None:
+    """Refuse what rosbags would read without its last messages, or for a reason that it does not name."""
+    journal = path.with_name(f"{path.name}-wal")
+    if path.suffix == ".db3" and journal.is_file() and journal.stat().st_size:
+        raise UserError(
+            f"{path}: its recorder did not end, and left messages in {journal.name}; take them in with: "
+            f"sqlite3 {path.name} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+        )
+    if path.suffix == ".mcap" and (profile := mcap_profile(path)) not in ("ros2", None):
+        raise UserError(
+            f"{path}: is an MCAP of profile {printable(profile) or '(none)'}; only those of ROS 2 (profile ros2) are "
+            "read: convert it to a ROS 2 bag"
+        )
+
+
 def _forget_bare_chunks(storage: Any) -> None:
     """Have an MCAP read in the order of the file where chunks have no index, which rosbags would skip."""
+    for part in getattr(storage, "storages", []):
+        _forget_bare_chunks(part)
     chunks = getattr(storage, "chunks", [])
-    if sum(sum(chunk.channel_count.values()) for chunk in chunks) != storage.metadata.message_count:
+    if chunks and sum(sum(chunk.channel_count.values()) for chunk in chunks) != storage.metadata.message_count:
         chunks.clear()
 
 

@@ -84,6 +84,20 @@ def missing_bytes(path: Path) -> int:
         return max(stated - os.fstat(file.fileno()).st_size, 0)
 
 
+def mcap_profile(path: Path) -> str | None:
+    """What an MCAP says that its messages are, e.g. `ros2`; None where it has no such head.
+
+    Raises:
+        UserError: the file is missing or no regular file.
+    """
+    with opened(path, "this bag") as file:
+        head = file.read(len(_MCAP_MAGIC) + 13)
+        if len(head) < len(_MCAP_MAGIC) + 13 or not head.startswith(_MCAP_MAGIC + b"\x01"):
+            return None
+        (length,) = struct.unpack("<I", head[-4:])
+        return file.read(min(length, 100)).decode(errors="replace")
+
+
 def mend_for(path: Path) -> str:
     """The command that recovers a bag of that kind."""
     if path.suffix == ".db3":
