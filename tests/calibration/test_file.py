@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,18 @@ def test_what_is_written_is_read_back_to_all_digits(tmp_path):
         assert again.camera(name).model.coefficients == camera.model.coefficients
         assert again.camera(name).upright == camera.upright
     np.testing.assert_allclose(again.lidars["LIDAR_REAR"], first.lidars["LIDAR_REAR"], atol=1e-15)
+
+
+def test_the_file_of_the_documentation_is_one(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "guide" / "calibration.md").read_text(encoding="utf-8")
+    text = page.split("```yaml\n")[1].split("```")[0]
+    calibration = read_calibration(written(tmp_path, text))
+    assert [camera.model.distortion for camera in calibration.cameras.values()] == ["plumb_bob", "equidistant"]
+    for name, direction in (("CAM_FRONT", (10, 0, 0)), ("CAM_LEFT", (0, 10, 0))):
+        seen = calibration.camera(name).camera_from_lidar @ (*direction, 1)
+        assert seen[2] > 9
+        assert calibration.camera(name).camera_from_lidar[1, 2] < -0.99  # up in the picture
+    assert list(calibration.lidars) == ["LIDAR_TOP", "LIDAR_REAR"]
 
 
 def test_keys_of_the_dataset_folder_may_stand_beside(tmp_path):

@@ -183,7 +183,7 @@ def _matrix(given: ArrayLike, source: str) -> NDArray[np.float64]:
     """[3, 3] of a camera matrix in any of its forms."""
     try:
         values = np.asarray(given, np.float64).ravel()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = np.empty(0)
     if values.size == 4:
         fx, fy, cx, cy = values

@@ -76,7 +76,7 @@ def checked_transform(matrix: ArrayLike, source: str) -> NDArray[np.float64]:
     """
     try:
         values = np.asarray(matrix, np.float64).ravel()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{source}: a transform is a 4×4 matrix of numbers ({error})") from error
     if values.size not in (12, 16):
         raise UserError(f"{source}: a transform is a 4×4 or 3×4 matrix, these are {values.size} numbers")
@@ -91,7 +91,7 @@ def checked_translation(translation_m: ArrayLike, source: str) -> NDArray[np.flo
     """[3] float64 metres; raises `UserError` where it is none or longer than `FARTHEST_M`, perhaps millimetres."""
     try:
         values = np.asarray(translation_m, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         values = np.empty(0)
     if values.shape != (3,) or not np.isfinite(values).all():
         raise UserError(f"{source}: a translation is three numbers in metres")

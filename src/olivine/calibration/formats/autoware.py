@@ -73,7 +73,7 @@ def _add(tree: TransformTree, path: Path) -> None:
 def _pose(pose: Any, source: str) -> NDArray[np.float64]:
     try:
         x, y, z, roll, pitch, yaw = (float(pose[axis]) for axis in _AXES)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{source}: a pose has {', '.join(_AXES)}, metres and radians") from error
     if max(abs(roll), abs(pitch), abs(yaw)) > 2 * np.pi:
         raise UserError(f"{source}: an angle above 2π; angles are in radians, these look like degrees")

@@ -53,7 +53,7 @@ def _model(camera: dict[str, Any], source: str) -> CameraModel:
         coefficients = [float(value) for value in camera.get("distortion_coeffs", ())]
         distortion = str(camera.get("distortion_model", "none"))
         return camera_model((width, height), camera["intrinsics"], distortion, coefficients, source=source)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{source}: a camera of Kalibr has intrinsics, resolution and distortion_coeffs") from error
 
 

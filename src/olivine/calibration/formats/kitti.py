@@ -210,6 +210,6 @@ def _size(rows: dict[str, str], key: str) -> tuple[int, int] | None:
     """Width and height of a row `S_rect`, written as floats."""
     try:
         width, height = (round(float(word)) for word in rows.get(key, "").split())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return width, height

@@ -91,7 +91,7 @@ def camera_info_model(tree: dict[str, Any], source: str) -> CameraModel:
         model, coefficients = _first(inner, _MODEL) or model, _first(inner, ("coefficients", "coeffs", "params"))
     try:
         values = [] if coefficients is None else _numbers(coefficients).ravel().tolist()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{source}: distortion coefficients must be numbers") from error
     named = str(model) if model else ("plumb_bob" if values else "none")
     return camera_model(_size(entry, source), _intrinsics(entry, source), named, values, source=source)
@@ -104,7 +104,8 @@ def _entries(tree: Any) -> dict[str, dict[str, Any]]:
     if _has_matrix(tree):
         return {str(tree.get("camera_name") or tree.get("name") or CAMERA): tree}
     inside = tree.get("cameras", tree)
-    listed = inside if isinstance(inside, dict) else {str(e.get("name")): e for e in inside if isinstance(e, dict)}
+    rows = [entry for entry in inside if isinstance(entry, dict)] if isinstance(inside, list) else []
+    listed = inside if isinstance(inside, dict) else {str(entry.get("name")): entry for entry in rows}
     return {str(name): entry for name, entry in listed.items() if isinstance(entry, dict) and _has_matrix(entry)}
 
 
@@ -127,7 +128,7 @@ def _transform(entry: dict[str, Any], source: str, notes: list[str]) -> NDArray[
     parts = [_first(entry, keys) for keys in (("r", "rotation"), ("t", "translation"))]
     given = _first(entry, _OPEN)
     if parts[0] is not None and parts[1] is not None:
-        rotation, translation = (_numbers(part) for part in parts)
+        rotation, translation = (_matrix_of(part) for part in parts)
         if rotation.size != 9 or translation.size != 3:
             raise UserError(
                 f"{source}: R and T must be a 3×3 rotation and three metres; a quaternion must name its order"
@@ -147,7 +148,7 @@ def _placed(value: Any, source: str) -> NDArray[np.float64]:
         return validate(PlacementConfig, value, source).transform(source)
     try:
         return checked_transform(_numbers(value), source)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{source}: a transform is a 4×4 matrix of numbers") from error
 
 
@@ -159,7 +160,7 @@ def _intrinsics(entry: dict[str, Any], source: str) -> Any:
         if matrix is None:
             return [float(entry[key]) for key in ("fx", "fy", "cx", "cy")]
         return _numbers(matrix).ravel()
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{source}: no camera matrix of numbers here") from error
 
 
@@ -173,7 +174,7 @@ def _size(entry: dict[str, Any], source: str) -> tuple[int, int] | None:
         return None
     try:
         width, height = (int(value) for value in _numbers(size).ravel())
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{source}: the size of its images must be two whole numbers, width and height") from error
     return width, height
 
@@ -187,6 +188,17 @@ def _first(entry: dict[str, Any], keys: tuple[str, ...]) -> Any:
     return next((entry[key] for key in keys if entry.get(key) is not None), None)
 
 
+def _matrix_of(value: Any) -> NDArray[np.float64]:
+    """`_numbers`, none where they are none."""
+    try:
+        return _numbers(value)
+    except ValueError:
+        return np.empty(0)
+
+
 def _numbers(value: Any) -> NDArray[np.float64]:
-    """Numbers of a list, of rows of lists, or of a matrix with rows, cols and data."""
-    return np.asarray(value["data"] if isinstance(value, dict) else value, np.float64)
+    """Numbers of a list, of rows, or of a matrix with rows, cols and data; `ValueError` where they are none."""
+    try:
+        return np.asarray(value["data"] if isinstance(value, dict) else value, np.float64)
+    except (KeyError, TypeError, OverflowError) as error:
+        raise ValueError(str(error)) from error

@@ -59,6 +59,6 @@ def _pose(path: Path, key: str) -> NDArray[np.float64]:
         entry = tree[key]
         quaternion = [float(entry["q"][axis]) for axis in "wxyz"]
         translation_m = [float(entry["t"][axis]) for axis in "xyz"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: no transform {key!r} with q (w x y z) and t (x y z)") from error
     return transform_of(translation_m, quaternion, f"{path}: {key}")
