@@ -13,11 +13,16 @@ from builders.folder import SIZE, build_folder
 from builders.recipes import tiny_pretraining, tiny_segmentation
 from builders.vfm import build_grounding_dino, build_sam
 from olivine.config import validate
+from olivine.data.folder import FolderConfig
 from olivine.data.masks import read_mask
+from olivine.data.needs import Needs
+from olivine.data.splits import SplitConfig
+from olivine.engine.inputs import digest_inputs
 from olivine.errors import UserError
 from olivine.labels.config import LabelConfig
 from olivine.labels.run import label
 from olivine.labels.scoring.score import ScoreConfig, score_masks
+from olivine.prediction import PredictConfig, predict
 from olivine.pretraining.run import PretrainConfig, pretrain
 from olivine.segmentation.segment import SegmentConfig, segment
 
@@ -75,11 +80,27 @@ def test_labelling_pretraining_and_fine_tuning_know_these_classes_and_no_others(
     model = olivine.load(log.parent / "runs" / "segmented")
     assert model.classes.names == ("shelf", "pallet_jack")
     np.testing.assert_array_equal(model.classes.colors[1], [1, 2, 3])
+    predicted = log.parent / "predicted"
+    predict(
+        model.path, log, predicted, PredictConfig(format="label", data={"classes": data["classes"]}), progress=False
+    )
+    (file,) = predicted.rglob("tuesday/000000.label")
+    assert file.read_bytes() == written[0].read_bytes()
     texts = [path for path in log.parent.rglob("*") if path.suffix in (".json", ".yaml", ".jsonl", ".html")]
     assert len(texts) > 6
     for path in texts:
         leaked = [word for word in FOREIGN if word in path.read_text().lower()]
         assert not leaked, (path, leaked)
+
+
+def test_a_run_knows_when_its_classes_have_changed(data, tmp_path):
+    (tmp_path / "hall.yaml").write_text(OWN.replace("raw: [2]", "raw: [2, 3]"))
+    splits = SplitConfig(split="all")
+    first, second = (
+        digest_inputs(FolderConfig(root=data["root"], classes=classes).open(splits), Needs(labels=True))
+        for classes in (data["classes"], tmp_path / "hall.yaml")
+    )
+    assert {name for name in first if first[name] != second[name]} == {"classes"}
 
 
 def test_the_masks_are_scored_by_the_same_file(data, masks):

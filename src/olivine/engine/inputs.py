@@ -7,10 +7,12 @@ weights would mix the statistics of two, and its results would name what it neve
 from __future__ import annotations
 
 import hashlib
+import json
 
 import numpy as np
 
 from olivine.data.frame import Dataset
+from olivine.data.labels import shipped_class_sets
 from olivine.data.needs import Needs
 from olivine.reading import IMAGE_BYTES, read_file
 
@@ -29,7 +31,8 @@ def digest_inputs(dataset: Dataset, needs: Needs, weights: str | None = None) ->
         weights: digest of the pretrained weights it starts from, where it does.
 
     Returns:
-        `frames` (their tokens, in order), and where they are read `masks` and `superpixels` (their manifests, and the
+        `frames` (their tokens, in order), `classes` (what labels mean by a class set of one's own), and where they are
+        read `masks` and `superpixels` (their manifests, and the
         files of `SAMPLED` frames: those made anew under the same manifest differ nearly everywhere) and `weights`.
 
     Raises:
@@ -39,6 +42,10 @@ def digest_inputs(dataset: Dataset, needs: Needs, weights: str | None = None) ->
     for index in range(len(dataset)):
         frames.update(dataset.token(index).encode() + b"\0")
     found = {"frames": frames.hexdigest()}
+    classes = dataset.classes
+    if needs.labels and classes.name not in shipped_class_sets():  # those are the same for every run
+        own = json.dumps(classes.as_json()).encode() + classes.raw_to_train.tobytes()
+        found["classes"] = hashlib.sha256(own).hexdigest()
     manifests = {
         "masks": dataset.manifest.path if dataset.manifest is not None and needs.weak_labels else None,
         "superpixels": dataset.superpixels / "manifest.json" if dataset.superpixels and needs.segments else None,

@@ -116,7 +116,8 @@ class DatasetSource(Source):
             yield Moment(place, self.dataset.token(place), partial(self._read, place))
 
     def _read(self, place: int) -> Reading:
-        return Reading(self.dataset[place])
+        frame = self.dataset[place]
+        return Reading(frame, frame.returns)
 
     @property
     def settings(self) -> dict[str, Any]:
