@@ -19,6 +19,7 @@ from builders.folder import build_folder
 from builders.kitti_object import SIZE, build_kitti_object
 from builders.nuscenes import build_nuscenes
 from builders.own_kitti import build_own_kitti
+from builders.own_logs import build_own_logs
 from olivine.backbones import Head, MinkUNetConfig
 from olivine.cli import app, main
 from olivine.config import Config, load_recipe, shipped_recipes
@@ -102,6 +103,8 @@ def test_marked_code_runs_from_top_to_bottom(page, workplace, monkeypatch):
         build_own_kitti(workplace / "datasets" / "yard")
     if "datasets/hall" in page.read_text():
         build_folder(workplace / "datasets" / "hall", cameras=("left",), scenes=("monday", "tuesday"), labelled=False)
+    if page.stem == "your_data":
+        build_own_logs(workplace)
     for block in blocks(page):
         kind, _, path = (block["mark"] or "").partition(": ")
         if kind == "file":
@@ -131,7 +134,9 @@ def test_commands_parse_and_their_recipes_and_keys_exist(where, words):
         kind, recipe = "segment", "finetune_nuscenes"
     elif arguments.get("score"):
         kind = "label --score"
-    if kind in COMMANDS and not str(recipe).endswith(".yaml"):
+    if kind == "convert":  # its recipe is made of the log
+        assert all(reaches(COMMANDS[kind], [word.partition("=")[0].partition(".")[0]]) for word in overrides)
+    elif kind in COMMANDS and not str(recipe).endswith(".yaml"):
         assert isinstance(load_recipe(COMMANDS[kind], recipe, overrides), COMMANDS[kind])
 
 
