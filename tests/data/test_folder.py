@@ -258,6 +258,23 @@ def test_labels_may_be_arrays_and_must_fit(root):
     assert open_all(root)[0].labels is None
 
 
+def test_hostile_labels_and_names_are_one_line(root):
+    path = root / "labels" / "000000.npy"
+    (root / "labels" / "000000.label").unlink()
+    header = b"{'descr': '<i8', 'fortran_order': False, 'shape': (1000000000000,), }"
+    for content in (b"", b"junk", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header, b"PK\x03\x04"):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"000000\.npy: (cannot read these labels|labels are)"):
+            open_all(root)[0]
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match="it is a folder"):
+        open_all(root)[0]
+    (root / "calibration.yaml").write_text(made.calibration_yaml(("../left",)))
+    with pytest.raises(UserError, match=r"camera '\.\./left' has no name that a folder can have"):
+        open_all(root)
+
+
 def test_boxes_are_read_where_there_are_any(root):
     (root / "boxes").mkdir()
     (root / "boxes" / "000000.txt").write_text("pallet 1 2 3 1.2 0.8 0.1 0.5\n\nforklift 4 5 6 3 1 2 -1\n")

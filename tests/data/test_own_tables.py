@@ -87,6 +87,12 @@ def test_of_several_lidars_one_must_be_chosen_unless_one_is_the_usual(root):
         open_all(root)
 
 
+def test_a_channel_whose_masks_would_lie_elsewhere_is_refused(root):
+    edit(root, "sensor", lambda row: row.update(channel="../../CAM") if row["channel"] == "CAM_BACK" else None)
+    with pytest.raises(UserError, match=r"sensor\.json: the camera '\.\./\.\./CAM' has no name that a folder can have"):
+        open_all(root)
+
+
 def test_rotations_as_matrices_are_the_same_rotations(root):
     before = open_all(root)[0]
     for table in ("calibrated_sensor", "ego_pose", "sample_annotation"):

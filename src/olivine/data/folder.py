@@ -30,6 +30,7 @@ from olivine.data.folder_labels import label_path, read_boxes, read_poses, read_
 from olivine.data.frame import Boxes, Camera, Frame
 from olivine.data.images import image_size
 from olivine.data.labels import ClassSet, load_class_set, without_classes
+from olivine.data.mask_names import check_camera_names
 from olivine.data.masks import UNKNOWN, MaskManifest, read_manifest
 from olivine.data.scan_folders import PERIOD_US, chosen_scenes
 from olivine.data.scan_points import ScanPoints, points_of
@@ -107,6 +108,7 @@ class Folder:
 
     def __init__(self, config: FolderConfig, split: SplitConfig, calibration: Calibration, keys: FolderKeys) -> None:
         self._root, self._keys, self._calibration = config.root, keys, calibration
+        check_camera_names(calibration.cameras, calibration.source)
         self._lidar_from_sensor = _lidar_from_sensor(calibration, keys)
         self.classes: ClassSet = load_class_set(config.classes) if config.classes else without_classes(self.name)
         self._masks = config.masks or existing(config.root / "camseg")

@@ -13,7 +13,7 @@ from olivine.data.frame import Boxes
 from olivine.data.scan_folders import read_label_file
 from olivine.errors import UserError
 from olivine.geometry import rigid_transform
-from olivine.reading import TEXT_BYTES, read_file
+from olivine.reading import SCAN_BYTES, TEXT_BYTES, opened, read_file
 
 _KITTI, _TUM, _BOX = 12, 8, 8
 
@@ -31,17 +31,19 @@ def read_raw_labels(path: Path, rows: int) -> NDArray[np.integer]:
     """
     if path.suffix != ".npy":
         return read_label_file(path, rows)
+    with opened(path, "these labels", limit=SCAN_BYTES):
+        pass  # a regular file of plausible size
     try:
-        with path.open("rb") as file:
-            values = np.load(file, allow_pickle=False, mmap_mode=None)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped, so that a header that claims more than the file holds takes no memory.
+        values = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError) as error:
         raise UserError(f"{path}: cannot read these labels ({error})") from error
-    if not isinstance(values, np.ndarray) or values.shape != (rows,) or values.dtype.kind not in "iu":
-        found = f"{values.dtype} {list(values.shape)}" if isinstance(values, np.ndarray) else "an archive"
+    if values.shape != (rows,) or values.dtype.kind not in "iu":
+        found = f"{values.dtype} {list(values.shape)}"
         raise UserError(f"{path}: labels are {rows} integers, one for each row of the scan; this file holds {found}")
     if len(values) and not (values.min() >= 0 and values.max() <= 65535):
         raise UserError(f"{path}: labels lie in 0…65535, these in {values.min()}…{values.max()}")
-    return values
+    return np.array(values)
 
 
 def read_boxes(path: Path) -> Boxes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -37,6 +37,21 @@ def mask_name(channel: str, image: str) -> str:
 def flat_name(channel: str, image: str) -> str:
     """Path that a mask had before names had folders in them: the channel and the image's stem."""
     return f"{channel}/{PurePosixPath(image).stem}.png"
+
+
+def check_camera_names(names: Iterable[str], source: str) -> None:
+    """Refuse cameras whose names are no names of folders, which their masks are to lie in.
+
+    Args:
+        names: of the cameras.
+        source: the file that gives them, for messages.
+
+    Raises:
+        UserError: a name is empty, `.` or `..`, or has a slash, a backslash or a NUL.
+    """
+    for name in names:
+        if name in ("", ".", "..") or any(mark in name for mark in "/\\\0"):
+            raise UserError(f"{source}: the camera {name!r} has no name that a folder can have; rename it")
 
 
 def folded(name: str) -> str:

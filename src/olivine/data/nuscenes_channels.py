@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from olivine.data.mask_names import check_camera_names
 from olivine.data.nuscenes_tables import Sensor
 from olivine.errors import UserError
 
@@ -33,10 +34,11 @@ def channels_of(sensors: Sequence[Sensor], lidar: str | None, tables: Path) -> t
         The LiDAR, then the cameras: the official ones in their order, then others by name.
 
     Raises:
-        UserError: there is no such LiDAR, or there are several and none is chosen.
+        UserError: there is no such LiDAR, there are several and none is chosen, or a camera has a name of no folder.
     """
     lidars = sorted({sensor.channel for sensor in sensors if _kind(sensor) == "lidar"})
     cameras = {sensor.channel for sensor in sensors if _kind(sensor) == "camera"}
+    check_camera_names(sorted(cameras), str(tables / "sensor.json"))
     official = [name for name in CAMERAS if name in cameras]
     return (_chosen(lidars, lidar, tables / "sensor.json"), *official, *sorted(cameras.difference(CAMERAS)))
 
