@@ -118,7 +118,7 @@ def compressed_picture(message: Any, source: str) -> Picture:
 def _decoded_jpeg(content: bytes, decode: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
     """[H, W, 3] of a JPEG whose head is checked.
 
-    OpenCV is three times as fast as Pillow here, but fills up a file that breaks off with grey.
+    OpenCV is three times as fast as Pillow here, but older ones fill up a file that breaks off with grey.
     """
     if content.rstrip(b"\0")[-2:] == _JPEG_END:
         cv2 = opencv()
