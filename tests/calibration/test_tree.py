@@ -51,6 +51,14 @@ def test_a_moving_edge_is_read_between_its_times():
         tree.trajectory("base_link", "lidar")
 
 
+def test_transforms_may_come_in_any_order_and_the_first_of_one_time_counts():
+    tree, times = TransformTree(), np.array([300, 100, 200, 100]) * 1_000_000
+    tree.extend("odom", "base", times, np.array([rigid_transform(np.eye(3), (x, 0, 0)) for x in (3, 1, 2, 9)]))
+    assert tree.transform("odom", "base", 150_000_000)[0, 3] == 1.5
+    tree.add("odom", "base", rigid_transform(np.eye(3), (7, 0, 0)), 400_000_000)
+    np.testing.assert_allclose(tree.trajectory("base", "odom").poses[:, 0, 3], [-1, -2, -3, -7])
+
+
 def test_two_moving_edges_make_poses_at_the_times_that_both_know():
     tree = TransformTree()
     for step in range(5):

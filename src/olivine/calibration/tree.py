@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from array import array
 from collections import deque
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from olivine.calibration.poses import MAX_GAP_NS, REACH_NS, Trajectory, trajectory
 from olivine.errors import UserError
@@ -29,7 +30,7 @@ class TransformTree:
         self.source = source
         self.max_gap_ns, self.reach_ns = max_gap_ns, reach_ns
         self._static: dict[tuple[str, str], NDArray[np.float64]] = {}
-        self._timed: dict[tuple[str, str], dict[int, NDArray[np.float64]]] = {}
+        self._timed: dict[tuple[str, str], tuple[array[int], array[float]]] = {}  # times, and 12 numbers each
         self._tracks: dict[tuple[str, str], Trajectory] = {}
         self._paths: dict[tuple[str, str], list[str]] = {}
         self._neighbours: dict[str, dict[str, None]] = {}
@@ -47,20 +48,43 @@ class TransformTree:
             UserError: a frame in itself, an edge given both ways, as static and as timed, or as two different static
                 ones.
         """
-        edge = (parent.removeprefix("/"), child.removeprefix("/"))
-        self._refuse(edge, timed=time_ns is not None)
-        transform = np.asarray(parent_from_child, np.float64)
         if time_ns is not None:
-            self._timed.setdefault(edge, {})[int(time_ns)] = transform
-            self._tracks.pop(edge, None)
-        elif np.abs(self._static.setdefault(edge, transform) - transform).max() > _SAME_M:
+            self.extend(parent, child, [time_ns], np.asarray(parent_from_child)[None])
+            return
+        edge = self._edge_of(parent, child, timed=False)
+        transform = np.asarray(parent_from_child, np.float64)
+        if np.abs(self._static.setdefault(edge, transform) - transform).max() > _SAME_M:
             raise UserError(
                 f"{self.source}: two static transforms from {edge[0]!r} to {edge[1]!r} that differ; keep the right one"
             )
+
+    def extend(self, parent: str, child: str, times_ns: ArrayLike, parent_from_child: Float) -> None:
+        """Add many transforms of one edge, in any order; of several at one time the first counts, as in tf.
+
+        Args:
+            parent: as of `add`.
+            child: as of `add`.
+            times_ns: [T] when each holds.
+            parent_from_child: [T, 4, 4], metres.
+
+        Raises:
+            UserError: as of `add`.
+        """
+        edge = self._edge_of(parent, child, timed=True)
+        times, values = self._timed.setdefault(edge, (array("q"), array("d")))
+        times.frombytes(np.asarray(times_ns, np.int64).tobytes())
+        values.frombytes(np.ascontiguousarray(parent_from_child[:, :3], np.float64).tobytes())
+        self._tracks.pop(edge, None)
+
+    def _edge_of(self, parent: str, child: str, *, timed: bool) -> tuple[str, str]:
+        """The edge between two frames, made known."""
+        edge = (parent.removeprefix("/"), child.removeprefix("/"))
+        self._refuse(edge, timed=timed)
         if edge[1] not in self._neighbours.get(edge[0], {}):
             self._neighbours.setdefault(edge[0], {})[edge[1]] = None
             self._neighbours.setdefault(edge[1], {})[edge[0]] = None
             self._paths.clear()
+        return edge
 
     @property
     def frames(self) -> tuple[str, ...]:
@@ -78,12 +102,9 @@ class TransformTree:
 
     def times_ns(self, target: str, source: str) -> NDArray[np.int64]:
         """[T] all times at which a timed edge between two frames is given, rising; none where all are static."""
-        given = [
-            self._timed[edge]
-            for a, b in _steps(self.path(target, source))
-            if (edge := self._edge(a, b)[0]) in self._timed
-        ]
-        return np.array(sorted({time for times in given for time in times}), np.int64)
+        edges = [self._edge(a, b)[0] for a, b in _steps(self.path(target, source))]
+        given = [self._track(edge).times_ns for edge in edges if edge in self._timed]
+        return np.unique(np.concatenate(given)) if given else np.empty(0, np.int64)
 
     def transform(self, target: str, source: str, time_ns: int | None = None) -> NDArray[np.float64]:
         """The transform between two frames at a time.
@@ -109,6 +130,15 @@ class TransformTree:
             result = result @ (step if forward else invert(step))
         return result
 
+    def _transforms(self, target: str, source: str, times_ns: NDArray[np.int64]) -> NDArray[np.float64]:
+        """`transform` at [T] times, [T, 4, 4]."""
+        result = np.broadcast_to(np.eye(4), (len(times_ns), 4, 4))
+        for near, far in _steps(self.path(target, source)):
+            edge, forward = self._edge(near, far)
+            step = self._static[edge] if edge in self._static else self._track(edge).at(times_ns)
+            result = result @ (step if forward else np.linalg.inv(step))
+        return result
+
     def trajectory(self, world: str, body: str, origin: str = "tf") -> Trajectory:
         """The poses of a frame in another at every time that a timed edge between them is given and all are known.
 
@@ -126,7 +156,7 @@ class TransformTree:
                 f"{self.source}: {body!r} never moves in {world!r}, there are only static transforms between them; "
                 "name the frame that the vehicle drives in, e.g. odom or map"
             )
-        poses = np.array([self.transform(world, body, int(time)) for time in times[known]])
+        poses = self._transforms(world, body, times[known])
         return trajectory(times[known], poses, origin, max_gap_ns=self.max_gap_ns, reach_ns=self.reach_ns)
 
     def path(self, target: str, source: str) -> list[str]:
@@ -184,10 +214,13 @@ class TransformTree:
 
     def _track(self, edge: tuple[str, str]) -> Trajectory:
         if edge not in self._tracks:
-            given = sorted(self._timed[edge].items())
+            given, values = (np.array(numbers) for numbers in self._timed[edge])
+            times, first = np.unique(given, return_index=True)
+            poses = np.zeros((len(times), 4, 4))
+            poses[:, :3], poses[:, 3, 3] = values.reshape(-1, 3, 4)[first], 1
             self._tracks[edge] = trajectory(
-                [time for time, _ in given],
-                np.array([transform for _, transform in given]),
+                times,
+                poses,
                 f"{self.source} ({edge[0]} to {edge[1]})",
                 max_gap_ns=self.max_gap_ns,
                 reach_ns=self.reach_ns,

@@ -54,8 +54,7 @@ def _add(tree: TransformTree, parent: str, child: str, edge: _Edge) -> None:
     if np.ptp(values, axis=0).max() <= _STILL:
         tree.add(parent, child, matrices[0])
         return
-    for time_ns, matrix in zip(edge.times_ns, matrices, strict=True):
-        tree.add(parent, child, matrix, time_ns)
+    tree.extend(parent, child, edge.times_ns, matrices)
 
 
 def odometry_poses(bag: Bag, tree: TransformTree, config: ConvertConfig, lidar_frame: str) -> Motion:
