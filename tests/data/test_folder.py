@@ -16,7 +16,6 @@ from olivine.checking.check import check_folder
 from olivine.config import validate
 from olivine.data.datasets import recognise
 from olivine.data.folder import FolderConfig
-from olivine.data.folder_files import time_of
 from olivine.data.splits import SplitConfig
 from olivine.errors import OlivineWarning, UserError
 from olivine.geometry import project, transform_points
@@ -136,29 +135,14 @@ def test_times_may_be_listed_in_a_file(root):
     dataset = open_all(root)
     offsets = [[camera.timestamp_us - dataset[i].timestamp_us for camera in dataset.cameras(i)] for i in (0, 1)]
     assert offsets == [[1000, 2000], [10_000, 20_000]]
+    (root / "left" / "timestamps.txt").write_text("2023-11-14 22:13:20.001\n2023-11-14 22:13:20.110000000\n")
+    assert [open_all(root).cameras(i)[0].timestamp_us - dataset[i].timestamp_us for i in (0, 1)] == [1000, 10_000]
     (root / "left" / "timestamps.txt").write_text("1\n")
     with pytest.raises(UserError, match="1 times for 2 files"):
         open_all(root)
     (root / "left" / "timestamps.txt").write_text("1\nsoon\n")
     with pytest.raises(UserError, match=r"no time for image-000001\.png"):
         open_all(root)
-
-
-@pytest.mark.parametrize(
-    ("text", "time_us"),
-    [
-        ("1700000000.123456", 1_700_000_000_123_456),
-        ("1700000000", 1_700_000_000_000_000),
-        ("1700000000123", 1_700_000_000_123_000),
-        ("1700000000123456", 1_700_000_000_123_456),
-        ("1700000000123456789", 1_700_000_000_123_456),
-        ("0.103736", 103_736),
-        ("x", None),
-        ("", None),
-    ],
-)
-def test_the_unit_of_a_time_is_told_by_its_size(text, time_us):
-    assert time_of(text) == time_us
 
 
 def test_poses_of_each_scan_or_over_time_are_read(tmp_path):

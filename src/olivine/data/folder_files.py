@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from olivine.data.file_times import time_of_date, time_of_name, time_of_number
 from olivine.data.folder_keys import FolderKeys, below_root
 from olivine.errors import UserError
 from olivine.reading import TEXT_BYTES, read_file
@@ -19,12 +20,8 @@ IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".p
 """Endings of files of images, in small letters."""
 
 TIMES = "timestamps.txt"
-"""File of times beside scans or images: a line for each file in order, a time, or its name and a time."""
-
-_NAMED_TIME = re.compile(r"(?:^|[^0-9])([0-9]{10})[._]([0-9]{1,9})$|(?:^|[^0-9])([0-9]{10,19})$")
-_UNITS = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0))
-"""Times below each of these are in seconds, milliseconds, microseconds; larger ones in nanoseconds. Those since 1970
-lie a factor of a hundred below each."""
+"""File of times beside scans or images: a line for each file in order: a time, a date and a time, or its name and
+a time."""
 
 
 @dataclass(frozen=True)
@@ -119,19 +116,6 @@ def matched(scans: Sequence[Taken], images: Sequence[Taken], keys: FolderKeys, c
     return _nearest(scans, images, keys.max_gap_ms * 1e3)
 
 
-def time_of(text: str) -> int | None:
-    """Microseconds of a number: seconds, milliseconds, microseconds or nanoseconds, told apart by its size."""
-    try:
-        whole, dot, fraction = text.partition(".")
-        if not dot and abs(int(whole)) >= _UNITS[0][0]:  # exact, since nanoseconds exceed what a float holds
-            factor = next((per for limit, per in _UNITS if abs(int(whole)) < limit), None)
-            return int(whole) // 1000 if factor is None else round(int(whole) * int(factor))
-        seconds = int(whole or "0")
-        return seconds * 1_000_000 + (round(float(f"0.{fraction}") * 1e6) if fraction else 0)
-    except ValueError:
-        return None
-
-
 def _holding(root: Path, suffixes: Collection[str], others: Collection[str]) -> list[Path]:
     """The root, if it holds files with these endings, else the folders in it that do, or whose folders do."""
     if any(_files(root, suffixes)):
@@ -159,7 +143,7 @@ def _in_one(scene: str, folder: Path, suffixes: Collection[str]) -> list[Taken]:
     for first, second in itertools.pairwise(paths):
         if first.stem == second.stem:
             raise UserError(f"{second}: {first.name} has the same name without its ending; remove one of them")
-    times = _listed_times(folder / TIMES, paths) or [_named_time(path.stem) for path in paths]
+    times = _listed_times(folder / TIMES, paths) or [_us(time_of_name(path.stem)) for path in paths]
     return [Taken(scene, path.stem, path, time) for path, time in zip(paths, times, strict=True)]
 
 
@@ -167,14 +151,6 @@ def _numbered(stem: str) -> tuple[tuple[int, int | str], ...]:
     """A name as it is sorted: its numbers as numbers."""
     parts = re.split(r"([0-9]+)", stem)
     return tuple((0, int(part)) if place % 2 else (1, part) for place, part in enumerate(parts))
-
-
-def _named_time(stem: str) -> int | None:
-    """The time that a name ends in, if it does."""
-    found = _NAMED_TIME.search(stem)
-    if found is None:
-        return None
-    return time_of(found[3]) if found[3] else time_of(f"{found[1]}.{found[2]}")
 
 
 def _listed_times(path: Path, files: Sequence[Path]) -> list[int | None] | None:
@@ -185,14 +161,17 @@ def _listed_times(path: Path, files: Sequence[Path]) -> list[int | None] | None:
     lines = [line.split() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if len(lines) != len(files):
         raise UserError(f"{path}: {len(lines)} times for {len(files)} files; a line for each file, in their order")
-    if all(len(line) == 2 for line in lines):
+    dated = [time_of_date(" ".join(line)) for line in lines]
+    if all(len(line) == 2 for line in lines) and None in dated:
         named = {Path(name).stem: time for name, time in lines}
         lines = [[named.get(file.stem, "")] for file in files]
-    times = [time_of(line[0]) if len(line) == 1 else None for line in lines]
+    numbered = [time_of_number(line[0]) if len(line) == 1 else None for line in lines]
+    times = [_us(number if date is None else date) for number, date in zip(numbered, dated, strict=True)]
     if None in times:
         place = times.index(None)
         raise UserError(
-            f"{path}: no time for {files[place].name}; a line is a time in s, ms, us or ns, or a name and a time"
+            f"{path}: no time for {files[place].name}; a line is a time in s, ms, us or ns, a date and a time, or a name "
+            "and a time"
         )
     return times
 
@@ -213,3 +192,7 @@ def _nearest(scans: Sequence[Taken], images: Sequence[Taken], max_gap_us: float)
         nearest = min(around, key=lambda place: abs(int(known[place]) - at))
         found.append(own[nearest] if abs(int(known[nearest]) - at) <= max_gap_us else None)
     return found
+
+
+def _us(time_ns: int | None) -> int | None:
+    return None if time_ns is None else time_ns // 1000

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.calibration import Trajectory, trajectory
-from olivine.data.folder_files import time_of
+from olivine.data.file_times import time_of_number
 from olivine.data.frame import Boxes
 from olivine.data.scan_folders import read_label_file
 from olivine.errors import UserError
@@ -92,11 +92,11 @@ def read_poses(path: Path, scans: int) -> NDArray[np.float64] | Trajectory:
     if not np.isfinite(values).all():
         raise UserError(f"{path}: a pose holds numbers that are not finite")
     if widths == {_TUM}:
-        times = [time_of(line[0]) for line in lines]
+        times = [time_of_number(line[0]) for line in lines]
         if None in times:
             raise UserError(f"{path}: line {times.index(None) + 1} begins with no time")
         poses = [rigid_transform(row[[6, 3, 4, 5]], row[:3]) for row in values]
-        return trajectory([1000 * (time or 0) for time in times], poses, str(path))
+        return trajectory([time or 0 for time in times], poses, str(path))
     if widths != {_KITTI}:
         raise UserError(f"{path}: a line of poses has twelve numbers, or time and seven; these have {sorted(widths)}")
     if len(lines) < scans:
