@@ -12,6 +12,7 @@ from PIL import Image
 from builders.drive import CAMERAS, EPOCH_NS, pose_at
 from olivine.calibration import Calibration, CameraCalibration, calibration_text, camera_model
 from olivine.cli import main
+from olivine.data.file_times import time_of_name
 from olivine.errors import UserError
 from olivine.geometry import invert, quaternion_from_rotation
 from olivine.logs.convert import convert
@@ -19,7 +20,7 @@ from olivine.logs.frames import frames
 from olivine.logs.log import Log
 from olivine.logs.opening import open_log
 from olivine.logs.sources.kitti_raw import global_poses
-from olivine.logs.sources.times import read_timestamps, time_of_name
+from olivine.logs.sources.times import read_timestamps
 from olivine.logs.told import told_recipe
 
 SIZE = (64, 48)

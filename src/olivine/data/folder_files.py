@@ -170,8 +170,8 @@ def _listed_times(path: Path, files: Sequence[Path]) -> list[int | None] | None:
     if None in times:
         place = times.index(None)
         raise UserError(
-            f"{path}: no time for {files[place].name}; a line is a time in s, ms, us or ns, a date and a time, or a name "
-            "and a time"
+            f"{path}: no time for {files[place].name}; a line is a time in s, ms, us or ns, a date and a time, or a "
+            "name and a time"
         )
     return times
 

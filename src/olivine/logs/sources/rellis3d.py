@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from olivine.calibration import Calibration, read_calibration, trajectory
+from olivine.data.file_times import time_of_name
 from olivine.errors import UserError
 from olivine.geometry import rigid_transform
 from olivine.logs.log import Motion, Setup
 from olivine.logs.recipe import CameraStream, ConvertConfig, LidarStream, Poses, safe_name
 from olivine.logs.setups import scans_alone
 from olivine.logs.sources.files import FileLog, Stream, by_channel
-from olivine.logs.sources.times import ASSUMED_STEP_NS, time_of_name
+from olivine.logs.sources.times import ASSUMED_STEP_NS
 from olivine.reading import TEXT_BYTES, read_file
 from olivine.scans import ScanColumns
 
