@@ -119,6 +119,21 @@ def test_names_that_are_no_times_pair_by_name(folder, tmp_path, capsys):
         converted(folder, tmp_path / "other")
 
 
+def test_folders_of_one_name_below_the_sensors_are_recordings(folder, tmp_path):
+    for place in ("lidar", "front"):
+        for number, path in enumerate(sorted((folder / place).iterdir())):
+            day = folder / place / ("monday" if number < 3 else "tuesday")
+            day.mkdir(exist_ok=True)
+            path.rename(day / f"{number + 8}{path.suffix}")  # 8, 9, 10: by their values
+    with open_log(folder) as log:
+        assert [topic.name for topic in log.topics] == ["front/*.jpg", "lidar/*.bin"]
+        found = list(frames(log, told_recipe(log, None, EVERY)))
+    assert [(frame.scene, Path(frame.scans[0].reading.source).stem) for frame in found] == [
+        (1, "8"), (1, "9"), (1, "10"), (2, "11"), (2, "12"),
+    ]  # fmt: skip
+    assert all(Path(frame.images[0].reading.source).stem == Path(frame.scans[0].reading.source).stem for frame in found)
+
+
 @pytest.mark.parametrize(
     ("name", "expected_ns"),
     [

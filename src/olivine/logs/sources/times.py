@@ -16,27 +16,30 @@ from olivine.reading import TEXT_BYTES, read_file
 ASSUMED_STEP_NS = 100_000_000
 """Time between files whose names only say which belong together: a tenth of a second, as LiDARs turn."""
 
+ASSUMED_GAP_NS = 60_000_000_000
+"""Time between recordings of such files."""
+
 ASSUMED_START_NS = 946_684_800_000_000_000
 """Their first time, the year 2000."""
 
 
-def times_of_names(paths: Sequence[Path]) -> list[int] | None:
-    """The times that the names of all files say, or None where one says none or two say the same."""
-    times = [time_of_name(path.stem) for path in paths]
-    known = [time for time in times if time is not None]
-    return known if len(known) == len(times) == len(set(known)) else None
+def assumed_times(names: Mapping[str, Sequence[tuple[str, str]]]) -> dict[str, list[int]] | None:
+    """Times by the order of names, the same for files of one name of several sensors; recordings follow one another.
 
+    Args:
+        names: recording and name of each file, in order, by sensor.
 
-def assumed_times(folders: Mapping[str, Sequence[Path]]) -> dict[str, list[int]] | None:
-    """Times by the order of names, the same for files of one name in several folders; None where no names agree."""
-    stems = {name: [path.stem for path in paths] for name, paths in folders.items()}
-    if any(len(set(of_one)) < len(of_one) for of_one in stems.values()):
+    Returns:
+        Nanoseconds since 1970 of each file; None where sensors have no names in common.
+    """
+    if len(names) > 1 and not set.intersection(*map(set, names.values())):
         return None
-    if len(stems) > 1 and not set.intersection(*map(set, stems.values())):
-        return None
-    every = sorted({stem for of_one in stems.values() for stem in of_one})
-    time = {stem: ASSUMED_START_NS + place * ASSUMED_STEP_NS for place, stem in enumerate(every)}
-    return {name: [time[stem] for stem in of_one] for name, of_one in stems.items()}
+    times: dict[tuple[str, str], int] = {}
+    time_ns, before = ASSUMED_START_NS, None
+    for one in sorted({one for of_one in names.values() for one in of_one}, key=lambda one: tuple(map(_counted, one))):
+        time_ns += ASSUMED_STEP_NS if one[0] == before else ASSUMED_GAP_NS
+        times[one], before = time_ns, one[0]
+    return {name: [times[one] for one in of_one] for name, of_one in names.items()}
 
 
 def read_timestamps(path: Path) -> list[int]:
@@ -55,3 +58,8 @@ def read_timestamps(path: Path) -> list[int]:
             raise UserError(f"{path}: line {number} is no date and time: {line.strip()[:60]!r}")
         times.append(time_ns)
     return times
+
+
+def _counted(name: str) -> list[tuple[bool, int, str]]:
+    """A name as it is sorted: its numbers by their values."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"([0-9]+)", name)]
