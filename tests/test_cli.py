@@ -26,7 +26,7 @@ COMMANDS = {
     "demo": ["KEY=VALUE"],
     "simulate": ["OUT", "KEY=VALUE", "--recipe"],
     "convert": ["SOURCE", "OUT", "KEY=VALUE", "--recipe", "--list", "--json"],
-    "check": ["DATA", "--json", "--pictures", "--data"],
+    "check": ["DATA", "--json", "--pictures", "--data", "--strict"],
     "label": ["RECIPE", "KEY=VALUE", "--shard", "--ray", "--score", "--json"],
     "pretrain": ["RECIPE", "KEY=VALUE", "--resume"],
     "segment": ["RECIPE", "KEY=VALUE", "--resume", "--json"],
@@ -123,9 +123,10 @@ def test_a_sound_dataset_checks_out_with_one_json_object(data: Path, tmp_path: P
     said = capsys.readouterr()
     (line,) = said.out.splitlines()
     report = json.loads(line)
-    assert report.keys() == {"frames", "pairs", "problems"}
+    assert report.keys() == {"frames", "pairs", "problems", "warnings", "ranking", "calibration"}
     assert (report["frames"], len(report["pairs"]), report["problems"]) == (4, 6, [])
-    assert {path.name for path in tmp_path.iterdir()} == {"projection_depth.png", "projection_labels.png"}
+    pictures = {"projection_depth.png", "projection_labels.png", "check.html"}
+    assert {path.name for path in tmp_path.iterdir()} == pictures
     assert all(str(path) in said.err for path in tmp_path.iterdir())
 
 

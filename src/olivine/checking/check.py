@@ -1,14 +1,16 @@
 """Reads a dataset as training would and says what is missing, truncated or inconsistent.
 
 `check_folder` finds out which datasets a folder holds and checks each; `check_dataset` checks one. Problems are
-collected, not raised, so that one run names them all. Pictures to judge the calibration by eye are drawn by
-`olivine.visualize.projection`.
+collected, not raised, so that one run names them all. What only looks wrong is a warning: frames that are unlike the
+others (`olivine.checking.ranking`) and, where it is asked for, calibrations that seem off (`olivine.checking.cameras`).
+Pictures of both, and of points on images, are drawn by `olivine.visualize.folder`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from olivine.checking.boxes import BoxReport
+from olivine.checking.cameras import CameraVerdict, judge_calibration
+from olivine.checking.ranking import Ranking, Remark
 from olivine.components import import_class, import_path
 from olivine.config import validate
 from olivine.data.datasets import OwnDatasetConfig, recognise
@@ -42,29 +46,51 @@ class CheckReport:
         pairs: number of point-pixel pairs over all frames, by camera name.
         problems: one line each, naming the file or the frame.
         boxes: what annotated boxes there are, or None where no frame is annotated.
+        remarks: what looks wrong of frames, images and masks, the worst first.
+        calibration: a verdict for each camera, where they were judged.
     """
 
     frames: int = 0
     pairs: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     boxes: BoxReport | None = None
+    remarks: list[Remark] = field(default_factory=list)
+    calibration: list[CameraVerdict] = field(default_factory=list)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What looks wrong and is no problem, a line each, the worst first: calibrations, then frames."""
+        off = [verdict.lines()[0] for verdict in self.calibration if verdict.word == "off"]
+        return [*off, *(f"{remark.fault}: {remark.text}" for remark in self.remarks)]
 
     def as_json(self) -> dict[str, Any]:
-        """`{"frames": …, "pairs": {camera: count}, "problems": […]}`, ready for `json.dumps`.
+        """`{"frames": …, "pairs": {camera: count}, "problems": […], "warnings": […], …}`, ready for `json.dumps`.
 
-        Where frames are annotated, `"boxes"` is what `BoxReport.as_json` says.
+        `"ranking"` is what `Remark.as_json` says of each remark, the worst first, `"calibration"` what
+        `CameraVerdict.as_json` says of each camera. Where frames are annotated, `"boxes"` is what `BoxReport.as_json`
+        says.
         """
-        boxes = {} if self.boxes is None else {"boxes": self.boxes.as_json()}
-        return {"frames": self.frames, "pairs": dict(self.pairs), **boxes, "problems": list(self.problems)}
+        return {
+            "frames": self.frames,
+            "pairs": dict(self.pairs),
+            **({} if self.boxes is None else {"boxes": self.boxes.as_json()}),
+            "problems": list(self.problems),
+            "warnings": self.warnings,
+            "ranking": [remark.as_json() for remark in self.remarks],
+            "calibration": [verdict.as_json() for verdict in self.calibration],
+        }
 
     def __str__(self) -> str:
-        """For people: frames, pairs of each camera, what boxes there are, then every problem on a line."""
+        """For people: frames, pairs and calibration of each camera, boxes, then every problem and warning on a line."""
         pairs = [f"{printable(camera)}: {count} pairs" for camera, count in self.pairs.items()]
+        pairs += [printable(line) for verdict in self.calibration for line in verdict.lines()]
         pairs += [] if self.boxes is None else self.boxes.lines()
         problems = (
             [f"{len(self.problems)} problems:", *map(printable, self.problems)] if self.problems else ["no problems"]
         )
-        return "\n".join([f"{self.frames} frames", *pairs, *problems])
+        warnings = self.warnings
+        strange = [f"{len(warnings)} warnings, the worst first:", *map(printable, warnings)] if warnings else []
+        return "\n".join([f"{self.frames} frames", *pairs, *problems, *strange])
 
     def merged(self, other: CheckReport) -> CheckReport:
         """One report of two datasets."""
@@ -72,7 +98,15 @@ class CheckReport:
         for camera, count in other.pairs.items():
             pairs[camera] = pairs.get(camera, 0) + count
         boxes = self.boxes.merged(other.boxes) if self.boxes and other.boxes else self.boxes or other.boxes
-        return CheckReport(self.frames + other.frames, pairs, self.problems + other.problems, boxes)
+        remarks = sorted(self.remarks + other.remarks, key=lambda remark: -remark.severity)
+        return CheckReport(
+            self.frames + other.frames,
+            pairs,
+            self.problems + other.problems,
+            boxes,
+            remarks,
+            self.calibration + other.calibration,
+        )
 
 
 def open_any(root: Path, own: str | None = None) -> list[Dataset]:
@@ -117,7 +151,7 @@ def check_dataset(dataset: Dataset, progress: Callable[[int], None] | None = Non
     Returns:
         What was found; nothing wrong with a frame is raised.
     """
-    report = CheckReport(frames=len(dataset))
+    report, ranking = CheckReport(frames=len(dataset)), Ranking()
     earlier: dict[str, int] = {}
     lacking: dict[str, list[str]] = {"cameras": [], "labels": []}
     read = 0
@@ -127,7 +161,9 @@ def check_dataset(dataset: Dataset, progress: Callable[[int], None] | None = Non
         except UserError as error:
             report.problems.append(str(error))
         else:
-            report.problems.extend(_frame_problems(frame, dataset, earlier))
+            ranking.add_cloud(index, frame)
+            look = partial(ranking.add_image, index, frame)
+            report.problems.extend(_frame_problems(frame, dataset, earlier, look))
             _count_boxes(frame, report)
             _count_pairs(frame, report)
             read += 1
@@ -139,6 +175,7 @@ def check_dataset(dataset: Dataset, progress: Callable[[int], None] | None = Non
     report.problems.extend(_lacking_problems(lacking, read))
     if report.boxes is not None:
         report.problems.extend(report.boxes.problems(dataset.name))
+    report.remarks.extend(ranking.remarks())
     return report
 
 
@@ -150,12 +187,42 @@ def _lacking_problems(lacking: dict[str, list[str]], read: int) -> Iterator[str]
             yield f"{len(frames)} of {read} frames have no {what}, though others have: {few}"
 
 
-def check_folder(root: Path, progress: Callable[[int], None] | None = None, *, own: str | None = None) -> CheckReport:
-    """Check every dataset that a folder holds; see `open_any` and `check_dataset`."""
+def check_folder(
+    root: Path,
+    progress: Callable[[int], None] | None = None,
+    *,
+    own: str | None = None,
+    calibration: bool = False,
+) -> CheckReport:
+    """Check every dataset that a folder holds; see `check_each`."""
     report = CheckReport()
-    for dataset in open_any(root, own):
-        report = report.merged(check_dataset(dataset, progress))
+    for _, found in check_each(root, progress, own=own, calibration=calibration):
+        report = report.merged(found)
     return report
+
+
+def check_each(
+    root: Path,
+    progress: Callable[[int], None] | None = None,
+    *,
+    own: str | None = None,
+    calibration: bool = False,
+) -> list[tuple[Dataset, CheckReport]]:
+    """Every dataset that a folder holds with what a check of it finds; see `open_any` and `check_dataset`.
+
+    Args:
+        root: the folder.
+        progress: called with the number of frames done after each.
+        own: import path of a dataset of one's own, which it is then opened as.
+        calibration: whether the calibration of cameras is judged too, which takes some seconds for each.
+    """
+    checked = []
+    for dataset in open_any(root, own):
+        report = check_dataset(dataset, progress)
+        if calibration:
+            report.calibration.extend(judge_calibration(dataset))
+        checked.append((dataset, report))
+    return checked
 
 
 def _open_own(root: Path, path: str) -> Dataset:
@@ -167,8 +234,11 @@ def _open_own(root: Path, path: str) -> Dataset:
     return validate(own, {"name": import_path(own), "root": str(root)}, f"--data {path}").open(SplitConfig(split="all"))
 
 
-def _frame_problems(frame: Frame, dataset: Dataset, earlier: dict[str, int]) -> Iterator[str]:
-    """Problems of one frame; `earlier` keeps the last time seen in each scene."""
+_Look = Callable[[Camera, NDArray[np.uint8], NDArray[np.uint8] | None], None]
+
+
+def _frame_problems(frame: Frame, dataset: Dataset, earlier: dict[str, int], look: _Look) -> Iterator[str]:
+    """Problems of one frame; `earlier` keeps the last time seen in each scene, `look` is shown every sound image."""
     where = _name(frame)
     yield from _cloud_problems(frame, len(dataset.classes.names), where)
     if frame.boxes is not None:
@@ -180,7 +250,7 @@ def _frame_problems(frame: Frame, dataset: Dataset, earlier: dict[str, int]) -> 
     if frame.global_from_lidar is not None and not _is_rigid(frame.global_from_lidar):
         yield f"{where}: its pose is not a rigid transform"
     for camera in frame.cameras:
-        yield from _camera_problems(camera, frame, dataset.manifest)
+        yield from _camera_problems(camera, frame, dataset.manifest, look)
 
 
 def _cloud_problems(frame: Frame, classes: int, where: str) -> Iterator[str]:
@@ -226,7 +296,7 @@ def _name(frame: Frame) -> str:
     return f"frame {frame.token} of {frame.scene}"
 
 
-def _camera_problems(camera: Camera, frame: Frame, manifest: MaskManifest | None) -> Iterator[str]:
+def _camera_problems(camera: Camera, frame: Frame, manifest: MaskManifest | None, look: _Look) -> Iterator[str]:
     where = str(camera.image_path)
     gap_us = abs(camera.timestamp_us - frame.timestamp_us)
     if gap_us > MAX_CAMERA_GAP_US:
@@ -235,8 +305,9 @@ def _camera_problems(camera: Camera, frame: Frame, manifest: MaskManifest | None
         yield f"{where}: camera_from_lidar is not a rigid transform; check the calibration"
     if not _is_pinhole(camera):
         yield f"{where}: the camera matrix does not fit a {camera.size[0]}×{camera.size[1]} image"
+    pixels: NDArray[np.uint8] | None = None
     try:
-        camera.image()
+        pixels = camera.image()
     except UserError as error:
         yield str(error)
     try:
@@ -244,6 +315,8 @@ def _camera_problems(camera: Camera, frame: Frame, manifest: MaskManifest | None
     except UserError as error:
         yield str(error)
         return
+    if pixels is not None:
+        look(camera, pixels, mask)
     if mask is not None and manifest is not None:
         used = np.flatnonzero(np.bincount(mask.ravel(), minlength=UNKNOWN + 1))
         unnamed = [int(value) for value in used if len(manifest.classes) <= value < UNKNOWN]

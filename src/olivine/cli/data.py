@@ -61,27 +61,35 @@ def convert(
 
 
 def check(
-    data: Annotated[Path, typer.Argument(help="A nuScenes or SemanticKITTI folder, or one of your own.")],
+    data: Annotated[Path, typer.Argument(help="A dataset's folder, or a log as convert takes it.")],
     as_json: AsJson = False,
-    pictures: Annotated[Path | None, typer.Option(help="Folder for point-on-image pictures.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder for point-on-image pictures and a page of what looks wrong.")
+    ] = None,
     own: Annotated[
         str | None, typer.Option("--data", help="Open it as a dataset of your own.", metavar="MODULE:CLASS")
     ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit 2 when there are warnings too.")] = False,
 ) -> None:
-    """Read a dataset as training would; say what is wrong; draw projections. Exit 2 when there are problems."""
-    from olivine.checking.check import CheckReport, check_folder
-    from olivine.visualize.folder import draw_folder
+    """Read a dataset as training would; say what is wrong; judge calibrations. Exit 2 when there are problems."""
+    from olivine.checking.check import CheckReport, check_each
+    from olivine.checking.logs import checkable
+    from olivine.visualize.folder import draw_datasets
 
+    report = CheckReport()
     try:
-        report = check_folder(data, own=own)
+        with checkable(data, own) as folder:
+            checked = check_each(folder, own=own, calibration=True)
+            for _, found in checked:
+                report = report.merged(found)
+            for picture in draw_datasets(checked, pictures) if pictures else ():
+                log.info("drew %s", picture)
     except UserError as error:
         if as_json:
             say(json.dumps(CheckReport(problems=[str(error)]).as_json()))
         raise
-    for picture in draw_folder(data, pictures, own=own) if pictures else ():
-        log.info("drew %s", picture)
-    say(json.dumps(report.as_json()) if as_json else str(report))
-    if report.problems:
+    say((json.dumps(report.as_json()) if as_json else str(report)).replace(str(folder), str(data)))
+    if report.problems or (strict and report.warnings):
         raise typer.Exit(2)
 
 

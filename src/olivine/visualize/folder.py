@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from olivine.checking.check import open_any
+from olivine.checking.check import CheckReport, open_any
+from olivine.data.frame import Dataset
 from olivine.visualize.boxes import draw_boxes
+from olivine.visualize.checked import draw_checked
 from olivine.visualize.projection import draw_projections
 
 
@@ -25,9 +28,25 @@ def draw_folder(root: Path, folder: Path, frames: int = 3, *, own: str | None = 
         UserError: no dataset there, or one that cannot be opened.
     """
     datasets = open_any(root) if own is None else open_any(root, own)
-    places = [folder] if len(datasets) == 1 else [folder / f"{n}-{each.name}" for n, each in enumerate(datasets)]
+    return draw_datasets([(dataset, CheckReport()) for dataset in datasets], folder, frames)
+
+
+def draw_datasets(checked: Sequence[tuple[Dataset, CheckReport]], folder: Path, frames: int = 3) -> list[Path]:
+    """Draw some frames of datasets, and what checks of them found.
+
+    Args:
+        checked: datasets, each with its report.
+        folder: as of `draw_folder`.
+        frames: how many frames of each dataset.
+
+    Returns:
+        The pictures and pages written.
+    """
+    numbered = len(checked) > 1
     written = []
-    for dataset, place in zip(datasets, places, strict=True):
+    for number, (dataset, report) in enumerate(checked):
+        place = folder / f"{number}-{dataset.name}" if numbered else folder
         written += draw_projections(dataset, place, frames)
         written += draw_boxes(dataset, place, frames)
+        written += draw_checked(dataset, report, place)
     return written
