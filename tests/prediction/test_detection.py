@@ -23,6 +23,7 @@ from olivine.detection.config import DetectConfig
 from olivine.detection.detect import detect
 from olivine.errors import UserError
 from olivine.prediction import PredictConfig, predict
+from olivine.weights.foreign import export_weights
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,8 @@ def test_kittis_files_are_those_that_the_run_scored(run: Path, root: Path, tmp_p
 def test_json_lines_are_the_boxes_in_the_lidar_frame(run: Path, root: Path, tmp_path: Path) -> None:
     predict(run, root, tmp_path, settings(format="jsonl", split={"split": "all"}, batch_size=3))
     frame = KittiObjectConfig(root=root).open(SplitConfig(split=VAL))[0]
-    found = olivine.load(run).detect(frame.points_lidar_m, frame.intensity)
+    export_weights(run, "openpcdet", tmp_path / "second.pth")
+    found = olivine.load(tmp_path / "second.pth").detect(frame.points_lidar_m, frame.intensity)
     lines = [json.loads(line) for line in (tmp_path / "000008.jsonl").read_text().splitlines()]
     assert {line["frame"] for line in lines} == {"000008"}
     assert [line["class"] for line in lines] == list(found.names)

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+import olivine
 from builders.recipes import VAL, tiny_data, tiny_segmentation
 from builders.semantickitti import build_semantickitti
 from olivine.config import validate
+from olivine.data.collate import collate
 from olivine.data.labels import load_class_set
 from olivine.data.nuscenes import NuScenesConfig
 from olivine.data.shards import Shard
@@ -78,9 +81,25 @@ def test_the_files_are_those_of_the_run_and_score_what_it_scored(run: Path, data
     assert f"{outside} of 300 points outside the grid (class 0, confidence 0" in str(summary)
 
 
-def to_tensor(values: np.ndarray) -> Any:
-    import torch
+def test_a_confidence_is_the_softmax_of_the_scores_at_the_class(run: Path, data: Path, tmp_path: Path) -> None:
+    predict(run, data, tmp_path, settings(format="label", confidences=True, batch_size=2))
+    model, dataset = olivine.load(run), NuScenesConfig(root=data, **VERSION).open(SplitConfig(split=[VAL]))
+    for index in range(len(dataset)):
+        frame = dataset[index]
+        cloud = collate([model.prepare(frame)], seed=0).cloud
+        assert model.head is not None
+        with torch.no_grad():
+            scores = model.network(cloud).project(model.head).of_voxels().double().numpy()
+        likely = np.exp(scores - scores.max(axis=1, keepdims=True))
+        chance = likely.max(axis=1) / likely.sum(axis=1)
+        voxel = cloud.point_voxel.numpy()
+        expected = np.where(voxel < 0, 0.0, chance[voxel])
+        written = np.fromfile(tmp_path / f"{frame.token}.confidence", "<f4")
+        np.testing.assert_allclose(written, expected, atol=1e-6)
+        assert (voxel < 0).any()
 
+
+def to_tensor(values: np.ndarray) -> Any:
     return torch.from_numpy(values.copy())
 
 
@@ -161,8 +180,6 @@ def test_bare_scans_have_a_label_for_every_row_of_their_file(run: Path, tmp_path
     assert (tmp_path / "out" / "deep" / "b.0.label").stat().st_size == 4 * 80
     assert "8 rows without a return" in str(summary)
     points, values = np.load(folder / "a.npy")[:, :3], np.load(folder / "a.npy")[:, 3]
-    import olivine
-
     model = olivine.load(run)
     kept = np.arange(80) % 10 > 0
     assert model.classes is not None
