@@ -56,6 +56,13 @@ def test_elevations_tell_the_beams_of_a_sensor_whose_beams_leave_from_one_point(
     assert by_rows(points) is None
 
 
+@pytest.mark.parametrize("points", [0, 1, 5, 60, 200, 2000])
+def test_few_points_anywhere_have_no_beams(points):
+    cloud = np.random.default_rng(points).uniform(-20, 20, (points, 3)).astype(np.float32)
+    assert by_elevation(cloud) is None
+    assert by_rows(cloud) is None
+
+
 def test_points_without_any_order_have_no_beams(tmp_path):
     frame = make_frame(tmp_path)
     with pytest.raises(UserError, match=r"frame-0.*cannot tell which beam"):

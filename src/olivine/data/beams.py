@@ -21,6 +21,7 @@ _IN_ORDER = 0.9  # share of rings that lie below the one before them, in a scan 
 _FAR_M = 3.0  # nearer points are so rounded that their elevation says little
 _BIN_DEG = 0.02
 _RARE = 1e-4  # a bin of elevations with a smaller share of the points is no beam
+_FEW = 20  # points to a beam, of which its elevation can be told from chance
 _AT_A_BEAM = 0.95  # share of the points that lie at one of the elevations found, where these are beams
 _SAMPLED = 50_000  # points among which the beam of a foreign point is looked up
 
@@ -115,12 +116,10 @@ def by_elevation(points_m: NDArray[np.float32]) -> NDArray[np.int64] | None:
     often = np.concatenate(([False], counts > _RARE * len(far), [False]))
     begin, end = np.flatnonzero(np.diff(often.astype(np.int8))).reshape(-1, 2).T
     centers = (edges[begin] + edges[end]) / 2
-    if not FEWEST <= len(centers) <= MOST:
+    if not FEWEST <= len(centers) <= min(MOST, len(far) // _FEW):
         return None
-    widths = edges[end] - edges[begin]
-    apart = np.diff(centers).min()
-    at_beam = np.abs(far - centers[_nearest(centers, far)]) < apart / 4
-    if widths.max() > apart / 2 or at_beam.mean() < _AT_A_BEAM:
+    near = np.abs(far - centers[_nearest(centers, far)]) < np.diff(centers).min() / 4
+    if near.mean() < _AT_A_BEAM:
         return None
     return _nearest(centers, elevation)
 
