@@ -6,10 +6,11 @@ and a time a line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from olivine.data.file_times import time_of_date, time_of_name
+from olivine.data.file_times import time_of_date
 from olivine.errors import UserError
 from olivine.reading import TEXT_BYTES, read_file
 
