@@ -179,7 +179,7 @@ def test_dotted_keys_named_in_the_text_exist(page):
     models = [*COMMANDS.values(), OlivineConfig]
     for dotted in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)(?:=[^`]*)?`", FENCE.sub("", page.read_text(encoding="utf-8"))):
         keys = dotted.split(".")
-        file = keys[-1] in ("safetensors", "json", "png", "yaml")
+        file = keys[-1] in ("safetensors", "json", "png", "txt", "yaml")
         if any(keys[0] in model.model_fields for model in models) and not file:
             assert any(reaches(model, keys) for model in models), dotted
 
