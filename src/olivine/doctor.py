@@ -24,6 +24,10 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "report": ("report.html, confusion.png, --pictures of olivine check; olivine demo", ("matplotlib",)),
     "vfm": ("olivine label with networks; method.teacher.name=vit in olivine pretrain", ("transformers",)),
     "superpixels": ("olivine label label_slic", ("skimage",)),
+    "logs": (
+        "bags, lenses and poses in olivine convert; compressed .pcd, .las and .laz",
+        ("rosbags", "cv2", "kiss_icp", "pypcd4", "laspy"),
+    ),
     "ray": ("olivine label --ray", ("ray", "ray.data")),
 }
 """What needs each extra, and the libraries that it brings."""
