@@ -157,10 +157,11 @@ def test_semantickitti_labels_are_raw_ids_of_the_networks_own_classes(run: Path,
     assert listed[1]["name"] == classes.names[0]
 
 
-def scan_folder(folder: Path) -> Path:
-    """Two `.npy` scans of x, y, z, intensity; one has rows without a return."""
+def scan_folder(folder: Path, intensity: float = 1.0) -> Path:
+    """Two `.npy` scans of x, y, z and an intensity to 255 times a factor; one has rows without a return."""
     rng = np.random.default_rng(5)
     rows = np.column_stack([rng.uniform(-25, 25, (80, 2)), rng.uniform(-1.5, 1.5, 80), rng.uniform(0, 255, 80)])
+    rows[:, 3] *= intensity
     folder.mkdir(parents=True)
     (folder / "deep").mkdir()
     np.save(folder / "deep" / "b.0.npy", rows.astype(np.float32))
@@ -200,6 +201,17 @@ def test_scans_that_say_too_little_are_refused_with_what_to_write(run: Path, bli
     four = {"names": ["x", "y", "z", "intensity"]}
     with pytest.raises(UserError, match=r"intensities lie outside 0…1, e\.g\."):
         predict(run, folder, tmp_path / "out", settings(split={"split": "all"}, columns=four, intensity_max=1))
+    faint = scan_folder(tmp_path / "faint", 0.01)
+    assert predict(run, faint, tmp_path / "faint_out", settings(split={"split": "all"}, columns=four)).made == 2
+    written = json.loads((tmp_path / "faint_out" / "manifest.json").read_text())
+    assert written["source"]["intensity_max"] == 255.0
+    bright = scan_folder(tmp_path / "bright", 20.0)
+    with pytest.raises(UserError, match=r"the range of its intensities is not clear .*; say it by intensity_max"):
+        predict(run, bright, tmp_path / "out", settings(split={"split": "all"}, columns=four))
+    unit = scan_folder(tmp_path / "unit", 1 / 255)
+    predict(run, unit, tmp_path / "unit_out", settings(split={"split": "all"}, columns=four, format="label"))
+    predict(run, folder, tmp_path / "own_out", settings(split={"split": "all"}, columns=four, format="label"))
+    assert (tmp_path / "unit_out" / "a.label").read_bytes() == (tmp_path / "own_out" / "a.label").read_bytes()
     with pytest.raises(UserError, match=r"scans and logs have no splits; leave split\.split"):
         predict(run, folder, tmp_path / "out", settings(columns=four))
     shutil.copy(folder / "a.npy", folder / "A.npy")

@@ -33,8 +33,8 @@ class PredictConfig(Config):
     """What the columns of bare scans are, where their files do not say it."""
 
     intensity_max: PositiveFloat | None = None
-    """Top of the range of intensities of bare scans and logs; unset is that of the data that the network was trained
-    on. Datasets say their own."""
+    """Top of the range of intensities of bare scans and logs; unset measures it over a few of them, and takes that of
+    the training data where values are not clear. Datasets say their own."""
 
     recipe: Path | None = None
     """Recipe of `olivine convert` by which a log is read; unset is the one that the log proposes, with every scan."""

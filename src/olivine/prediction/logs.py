@@ -6,9 +6,11 @@ estimated where the log has none.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,13 @@ from numpy.typing import NDArray
 from olivine.config import validate
 from olivine.data.frame import Camera, Frame
 from olivine.data.shards import Shard
+from olivine.errors import UserError
+from olivine.inference import Model
 from olivine.logs.frames import LogFrame, LogImage, frames
 from olivine.logs.log import Log
 from olivine.logs.recipe import ConvertConfig
 from olivine.logs.told import told_recipe
+from olivine.prediction.intensity import LOOKED_AT, find_top
 from olivine.prediction.sources import Moment, Reading, Source
 
 _OF_IMAGES = {"cameras", "border", "rectify", "jpeg_quality", "version"}
@@ -48,16 +53,20 @@ class LogSource(Source):
     Args:
         log: an open log.
         recipe: the recipe, as of `predicted_recipe`.
-        intensity_max: top of the range of intensities where the recipe does not say it.
         every: take every n-th scan.
+        model: the network that they are for; the range of intensities is measured where the recipe does not say it.
+
+    Raises:
+        UserError: the recipe does not fit the log, or the range of intensities is not clear.
     """
 
     kind = "log"
 
-    def __init__(self, log: Log, recipe: ConvertConfig, intensity_max: float, every: int) -> None:
+    def __init__(self, log: Log, recipe: ConvertConfig, every: int, model: Model) -> None:
         self._log, self._recipe, self._every = log, recipe, every
-        self._top = intensity_max
         self._frames = frames(log, recipe)
+        told = recipe.intensity_max
+        self._top = find_top(self._some(), model, str(log.path)) if told is None else told
 
     def close(self) -> None:
         """Close the log."""
@@ -77,18 +86,27 @@ class LogSource(Source):
             if rest == 0 and own % shard.of == shard.number - 1:
                 yield Moment(own, str(frame.time_ns), partial(self._read, frame))
 
+    def _some(self) -> Iterator[tuple[NDArray[np.float32] | None, str | None]]:
+        """The intensities of the first scans."""
+        for frame in islice(self._frames, LOOKED_AT):
+            with suppress(UserError):
+                cloud = frame.cloud()
+                kinds = cloud.intensity_types
+                yield cloud.intensity, kinds[0] if len(kinds) == 1 else None
+
     def _read(self, frame: LogFrame) -> Reading:
         cloud, told = frame.cloud(), self._recipe.intensity_max
         intensity = cloud.intensity
-        if intensity is not None and told is not None:
-            intensity = np.minimum(intensity, np.float32(told))  # as in conversion
+        if intensity is not None:  # as in conversion
+            known = np.nan_to_num(intensity, nan=0.0, posinf=0.0, neginf=0.0)
+            intensity = np.clip(known, 0, np.inf if told is None else told).astype(np.float32)
         return Reading(
             Frame(
                 token=str(frame.time_ns),
                 scene=f"{self._recipe.name}-{frame.scene:04d}",
                 points_lidar_m=cloud.points_m,
                 intensity=intensity,
-                intensity_max=told or self._top,
+                intensity_max=self._top,
                 timestamp_us=frame.time_ns // 1000,
                 cameras=tuple(self._camera(frame, image) for image in frame.images),
                 global_from_lidar=frame.global_from_lidar,
@@ -110,7 +128,7 @@ class LogSource(Source):
     def settings(self) -> dict[str, Any]:
         """The recipe, but for what concerns images alone."""
         recipe = self._recipe.model_dump(mode="json", exclude=_OF_IMAGES)
-        return {"recipe": recipe, "intensity_max": self._recipe.intensity_max or self._top, "every": self._every}
+        return {"recipe": recipe, "intensity_max": self._top, "every": self._every}
 
     @property
     def left_out(self) -> dict[str, int]:

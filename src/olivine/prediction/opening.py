@@ -28,7 +28,7 @@ def open_source(path: Path, config: PredictConfig, model: Model, own: str | None
     Args:
         path: a folder of a known dataset, a log, or bare scans: a file or a folder of them.
         config: how it is opened.
-        model: the network, whose range of intensities scans have that say none.
+        model: the network that it is for.
         own: import path of a dataset of one's own, which the path is then opened as.
 
     Raises:
@@ -48,7 +48,7 @@ def open_source(path: Path, config: PredictConfig, model: Model, own: str | None
         return _log(path, config, model)
     if scan_files(path):
         _refuse_settings(path, "bare scans", data=bool(config.data))
-        return ScanSource(path, config.columns, _every(config, path), _top(config, model))
+        return ScanSource(path, config.columns, _every(config, path), config.intensity_max, model)
     raise UserError(
         f"{path}: neither a dataset that is known, nor scans, nor a log; `olivine check --data` says how datasets "
         "are laid out, and --data module:Class opens one of your own"
@@ -102,19 +102,15 @@ def _log(path: Path, config: PredictConfig, model: Model) -> Source:
     every = _every(config, path)
     log = open_log(path)
     looks = bool(config.pictures) or config.format == "kitti"
-    recipe = predicted_recipe(log, config.recipe, config.log, cameras=looks)
-    return LogSource(log, recipe, _top(config, model), every)
+    told = {} if config.intensity_max is None else {"intensity_max": config.intensity_max}
+    recipe = predicted_recipe(log, config.recipe, told | config.log, cameras=looks)
+    return LogSource(log, recipe, every, model)
 
 
 def _every(config: PredictConfig, path: Path) -> int:
     if config.split.split != "all" or config.split.unit == "scene":
         raise UserError(f"{path}: scans and logs have no splits; leave split.split and split.unit out")
     return config.split.every
-
-
-def _top(config: PredictConfig, model: Model) -> float:
-    """Top of the range of intensities that the source does not say: as given, else as in training."""
-    return float(config.intensity_max or model.about.get("intensity_max") or 1.0)
 
 
 def _refuse_settings(path: Path, kind: str, **given: bool) -> None:
