@@ -281,12 +281,12 @@ def test_predictions_are_raw_ids_of_every_row_of_the_file(root, tmp_path):
 
 
 def test_an_image_of_another_size_is_named(root):
-    Image.new("RGB", (40, 30)).save(root / "left" / "000000.png")
-    with pytest.raises(UserError, match=re.escape(f"image is 40×30 but the dataset says {SIZE[0]}×{SIZE[1]}")):
+    Image.new("RGB", (60, 40)).save(root / "left" / "000000.png")
+    with pytest.raises(UserError, match=re.escape(f"image is 60×40 but the dataset says {SIZE[0]}×{SIZE[1]}")):
         open_all(root).cameras(0)[0].image()
     text = made.calibration_yaml(("left", "right")).replace(f"    size: [{SIZE[0]}, {SIZE[1]}]\n", "")
     (root / "calibration.yaml").write_text(text)  # a size that is not told is that of the image
-    assert [camera.size for camera in open_all(root).cameras(0)] == [(40, 30), SIZE]
+    assert [camera.size for camera in open_all(root).cameras(0)] == [(60, 40), SIZE]
 
 
 def test_two_files_of_one_name_are_named(root):
@@ -298,3 +298,10 @@ def test_two_files_of_one_name_are_named(root):
 def test_scans_come_in_the_order_of_their_numbers(tmp_path):
     dataset = open_all(build_folder(tmp_path / "log", names=("scan_2", "scan_10", "scan_9")))
     assert [dataset.token(index) for index in range(3)] == ["log/scan_2", "log/scan_9", "log/scan_10"]
+
+
+def test_a_calibration_the_wrong_way_round_is_refused_when_the_folder_is_opened(root):
+    text = made.calibration_yaml(("left", "right")).replace("camera_from_lidar", "lidar_from_camera")
+    (root / "calibration.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"camera left: its place is not plausible.*the other way round"):
+        open_all(root)

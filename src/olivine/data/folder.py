@@ -21,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from olivine.calibration import Calibration, Trajectory, read_calibration, rectification
+from olivine.calibration import Calibration, Trajectory, read_calibration, rectification, require_plausible
 from olivine.config import Config
 from olivine.data.folder_files import IMAGES, Taken, files_in, image_folders, matched, scan_folder, scan_folders
 from olivine.data.folder_intensity import intensity_range
@@ -124,6 +124,17 @@ class Folder:
         self._poses = read_poses(poses, len(scans)) if poses.exists() else None
         self.intensity_max = intensity_range(config.root, [scan.path for scan in scans], keys)
         self._rows = _chosen(self._scans, split, keys, config.root)
+        self._judge_calibration()
+
+    def _judge_calibration(self) -> None:
+        """Refuse a calibration that the first scan shows to be none; damaged files are named when they are read."""
+        unsized = [name for name, camera in self._calibration.cameras.items() if camera.model.size is None]
+        try:
+            points_m = self._read(self._scans[self._rows[0]].path).points_m
+            sizes = {camera: image_size(image.path) for camera, image in self._images_of(0) if camera in unsized}
+        except UserError:
+            return
+        require_plausible(self._calibration, points_m, sizes)
 
     def _matched(self, scans: list[Taken]) -> dict[str, list[Taken | None]]:
         """The image of each scan, by camera, of the cameras that have images."""
