@@ -171,34 +171,41 @@ def auc(negatives: Sequence[float], positives: Sequence[float]) -> float:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table: a line for each group and error, the sequences tuned on apart from those tested on."""
+    """A Markdown table: a line for each group and kind of error, one number for each size of the error.
+
+    The sequences tuned on stand apart from those tested on. What is left of a rotation is that of all judgements that
+    call the calibration off, or find nothing wrong where nothing is.
+    """
     lines = [
-        "| samples | error | n | AUC | AUC of those told | called off | cannot tell | left, median (90 %) |",
-        "|---|---|---|---|---|---|---|---|",
+        "| samples | error | AUC | AUC of those told | called off | cannot tell | left, median (90 %) |",
+        "|---|---|---|---|---|---|---|",
     ]
     for group in dict.fromkeys(row["group"] for row in rows):
         for tuned in (True, False):
             of = [row for row in rows if row["group"] == group and row["tuned"] is tuned]
-            for kind, size in dict.fromkeys((row["kind"], row["size"]) for row in of):
-                lines.append(_line(group, tuned, [r for r in of if (r["kind"], r["size"]) == (kind, size)], of))
+            for kind in dict.fromkeys(row["kind"] for row in of):
+                lines.append(_line(group, tuned, kind, of))
     return "\n".join(lines)
 
 
-def _line(group: str, tuned: bool, here: Sequence[dict[str, Any]], of: Sequence[dict[str, Any]]) -> str:
+def _line(group: str, tuned: bool, kind: str, of: Sequence[dict[str, Any]]) -> str:
     right = [row for row in of if row["kind"] == "none"]
-    told = [row for row in here if row["word"] != "cannot tell"]
-    evidence, of_told = ([row["evidence"] for row in each] for each in (here, told))
-    areas = (
-        auc([r["evidence"] for r in right], evidence),
-        auc([r["evidence"] for r in right if r["doubt"] is None], of_told),
-    )
-    left = [row["left_deg"] for row in told if row["word"] == "off" or row["kind"] == "none"]
-    kind = here[0]["kind"]
-    shown = [f"{area:.2f}" if kind != "none" and np.isfinite(area) else "" for area in areas]
-    rest = "" if not left or kind in (*WAYS, "late") else f"{np.median(left):.2f}° ({np.quantile(left, 0.9):.2f}°)"
-    off, silent = (sum(row["word"] == word for row in here) for word in ("off", "cannot tell"))
-    what = f"{group}, {'tuned on' if tuned else 'test'} | {kind} {here[0]['size']}".strip()
-    return f"| {what} | {len(here)} | {shown[0]} | {shown[1]} | {off} | {silent} | {rest} |"
+    sizes = list(dict.fromkeys(row["size"] for row in of if row["kind"] == kind))
+    here = [[row for row in of if (row["kind"], row["size"]) == (kind, size)] for size in sizes]
+    told = [[row for row in each if row["doubt"] is None] for each in here]
+    areas = [_areas(right, here), _areas([row for row in right if row["doubt"] is None], told)]
+    counts = [[sum(row["word"] == word for row in each) for each in here] for word in ("off", "cannot tell")]
+    left = [row["left_deg"] for each in told for row in each if row["word"] == "off" or kind == "none"]
+    rest = f"{np.median(left):.2f}° ({np.quantile(left, 0.9):.2f}°)" if left and kind in ("none", *AXES) else ""
+    cells = ["" if kind == "none" else " / ".join(area) for area in areas]
+    cells += [" / ".join(f"{count}" for count in each) + f" of {len(here[0])}" for each in counts]
+    what = f"{kind} {' / '.join(sizes)}".strip()
+    return f"| {group}{', tuned on' if tuned else ''} | {what} | {' | '.join(cells)} | {rest} |"
+
+
+def _areas(right: Sequence[dict[str, Any]], wrong: Sequence[Sequence[dict[str, Any]]]) -> list[str]:
+    areas = [auc([row["evidence"] for row in right], [row["evidence"] for row in each]) for each in wrong]
+    return [f"{area:.2f}" if np.isfinite(area) else "–" for area in areas]
 
 
 if __name__ == "__main__":
