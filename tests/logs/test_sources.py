@@ -12,6 +12,7 @@ from PIL import Image
 from builders.drive import CAMERAS, EPOCH_NS, pose_at
 from olivine.calibration import Calibration, CameraCalibration, calibration_text, camera_model
 from olivine.cli import main
+from olivine.data.data_record import read_data_record
 from olivine.data.file_times import time_of_name
 from olivine.errors import UserError
 from olivine.geometry import invert, quaternion_from_rotation
@@ -257,3 +258,38 @@ def test_every_source_inherits_the_seam():
     from olivine.logs.opening import SOURCES
 
     assert all(issubclass(kind, Log) for kind in SOURCES)
+
+
+def written_clouds(root: Path) -> np.ndarray:
+    """[N, 5] rows of all clouds of a converted folder, in order."""
+    files = sorted((root / "samples" / "LIDAR_TOP").iterdir())
+    return np.concatenate([np.fromfile(path, "<f4").reshape(-1, 5) for path in files])
+
+
+def test_intensities_are_measured_over_the_log_or_cut_off_where_the_range_is_told(folder, tmp_path):
+    path = sorted((folder / "lidar").iterdir())[-1]  # not among the first scans, which --list looks at
+    points = ring(4)
+    points[5:8, 3] = np.nan, -3, 30000
+    points.tofile(path)
+    said = converted(folder, tmp_path / "measured")
+    record = read_data_record(tmp_path / "measured" / "v1.0-log")
+    assert (record.intensity_max, record.intensity_from) == (65535, "measured")
+    assert record.columns[3:] == ("intensity", "unused")
+    assert "2 were negative or no numbers, and are written as 0" in str(said)
+    rows = written_clouds(tmp_path / "measured")
+    assert (rows[:, 3].min(), rows[:, 3].max()) == (0, 30000)
+    assert not rows[:, 4].any()
+    converted(folder, tmp_path / "told", "intensity_max=100")
+    record = read_data_record(tmp_path / "told" / "v1.0-log")
+    assert (record.intensity_max, record.intensity_from) == (100, "told")
+    np.testing.assert_array_equal(written_clouds(tmp_path / "told")[:, 3], np.minimum(rows[:, 3], 100))
+    converted(folder, tmp_path / "none", "lidars.0.columns.names=[x,y,z,_]")
+    record = read_data_record(tmp_path / "none" / "v1.0-log")
+    assert (record.intensity_max, record.intensity_from) == (None, "none")
+
+
+def test_an_edited_recipe_has_its_keys_listed(folder, tmp_path, capsys):
+    assert main(["convert", str(folder), "--list", *EVERY]) == 0
+    (tmp_path / "mine.yaml").write_text(capsys.readouterr().out)
+    assert main(["keys", str(tmp_path / "mine.yaml"), "keyframe_hz"]) == 0
+    assert "keyframe_hz = null" in capsys.readouterr().out

@@ -53,6 +53,7 @@ class Conversion:
         poses: where they are from.
         intensity: the range, or None where there are no intensities.
         intensity_reach: the largest that was measured.
+        intensity_mended: how many were negative or no numbers, and are written as 0.
         points: of all clouds.
         seconds: of the log's own time.
     """
@@ -68,6 +69,7 @@ class Conversion:
     poses: str
     intensity: IntensityGuess | None
     intensity_reach: float
+    intensity_mended: int
     points: int
     seconds: float
 
@@ -107,6 +109,8 @@ class Conversion:
         if self.intensity is None:
             return "no intensity"
         text = f"intensity 0…{self.intensity.top:g} ({self.intensity.why})"
+        if self.intensity_mended:
+            text += f"; {self.intensity_mended} were negative or no numbers, and are written as 0"
         if self.intensity_reach <= _FAINT * self.intensity.top:
             text += (
                 f"; it reaches {self.intensity_reach:.3g}, and intensity_max={self.intensity_reach:.3g} would use the "
@@ -253,6 +257,7 @@ def _summary(out: Path, found: LogFrames, totals: Totals, done: int) -> Conversi
         poses=found.config.poses,
         intensity=totals.intensity_top(found.config),
         intensity_reach=totals.intensity.max if totals.intensity else 0.0,
+        intensity_mended=totals.mended,
         points=totals.points,
         seconds=(found.stop_ns - found.start_ns) / 1e9,
     )

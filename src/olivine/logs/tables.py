@@ -52,6 +52,7 @@ class Totals:
         images: of each camera.
         rejected: frames that turned out unusable, by reason.
         intensity: measured, over all clouds.
+        mended: intensities that were negative or no numbers, and are written as 0.
         rings: whether every cloud has rings.
         sizes: (width, height) of each camera's images, pixels.
         first_us: time of the first frame.
@@ -63,6 +64,7 @@ class Totals:
     images: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     intensity: IntensityRange | None = field(default_factory=IntensityRange)
+    mended: int = 0
     rings: bool = True
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     first_us: int = 0
@@ -81,6 +83,7 @@ class Totals:
             self.intensity = None
         elif self.intensity is not None:
             self.intensity.merge(measured_range([entry["intensity"]]))
+            self.mended += entry["intensity"]["mended"]
         for image in entry["images"]:
             channel, size = image["channel"], (image["size"][0], image["size"][1])
             self.images[channel] += 1

@@ -85,8 +85,8 @@ def measured_range(entries: list[dict[str, Any]]) -> IntensityRange:
     total = IntensityRange()
     for entry in entries:
         part = IntensityRange()
-        part.count, part.negative, part.undefined = entry["count"], entry["negative"], entry["undefined"]
-        part.fractions, part.min, part.max = entry["fractions"], entry["min"], entry["max"]
+        part.count, part.fractions = entry["count"], entry["fractions"]
+        part.min, part.max = entry["min"], entry["max"]
         part.types = set(entry["types"])
         total.merge(part)
     return total
@@ -111,7 +111,7 @@ def _rows(cloud: Cloud, config: ConvertConfig) -> NDArray[np.float32]:
     rows[:, :3] = cloud.points_m
     if cloud.intensity is not None:
         top = np.inf if config.intensity_max is None else config.intensity_max
-        rows[:, 3] = np.clip(np.nan_to_num(cloud.intensity, nan=0.0, posinf=0.0, neginf=0.0), 0, top)
+        rows[:, 3] = np.minimum(_mended(cloud.intensity), top)
     if cloud.rings is not None:
         rows[:, 4] = cloud.rings
     return rows
@@ -121,18 +121,21 @@ def _measured(cloud: Cloud) -> dict[str, Any] | None:
     """What is noted of a cloud's intensities; None where it has none."""
     if cloud.intensity is None:
         return None
-    found = IntensityRange()
-    found.add_values(cloud.intensity)
-    some = found.count > found.undefined
+    found, mended = IntensityRange(), _mended(cloud.intensity)
+    found.add_values(mended)
     return {
         "count": found.count,
-        "negative": found.negative,
-        "undefined": found.undefined,
+        "mended": int(np.count_nonzero(mended != cloud.intensity)),
         "fractions": found.fractions,
-        "min": found.min if some else 0.0,
-        "max": found.max if some else 0.0,
+        "min": found.min,
+        "max": found.max,
         "types": list(cloud.intensity_types),
     }
+
+
+def _mended(intensity: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Intensities with zeros for what is negative or no finite number."""
+    return np.where(np.isfinite(intensity) & (intensity > 0), intensity, np.float32(0))
 
 
 def _numbers(pose: NDArray[np.float64] | None) -> list[float] | None:
