@@ -134,7 +134,7 @@ def test_a_span_of_time_is_a_part_of_the_whole(drive_bags, form):
 def test_several_files_are_read_as_one(tmp_path):
     for form in FORMS:
         folder = tmp_path / form
-        halves = ([points(5), image(20)], [points(10), points(30)])
+        halves = ([points(10), points(30)], [points(5), image(20)])
         for number, half in enumerate(halves):
             name = f"part{number}.bag" if form == "bag" else f"part{number}"
             written = write_bag(folder / name, half, form)
@@ -142,7 +142,8 @@ def test_several_files_are_read_as_one(tmp_path):
                 shutil.move(next(written.glob(f"*.{form}")), folder)
                 shutil.rmtree(written)
         with open_bag(folder) as bag:
-            assert bag.topic(POINTS).count == 3
+            topic = bag.topic(POINTS)
+            assert (topic.count, topic.first_ns, topic.last_ns) == (3, 5, 30)
             assert [(r.topic.name, r.log_ns) for r in bag.readings([POINTS, IMAGE])] == [
                 (POINTS, 5), (POINTS, 10), (IMAGE, 20), (POINTS, 30),
             ]  # fmt: skip
@@ -286,6 +287,25 @@ def test_an_mcap_without_an_index_is_scanned(tmp_path):
     content = bytearray(path.read_bytes())
     content[-28:-12] = bytes(16)  # The footer's offsets of the summary.
     path.write_bytes(content)
+    with open_bag(path) as bag:
+        assert {topic.name: topic.count for topic in bag.topics} == {IMAGE: 1, POINTS: 2}
+        assert [reading.log_ns for reading in bag.readings([POINTS, IMAGE])] == [1, 2, 3]
+
+
+def test_chunks_without_an_index_of_messages_are_scanned(tmp_path):
+    path = write_bag(tmp_path / "a", [points(1), image(2), points(3)], "mcap") / "a.mcap"
+    content = path.read_bytes()
+    place = start = int.from_bytes(content[-28:-20], "little")
+    summary = b""
+    while place < len(content) - 37:
+        kind, length = content[place], int.from_bytes(content[place + 1 : place + 9], "little")
+        record = content[place + 9 : place + 9 + length]
+        if kind == 0x08:  # A chunk; its offsets of message indices stand behind four numbers of 8 bytes.
+            offsets = int.from_bytes(record[32:36], "little")
+            record = record[:32] + bytes(4) + record[36 + offsets :]
+        summary += bytes([kind]) + len(record).to_bytes(8, "little") + record
+        place += 9 + length
+    path.write_bytes(content[:start] + summary + content[-37:])
     with open_bag(path) as bag:
         assert {topic.name: topic.count for topic in bag.topics} == {IMAGE: 1, POINTS: 2}
         assert [reading.log_ns for reading in bag.readings([POINTS, IMAGE])] == [1, 2, 3]

@@ -78,6 +78,13 @@ def test_flipped_bits_are_found_or_do_no_harm(files, form, tmp_path):
             read(path)
 
 
+def test_the_span_of_what_is_left_does_not_depend_on_the_order():
+    remains = Remains()
+    for time_ns in (5 * SECOND_NS, 9 * SECOND_NS, 3 * SECOND_NS):
+        remains.add(time_ns)
+    assert str(remains) == "3 messages over 6.0 s of it can be read"
+
+
 def test_the_remains_of_nothing_are_nothing(tmp_path):
     for suffix in (".bag", ".mcap", ".db3", ".txt"):
         path = tmp_path / f"empty{suffix}"

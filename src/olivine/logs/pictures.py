@@ -137,7 +137,7 @@ def _mosaic_within(form: str) -> str:
     """
     encoding, _, rest = form.partition(";")
     target = rest.partition("compressed")[2].strip() or encoding.strip()
-    return target if rest and target in _MOSAICS else ""
+    return target if target in _MOSAICS else ""
 
 
 def _samples(encoding: str, source: str) -> int:
