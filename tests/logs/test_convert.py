@@ -151,8 +151,10 @@ def test_a_changed_recipe_or_source_is_refused_on_the_way_and_at_the_end(drive_b
     with pytest.raises(UserError, match="another source"):
         run(drive_bags["bag"], out, [*EVERY, "name=mcap"])
     run(drive_bags["mcap"], out)
+    (out / ".convert").mkdir()  # as if killed when all was written and the notes were not yet removed
     with pytest.raises(Finished, match="finished before"):
         run(drive_bags["mcap"], out)
+    assert not (out / ".convert").exists()
     with pytest.raises(UserError, match="a finished dataset of another recipe"):
         run(drive_bags["mcap"], out, [*EVERY, "jpeg_quality=80"])
 
@@ -233,3 +235,9 @@ def test_what_does_not_fit_the_log_is_one_line(overrides, message, drive_bags, t
     assert line.startswith("olivine: ")
     with pytest.raises(UserError, match=message):
         run(drive_bags["mcap"], tmp_path / "out", overrides)
+
+
+def test_after_a_recipe_that_finds_nothing_another_may_be_tried(drive_bags, tmp_path):
+    with pytest.raises(UserError, match="none of 10 scans can be used"):
+        run(drive_bags["mcap"], tmp_path / "out", [*EVERY, "max_gap_ms=1"])
+    assert run(drive_bags["mcap"], tmp_path / "out").keyframes == 10

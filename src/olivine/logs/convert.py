@@ -140,25 +140,28 @@ def convert(log: Log, out: Path, config: ConvertConfig, *, workers: int | None =
     if out.resolve().is_relative_to(log.path.resolve()) and log.path.is_dir():
         raise UserError(f"{out}: lies inside the log; choose another folder")
     journal = Journal(out)
-    _refuse_finished(out, config)
+    _refuse_finished(out, config, journal)
     with journal.alone():
         done = journal.begin(log, config)
         found = frames(log, config, journal.folder)
         _write(found, out, journal, done, workers or os.cpu_count() or 1)
         if not any("rejected" not in entry for entry in journal.entries()):
-            raise UserError(_nothing(log, found, journal))
+            why = _nothing(log, found, journal)
+            journal.remove()  # so that another recipe may be tried
+            raise UserError(why)
         totals = write_dataset(out, journal.entries(), found)
         journal.remove()
     return _summary(out, found, totals, done)
 
 
-def _refuse_finished(out: Path, config: ConvertConfig) -> None:
+def _refuse_finished(out: Path, config: ConvertConfig, journal: Journal) -> None:
     """Refuse a folder in which a dataset is whole: the same again has nothing to do, another would mix with it."""
     tables = out / config.version
     record = read_data_record(tables) if tables.is_dir() else None
     if record is None:
         return
     if record.settings == config.model_dump(mode="json"):
+        journal.remove()  # of one that was killed between its last two steps
         raise Finished(f"{out}: finished before, by the same recipe; nothing to do")
     raise UserError(
         f"{tables / RECORD}: a finished dataset of another recipe; choose another folder or remove this one"
