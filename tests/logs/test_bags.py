@@ -134,18 +134,18 @@ def test_a_span_of_time_is_a_part_of_the_whole(drive_bags, form):
 def test_several_files_are_read_as_one(tmp_path):
     for form in FORMS:
         folder = tmp_path / form
-        halves = ([points(10), points(30)], [points(5), image(20)])
-        for number, half in enumerate(halves):
+        parts = ([points(10), points(30)], [points(5), image(20)], [points(12)])
+        for number, part in enumerate(parts):
             name = f"part{number}.bag" if form == "bag" else f"part{number}"
-            written = write_bag(folder / name, half, form)
+            written = write_bag(folder / name, part, form)
             if form != "bag":
                 shutil.move(next(written.glob(f"*.{form}")), folder)
                 shutil.rmtree(written)
         with open_bag(folder) as bag:
             topic = bag.topic(POINTS)
-            assert (topic.count, topic.first_ns, topic.last_ns) == (3, 5, 30)
+            assert (topic.count, topic.first_ns, topic.last_ns) == (4, 5, 30)
             assert [(r.topic.name, r.log_ns) for r in bag.readings([POINTS, IMAGE])] == [
-                (POINTS, 5), (POINTS, 10), (IMAGE, 20), (POINTS, 30),
+                (POINTS, 5), (POINTS, 10), (POINTS, 12), (IMAGE, 20), (POINTS, 30),
             ]  # fmt: skip
 
 
