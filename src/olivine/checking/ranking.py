@@ -44,7 +44,7 @@ WHITE, WHITE_MORE = 0.6, 0.35
 DEEP = 3.0
 """An image whose points are this many times as far as others of it shows more than a wall."""
 
-BLURRED, BLURRED_SHARE = 0.18, 0.55
+BLURRED, BLURRED_SHARE, CRISP = 0.18, 0.55, 0.3
 ONE_CLASS = 0.995
 UNLIKE, UNLIKE_SHARE, FLIPPED_BY, FLIPPED_LEAST = 0.2, 0.35, 0.2, 0.3
 DOUBLED = 0.3
@@ -131,8 +131,9 @@ class Ranking:
 
     def _of_images(self) -> Iterator[Remark]:
         for camera in sorted({each.camera for each in self.seen if each.camera is not None}):
-            here = [each for each in self.seen if each.camera == camera]
-            found = [remark for each in here for remark in _image_remarks(each, self._scene_of(each, here))]
+            here = [each for each in self.seen if each.camera == camera]  # night scenes are dark throughout
+            usual = {scene: _usual_image(images) for scene, images in _by_scene(here).items()}
+            found = [remark for each in here for remark in _image_remarks(each, usual[each.scene])]
             yield from _said_once([*found, *_repeated(here, "image")], len(here), camera)
 
     def _of_clouds(self) -> Iterator[Remark]:
@@ -141,48 +142,50 @@ class Ranking:
         found = [remark for each in here for remark in _cloud_remarks(each, usual)]
         yield from _said_once([*found, *_repeated(here, "cloud")], len(here), None)
 
-    @staticmethod
-    def _scene_of(image: _Seen, images: Sequence[_Seen]) -> list[_Seen]:
-        """The other images of a camera in the same scene: night scenes are dark throughout."""
-        return [each for each in images if each.scene == image.scene and each is not image]
+
+@dataclass(frozen=True)
+class _UsualImage:
+    """Medians of the images of a camera in a scene; NaN, which nothing is below or above, where they are too few."""
+
+    mean: float
+    white: float
+    sharpness: float
+    agreement: float
 
 
-def _image_remarks(image: _Seen, others: Sequence[_Seen]) -> Iterator[Remark]:
+def _image_remarks(image: _Seen, usual: _UsualImage) -> Iterator[Remark]:
     assert image.image is not None
     traits = image.image
 
     def remark(fault: str, what: str, severity: float) -> Remark:
         return Remark(fault, f"{image.where}: {what}", max(severity, 1.0), image.index, image.camera)
 
-    mean = _median(others, lambda each: each.image.mean if each.image else np.nan)
     if traits.light < DARK_LIGHT:
         yield remark(
             "dark image",
             f"nothing in it is light (grey value {traits.light:.0f} of 255)",
             DARK_LIGHT / max(traits.light, 4),
         )
-    elif traits.mean < DARK_SHARE * mean:
+    elif traits.mean < DARK_SHARE * usual.mean:
         yield remark(
             "dark image",
-            f"dark beside those around it (mean {traits.mean:.0f}, theirs {mean:.0f})",
-            DARK_SHARE * mean / max(traits.mean, 1),
+            f"dark beside those around it (mean {traits.mean:.0f}, theirs {usual.mean:.0f})",
+            DARK_SHARE * usual.mean / max(traits.mean, 1),
         )
-    white = _median(others, lambda each: each.image.white if each.image else np.nan)
-    if traits.white > WHITE or traits.white > white + WHITE_MORE:
+    if traits.white > WHITE or traits.white > usual.white + WHITE_MORE:
         yield remark("overexposed image", f"{traits.white:.0%} of it is white", 1 + 2 * (traits.white - WHITE_MORE))
-    sharp = _median(others, lambda each: each.image.sharpness if each.image else np.nan)
-    if traits.light >= DARK_LIGHT and (traits.sharpness < BLURRED or traits.sharpness < BLURRED_SHARE * sharp):
+    soft = traits.sharpness < min(CRISP, BLURRED_SHARE * usual.sharpness)
+    if traits.light >= DARK_LIGHT and (traits.sharpness < BLURRED or soft):
         yield remark(
             "blurred image", f"blurred (sharpness {traits.sharpness:.2f})", BLURRED / max(traits.sharpness, 0.05)
         )
     if image.mask is not None:
-        yield from _mask_remarks(image.mask, image.deep, others, remark)
+        yield from _mask_remarks(image.mask, image.deep, usual, remark)
 
 
 def _mask_remarks(
-    mask: MaskTraits, deep: bool, others: Sequence[_Seen], remark: Callable[[str, str, float], Remark]
+    mask: MaskTraits, deep: bool, usual: _UsualImage, remark: Callable[[str, str, float], Remark]
 ) -> Iterator[Remark]:
-    usual = _median(others, lambda each: each.mask.agreement if each.mask else np.nan)
     if not mask.known:
         yield remark("empty mask", "its mask knows nothing", 1.5)
     elif mask.top > ONE_CLASS:
@@ -191,7 +194,7 @@ def _mask_remarks(
     elif max(mask.flipped) > max(mask.agreement + FLIPPED_BY, FLIPPED_LEAST):
         how = FLIPS[int(np.argmax(mask.flipped))]
         yield remark("flipped mask", f"its mask would fit it {how}", 1 + max(mask.flipped) - mask.agreement)
-    elif mask.agreement < UNLIKE or mask.agreement < UNLIKE_SHARE * usual:
+    elif mask.agreement < UNLIKE or mask.agreement < UNLIKE_SHARE * usual.agreement:
         what = f"its mask has its borders elsewhere than the image (agreement {mask.agreement:.2f})"
         yield remark("mask unlike its image", what, 1 + UNLIKE - min(mask.agreement, UNLIKE))
 
@@ -278,7 +281,23 @@ def _said_once(remarks: Sequence[Remark], count: int, camera: str | None) -> Ite
             yield from here
 
 
-def _median(others: Sequence[_Seen], value: Callable[[_Seen], float]) -> float:
-    """Median of a trait over others; NaN, which nothing is below or above, where they are too few."""
-    values = [number for number in map(value, others) if np.isfinite(number)]
-    return float(np.median(values)) if len(values) >= FEWEST - 1 else float("nan")
+def _by_scene(seen: Sequence[_Seen]) -> dict[str, list[_Seen]]:
+    of = defaultdict(list)
+    for each in seen:
+        of[each.scene].append(each)
+    return of
+
+
+def _usual_image(images: Sequence[_Seen]) -> _UsualImage:
+    traits = [each.image for each in images if each.image is not None]
+    return _UsualImage(
+        _median([each.mean for each in traits]),
+        _median([each.white for each in traits]),
+        _median([each.sharpness for each in traits]),
+        _median([each.mask.agreement for each in images if each.mask is not None]),
+    )
+
+
+def _median(values: Sequence[float]) -> float:
+    numbers = [value for value in values if np.isfinite(value)]
+    return float(np.median(numbers)) if len(numbers) >= FEWEST else float("nan")
