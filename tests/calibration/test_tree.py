@@ -88,6 +88,8 @@ def test_a_loop_is_refused_only_where_it_leaves_two_ways():
     np.testing.assert_allclose(tree.transform("map", "odom", 0), np.eye(4))
     tree.add("map", "odom", pose(5))
     tree.transform("camera_optical", "lidar")
+    with pytest.raises(UserError, match="two ways from 'odom' to 'map'"):  # of which there was one before
+        tree.transform("map", "odom", 0)
     with pytest.raises(
         UserError, match="two ways from 'lidar' to 'map', map - base_link - lidar and map - odom - base_"
     ):
