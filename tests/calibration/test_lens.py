@@ -105,6 +105,19 @@ def test_a_fisheye_is_cut_to_a_view_that_a_flat_picture_can_hold():
     assert math.degrees(math.atan(400 / whole[1, 1])) <= 60.1
 
 
+def test_rays_that_the_formula_folds_back_into_the_picture_are_not_shown():
+    # x (1 - 0.4 x²) rises up to x = 1 / √1.2 alone; what is beyond would be shown a second time, mirrored.
+    model = camera_model(SIZE, [300, 300, 319.5, 239.5], "plumb_bob", [-0.4, 0, 0, 0], source="test")
+    filled, whole = (rectification(model, alpha) for alpha in (0, 1))
+    focal = filled.rectified.intrinsics[[0, 1], [0, 1]]
+    assert np.linalg.norm((319.5, 239.5) / focal) == pytest.approx(1 / np.sqrt(1.2), rel=0.01)
+    shown = whole.apply(np.full((480, 640), 255, np.uint8)) > 0
+    v, u = np.mgrid[:480, :640]
+    away = np.hypot(u - 319.5, v - 239.5) / whole.rectified.intrinsics[0, 0]
+    np.testing.assert_allclose(shown.mean(), (away < 1 / np.sqrt(1.2)).mean(), atol=0.01)
+    assert not shown[away > 0.93].any()
+
+
 def test_masks_keep_their_labels_and_say_where_they_know_nothing():
     mask = np.random.default_rng(0).choice(np.array([3, 200], np.uint8), (480, 640))
     rectified = rectification(lens("plumb_bob"), alpha=1).apply_to_labels(mask)

@@ -20,6 +20,9 @@ _DIRECTIONS = 360
 _STEPS = 512
 _HALVINGS = 40
 _MOST_ZOOM = 50.0
+_NOWHERE = -10_000
+"""A pixel outside every picture, which is black."""
+
 _Key = tuple[tuple[int, int], tuple[float, ...], Distortion, tuple[float, ...]]
 
 
@@ -130,7 +133,18 @@ def _maps(model: _Key, rectified: _Key) -> tuple[NDArray[np.int16], NDArray[np.u
     make = cv2.fisheye.initUndistortRectifyMap if camera.distortion == "equidistant" else cv2.initUndistortRectifyMap
     coefficients = np.array(camera.coefficients)
     maps = make(camera.intrinsics, coefficients, np.eye(3), target.intrinsics, target.size, cv2.CV_16SC2)
+    beyond = _rays_beyond(target, _turning_point(camera))
+    if beyond.any():
+        maps[0][beyond] = _NOWHERE
     return maps[0], maps[1]
+
+
+def _rays_beyond(camera: CameraModel, radius: float) -> NDArray[np.bool_]:
+    """[H, W] which pixels of a camera without distortion see along a ray farther from the axis than a radius."""
+    assert camera.size is not None
+    fx, fy, cx, cy = camera.intrinsics[[0, 1, 0, 1], [0, 1, 2, 2]]
+    x, y = (np.arange(camera.size[0]) - cx) / fx, (np.arange(camera.size[1]) - cy) / fy
+    return np.asarray(x * x + (y * y)[:, None] > radius * radius)
 
 
 @functools.lru_cache(maxsize=64)
