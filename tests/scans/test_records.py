@@ -61,6 +61,7 @@ def test_a_wild_point_moves_no_cloud_and_no_gap_becomes_a_point():
     scan = scan_from_records(rows, "a")
     assert scan.origin_m == (0, 0, 0)
     assert scan.returns().tolist() == [False, *[True] * 7, False]
+    assert scan_from_records(rows[[1, 8]], "a").origin_m == (0, 0, 0)  # half of the points are wild
     rows["x"][1:8] += 700_000
     scan = scan_from_records(rows, "a")
     assert scan.origin_m[0] == pytest.approx(700_004, abs=2)

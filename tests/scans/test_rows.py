@@ -77,6 +77,13 @@ def test_other_content_is_not_taken_for_rows_of_float32(tmp_path, make):
         read_scan(write(tmp_path / "a.bin", np.ascontiguousarray(make(street()))))
 
 
+def test_a_size_that_fits_one_number_of_columns_is_held_against_the_content(tmp_path):
+    rows = np.column_stack([street(), street()[:, 3]])[:2404]  # 7 columns, in a size that fits 4 alone
+    assert [count for count in COUNTS if rows.size % count == 0] == [4]
+    with pytest.raises(UserError, match="fit 4 columns of float32; say which it has"):
+        read_scan(write(tmp_path / "a.bin", rows))
+
+
 def test_a_truncated_file_is_not_taken_for_one_of_other_columns(tmp_path):
     content = street()[:, :5].tobytes()
     cut = next(size for size in range(len(content) - 1000, 0, -4) if size % 16 == 0 and size % 20)
