@@ -13,6 +13,7 @@ from scipy import ndimage
 from builders.spoilt import BEAMS, Street, build_street, of_cloud, repainted
 from olivine.checking.check import check_dataset, open_any
 from olivine.checking.ranking import FEWEST, Ranking
+from olivine.checking.traits import image_traits
 
 PLACE = 3
 
@@ -113,6 +114,13 @@ def test_a_night_is_dark_throughout_and_no_fault(street, tmp_path):
 def test_few_clouds_are_not_compared(street):
     few = Street(street.frames[:FEWEST]).spoilt(1, of_cloud(CLOUDS["hole in cloud"]))
     assert check_dataset(few).remarks == []
+
+
+def test_few_images_are_not_compared_either(street, tmp_path):
+    """One that is a little soft, of a camera that is: nuScenes has a sharpness of 0.3."""
+    soft = repainted(tmp_path, lambda pixels: ndimage.gaussian_filter(pixels, (1.1, 1.1, 0)))(street[0])
+    assert 0.18 < image_traits(soft.cameras[0].image()).sharpness < 0.3
+    assert check_dataset(Street([soft])).remarks == []
 
 
 def test_an_image_that_two_frames_share_is_not_taken_for_frozen(street):

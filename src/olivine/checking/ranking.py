@@ -174,7 +174,7 @@ def _image_remarks(image: _Seen, usual: _UsualImage) -> Iterator[Remark]:
         )
     if traits.white > WHITE or traits.white > usual.white + WHITE_MORE:
         yield remark("overexposed image", f"{traits.white:.0%} of it is white", 1 + 2 * (traits.white - WHITE_MORE))
-    soft = traits.sharpness < min(CRISP, BLURRED_SHARE * usual.sharpness)
+    soft = traits.sharpness < CRISP and traits.sharpness < BLURRED_SHARE * usual.sharpness
     if traits.light >= DARK_LIGHT and (traits.sharpness < BLURRED or soft):
         yield remark(
             "blurred image", f"blurred (sharpness {traits.sharpness:.2f})", BLURRED / max(traits.sharpness, 0.05)
