@@ -17,12 +17,12 @@ from olivine.drawing.report import Picture, Section, write_report
 from olivine.drawing.tiles import RGB, abreast, below, png, titled
 from olivine.errors import UserError
 from olivine.geometry import transform_points
-from olivine.visualize.projection import depth_colors, depth_scale, draw_depth, draw_labels, draw_points, mask_palette
+from olivine.visualize.projection import depth_colors, depth_scale, draw_labels, draw_points, mask_palette, resized
 
 MOST = 24
 """So many remarks are shown; `--json` has all of them."""
 
-_TILE_PX = 800
+_TILE_PX = 1240
 _SMALL_PX = 480
 _ABOVE_M = 40.0
 
@@ -101,7 +101,9 @@ def _points(frame: Frame, camera: Camera, width: int = _TILE_PX) -> RGB:
     alone = replace(frame, cameras=(camera,))
     pairs = find_pairs(alone, labels=False)
     depth_m = transform_points(camera.camera_from_lidar, frame.points_lidar_m[pairs.point])[:, 2]
-    return draw_depth(camera, pairs.uv, depth_m, min(width, camera.size[0]))
+    image, uv = resized(camera.image(), pairs.uv, min(width, camera.size[0]))
+    # As small as can be: dense clouds would hide the image that they are to be compared with.
+    return draw_points(image, uv, depth_colors(depth_m), depth_m, radius=0)
 
 
 def _from_above(frame: Frame) -> RGB:
