@@ -28,15 +28,15 @@ _ABOVE_M = 40.0
 
 
 def draw_checked(dataset: Dataset, report: CheckReport, folder: Path) -> list[Path]:
-    """Write the page `check.html` and the pictures `calibration_<camera>.png` of a checked dataset.
+    """Write `check.html`, the page of a checked dataset, pictures included.
 
     Args:
         dataset: the dataset.
         report: what a check of it found.
-        folder: where they go, made if missing.
+        folder: where it goes, made if missing.
 
     Returns:
-        What was written; nothing where there is nothing to show.
+        The page; nothing where there is nothing to show.
 
     Raises:
         UserError: a file cannot be written.
