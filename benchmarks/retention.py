@@ -2,8 +2,8 @@
 
     python benchmarks/retention.py datasets/semantickitti-mini OUT [epochs=100] [seeds=0,1,2]
 
-pretrains OLIVINE on the scans of 64 beams twice, as they are and thinned at random, probes each with every seed, in the
-same way, and scores every probe at 64, 32 and 16 beams. It prints a table; what is finished in OUT is not done again.
+pretrains OLIVINE with every seed on scans of 64 beams, as they are and thinned at random, probes each in the same way, and
+scores every probe at 64, 32 and 16 beams. It prints a table; what is finished in OUT is not done again.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def olivine(*words: str) -> None:
         sys.exit(f"olivine {' '.join(words)}\n{done.stderr}")
 
 
-def pretrained(out: Path, arm: str, common: list[str], epochs: int) -> Path:
+def pretrained(out: Path, arm: str, seed: int, common: list[str], epochs: int) -> Path:
     """The pretraining of an arm."""
-    name = f"pretrain-{arm.replace(' ', '-')}"
+    name = f"pretrain-{arm.replace(' ', '-')}-seed{seed}"
     if not (out / name / "weights.json").exists():
-        own = [f"name={name}", f"train.epochs={epochs}", "train.tensorboard=false", *ARMS[arm]]
+        own = [f"name={name}", f"train.epochs={epochs}", f"train.seed={seed}", "train.tensorboard=false", *ARMS[arm]]
         olivine("pretrain", "mini_kitti_olivine", *common, *own, "--resume")
     return out / name
 
@@ -68,8 +68,8 @@ def main() -> None:
     common = [f"data.root={data}", f"out={out}"]
     print(f"| scans of training | {' | '.join(f'{beams} beams' for beams in BEAMS)} |\n|---|{'---|' * len(BEAMS)}")
     for arm in ARMS:
-        weights = pretrained(out, arm, common, epochs)
-        scores = [scored(probed(out, arm, seed, weights, common)) for seed in seeds]
+        weights = {seed: pretrained(out, arm, seed, common, epochs) for seed in seeds}
+        scores = [scored(probed(out, arm, seed, weights[seed], common)) for seed in seeds]
         cells = [_cell([score[beams] for score in scores]) for beams in BEAMS]
         print(f"| {arm} | {' | '.join(cells)} |", flush=True)
 
