@@ -2,8 +2,8 @@
 
     python benchmarks/retention.py datasets/semantickitti-mini OUT [epochs=100] [seeds=0,1,2]
 
-pretrains OLIVINE with every seed on scans of 64 beams, as they are and thinned at random, probes each in the same way, and
-scores every probe at 64, 32 and 16 beams. It prints a table; what is finished in OUT is not done again.
+pretrains OLIVINE with every seed on scans of 64 beams, as they are and thinned at random, probes each in the same way,
+and scores every probe at 64, 32 and 16 beams. It prints a table; what is finished in OUT is not done again.
 """
 
 from __future__ import annotations
