@@ -134,7 +134,7 @@ def test_a_dataset_with_problems_checks_out_with_status_2(tmp_path: Path, capsys
     root = tiny_data(tmp_path / "data")
     next((root / "samples" / "CAM_FRONT").iterdir()).unlink()
     assert main(["check", str(root)]) == 2
-    assert "1 problems:" in capsys.readouterr().out
+    assert "1 problem:" in capsys.readouterr().out
     assert main(["check", str(root), "--json"]) == 2
     assert len(json.loads(capsys.readouterr().out)["problems"]) == 1
 

@@ -86,7 +86,7 @@ def test_a_fault_in_one_frame_is_named_with_the_frame_and_no_other_is(street, tm
     assert (worst.fault, worst.index) == (fault, PLACE)
     assert {remark.index for remark in report.remarks} == {PLACE}
     assert f"{PLACE}" in worst.text
-    assert f"1 warnings, the worst first:\n{fault}: {worst.text}" in str(report) or len(report.remarks) > 1
+    assert f"1 warning, the worst first:\n{fault}: {worst.text}" in str(report) or len(report.remarks) > 1
     assert report.as_json()["ranking"][0]["fault"] == fault
     assert report.problems == []  # a warning is no problem
 

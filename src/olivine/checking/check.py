@@ -86,10 +86,14 @@ class CheckReport:
         pairs += [printable(line) for verdict in self.calibration for line in verdict.lines()]
         pairs += [] if self.boxes is None else self.boxes.lines()
         problems = (
-            [f"{len(self.problems)} problems:", *map(printable, self.problems)] if self.problems else ["no problems"]
+            [f"{_number(len(self.problems), 'problem')}:", *map(printable, self.problems)]
+            if self.problems
+            else ["no problems"]
         )
         warnings = self.warnings
-        strange = [f"{len(warnings)} warnings, the worst first:", *map(printable, warnings)] if warnings else []
+        strange = (
+            [f"{_number(len(warnings), 'warning')}, the worst first:", *map(printable, warnings)] if warnings else []
+        )
         return "\n".join([f"{self.frames} frames", *pairs, *problems, *strange])
 
     def merged(self, other: CheckReport) -> CheckReport:
@@ -346,3 +350,7 @@ def _is_pinhole(camera: Camera) -> bool:
     matrix, (width, height) = camera.intrinsics, camera.size
     centred = 0 < matrix[0, 2] < width and 0 < matrix[1, 2] < height
     return bool(matrix[0, 0] > 0 and matrix[1, 1] > 0 and centred and np.allclose(matrix[2], [0, 0, 1]))
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

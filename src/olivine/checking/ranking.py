@@ -44,7 +44,7 @@ WHITE, WHITE_MORE = 0.6, 0.35
 DEEP = 3.0
 """An image whose points are this many times as far as others of it shows more than a wall."""
 
-BLURRED, BLURRED_SHARE, CRISP = 0.18, 0.55, 0.3
+BLURRED, BLURRED_SHARE, CRISP = 0.15, 0.55, 0.3
 ONE_CLASS = 0.995
 UNLIKE, UNLIKE_SHARE, FLIPPED_BY, FLIPPED_LEAST = 0.2, 0.35, 0.2, 0.3
 DOUBLED = 0.3
