@@ -42,6 +42,7 @@ ROAD = (
     "inference",
     "visualize",
     "prediction",
+    "explorer",
     "labels",
     "testing",
     "compare",

@@ -33,6 +33,7 @@ COMMANDS = {
     "detect": ["RECIPE", "KEY=VALUE", "--resume", "--json"],
     "evaluate": ["RUN", "KEY=VALUE", "--json", "--detections", "--labels", "--frames", "--rules"],
     "predict": ["MODEL", "SOURCE", "OUT", "KEY=VALUE", "--format", "--pictures", "--shard", "--data", "--json"],
+    "explore": ["THING...", "--snapshot", "--view", "--split", "--data", "--json"],
     "compare": ["RECIPE", "KEY=VALUE"],
     "export": ["RUN", "OUT", "--to"],
     "import": ["FILE", "OUT", "--from", "KEY=VALUE"],

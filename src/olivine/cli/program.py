@@ -16,6 +16,7 @@ from olivine import __version__
 from olivine.cli.about import doctor, keys, recipes
 from olivine.cli.common import log, rank, say, trouble
 from olivine.cli.data import check, convert, label, simulate
+from olivine.cli.looking import explore
 from olivine.cli.networks import export, import_, predict
 from olivine.cli.training import compare, demo, detect, evaluate, pretrain, segment
 from olivine.errors import OlivineWarning, TrainingDiverged, UserError, printable
@@ -39,6 +40,7 @@ COMMANDS = (
     detect,
     evaluate,
     predict,
+    explore,
     compare,
     export,
     import_,

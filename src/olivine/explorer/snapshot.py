@@ -1,0 +1,98 @@
+"""What is on screen without a screen: pictures for reports, and a page of one frame that needs nothing beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from olivine.drawing.report import Picture, Section, write_report
+from olivine.drawing.tiles import RGB, abreast, below, legend, png, scale, titled
+from olivine.errors import UserError
+from olivine.explorer.coloring import modes
+from olivine.explorer.pictures import scene_picture
+from olivine.explorer.stage import Shown, Stage
+from olivine.explorer.view import View
+from olivine.files import write_bytes
+from olivine.visualize.projection import COLUMNS
+
+SCENE_PX = (1200, 640)
+_TILE_PX = 398
+
+
+def picture(stage: Stage, shown: Shown) -> RGB:
+    """What a view shows: the scene, the images below it, and what the colours mean.
+
+    Raises:
+        UserError: an image or a mask cannot be read.
+    """
+    dataset, view = stage.moments.dataset, shown.view
+    frame, points_m = shown.moment.frame, shown.moment.frame.points_lidar_m[shown.visible]
+    colors = shown.coloring.colors[shown.visible]
+    scene = scene_picture(points_m, colors, shown.eye, SCENE_PX, shown.boxes, shown.box_colors)
+    what = modes(stage.moments, stage.network(view))[view.color]
+    who = (
+        f", {view.network}"
+        if view.network and view.color in ("prediction", "agreement", "uncertainty", "features")
+        else ""
+    )
+    title = f"{what}{who}: frame {view.frame} of {dataset.name}, {frame.scene}, {frame.token}"
+    tiles = [titled(stage.camera(shown, place, _TILE_PX), camera.name) for place, camera in enumerate(frame.cameras)]
+    images = [abreast(tiles, COLUMNS)] if tiles else []
+    return below([titled(scene, title), *images, *key(shown)])
+
+
+def key(shown: Shown) -> list[RGB]:
+    """What the colours of a view mean: strips, none where they mean nothing one by one."""
+    coloring = shown.coloring
+    if coloring.scale is not None:
+        return [scale(coloring.scale.colors, coloring.scale.ticks, coloring.scale.title)]
+    there = coloring.counts() > 0
+    lines = [
+        line for line, some in zip(coloring.legend, there, strict=True) if some and line.name not in shown.view.hidden
+    ]
+    colors = np.array([line.color for line in lines], np.uint8)
+    return [legend([line.name for line in lines], colors, SCENE_PX[0])] if lines else []
+
+
+def snapshots(stage: Stage, view: View, out: Path, colors: Sequence[str] = ()) -> list[Path]:
+    """Write what a view shows: a picture for each colouring, and a page with all of them.
+
+    Args:
+        stage: what makes views concrete.
+        view: what is shown; of its colouring alone where it names one.
+        out: a folder, made if missing: `<frame>-<colouring>.png`, and `<frame>.html`, which needs nothing beside it.
+        colors: the colourings; by default that of the view, or all that the frame has.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: the frame, an image or a network cannot be read, there is no such colouring, or no picture can be
+            made at all.
+    """
+    known = modes(stage.moments, stage.network(view))
+    wanted = list(colors) or ([view.color] if view.color else list(known))
+    strange = [name for name in wanted if name not in known]
+    if strange:
+        raise UserError(f"color={strange[0]}: there is no such colouring here; there are {', '.join(known)}")
+    if view.frame >= len(stage.moments):
+        raise UserError(f"frame={view.frame}: there are {len(stage.moments)} frames, counted from 0")
+    written, pictures, troubles = list[Path](), list[Picture](), list[str]()
+    for name in wanted:
+        shown = stage.show(replace(view, color=name))
+        if shown.trouble:
+            troubles.append(f"{known[name]}: {shown.trouble}")
+            continue
+        data = png(picture(stage, shown))
+        path = out / f"{shown.view.frame:06d}-{name}.png"
+        write_bytes(path, data)
+        written.append(path)
+        pictures.append(Picture(data, f"{known[name]}; ?{shown.view.address()}"))
+    if not pictures:
+        raise UserError(f"no picture can be made of frame {view.frame}: {'; '.join(troubles)}")
+    sections = [Section("Pictures", troubles, pictures=pictures, wide=True)]
+    title = f"{stage.moments.subject.title}: frame {view.frame}"
+    return [*written, write_report(out / f"{view.frame:06d}.html", title, sections)]

@@ -1,0 +1,113 @@
+"""What is on screen, as the part of an address behind its question mark."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qsl, urlencode
+
+from olivine.errors import UserError
+
+MAX_LENGTH, MAX_WORDS = 8000, 300
+"""Longer addresses are refused."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What is on screen.
+
+    Attributes:
+        frame: place of the frame in the dataset.
+        color: name of the colouring; empty for the first that there is.
+        network: name of the run that is asked; empty for the first.
+        hidden: lines of the legend that are filtered out.
+        mask: opacity of the masks on the images, 0…1.
+        dots: opacity of the points on the images, 0…1.
+        eye: where the scene is seen from, metres in the LiDAR frame; None for the usual place.
+        target: what is looked at, likewise.
+    """
+
+    frame: int = 0
+    color: str = ""
+    network: str = ""
+    hidden: frozenset[str] = frozenset()
+    mask: float = 0.0
+    dots: float = 1.0
+    eye: tuple[float, float, float] | None = None
+    target: tuple[float, float, float] | None = None
+
+    def address(self) -> str:
+        """The view as the query of an address; what is as usual is left out."""
+        usual, words = View(), list[tuple[str, str]]()
+        for name in ("frame", "color", "network"):
+            if getattr(self, name) != getattr(usual, name):
+                words.append((name, str(getattr(self, name))))
+        words += [("hide", name) for name in sorted(self.hidden)]
+        words += [
+            (name, f"{value:g}") for name in ("mask", "dots") if (value := getattr(self, name)) != getattr(usual, name)
+        ]
+        for name in ("eye", "target"):
+            place = getattr(self, name)
+            words += [] if place is None else [(name, ",".join(f"{value:.2f}" for value in place))]
+        return urlencode(words)
+
+    @staticmethod
+    def of(address: str) -> View:
+        """The view of an address; what it does not know is passed over.
+
+        Args:
+            address: a whole address, or what `address` gave.
+
+        Raises:
+            UserError: a value that is none, such as a place that is no three numbers.
+        """
+        query = address.partition("?")[2] if "?" in address else address
+        if len(query) > MAX_LENGTH:
+            raise UserError(f"an address of {len(query)} letters is no view; views have at most {MAX_LENGTH}")
+        view, hidden = View(), set[str]()
+        for name, text in _words(query):
+            if name == "frame":
+                view = replace(view, frame=_whole(text))
+            elif name == "hide":
+                hidden.add(text)
+            elif name == "color":
+                view = replace(view, color=text)
+            elif name == "network":
+                view = replace(view, network=text)
+            elif name in ("mask", "dots"):
+                share = min(max(_number(name, text), 0.0), 1.0)
+                view = replace(view, mask=share) if name == "mask" else replace(view, dots=share)
+            elif name in ("eye", "target"):
+                place = _place(name, text)
+                view = replace(view, eye=place) if name == "eye" else replace(view, target=place)
+        return replace(view, hidden=frozenset(hidden))
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        raise UserError(f"frame={text!r} is no view; frames are counted from 0")
+    return int(text)
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UserError(f"{name}={text!r} is no view; it is a number")
+    return value
+
+
+def _place(name: str, text: str) -> tuple[float, float, float]:
+    parts = [_number(name, part) for part in text.split(",")]
+    if len(parts) != 3:
+        raise UserError(f"{name}={text!r} is no view; it is three numbers, x,y,z in metres")
+    return parts[0], parts[1], parts[2]
+
+
+def _words(query: str) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_WORDS)
+    except ValueError as error:
+        raise UserError(f"an address with too many words is no view; views have at most {MAX_WORDS}") from error
