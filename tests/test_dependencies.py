@@ -21,7 +21,7 @@ def names(part):
     return {IMPORTED_AS.get(name, name) for name in found}
 
 
-COMES_WITH = {"pydantic": "pydantic_core", "transformers": "huggingface_hub"}
+COMES_WITH = {"pydantic": "pydantic_core", "pypcd4": "lzf", "transformers": "huggingface_hub"}
 
 
 def declared():
