@@ -60,6 +60,7 @@ def test_las_is_opened_by_laspy(tmp_path, points, columns, suffix):
     assert np.array_equal(np.stack([las.red, las.green, las.blue], 1) // 256, columns["rgb"])
     assert las.header.maxs == pytest.approx(las.xyz.max(axis=0))
     assert (las.return_number == 1).all()
+    assert (las.header.creation_date, las.header.generating_software) == (None, "olivine")  # the same on any day
 
 
 def test_what_has_no_place_in_las_is_kept_as_extra_bytes(tmp_path, points):

@@ -27,6 +27,9 @@ Origin = tuple[float, float, float]
 LAS_STEP_M = 1e-3
 """Coordinates of a LAS file are whole multiples of it."""
 
+_LAS_DAY = slice(90, 94)
+"""Bytes of a LAS header that hold the day and year of its creation, 0 where they are not said."""
+
 _TAKEN = ("x", "y", "z", "red", "green", "blue")
 """Names that coordinates and colours have."""
 
@@ -128,8 +131,7 @@ def _las(path: Path, points_m: NDArray[np.floating], columns: Columns, origin: O
         raise UserError(f"{path}: LAS has no place for points without return; leave them out, or write .pcd or .ply")
     header = laspy.LasHeader(version="1.4", point_format=7 if "rgb" in columns else 6)
     header.scales, header.offsets = np.full(3, LAS_STEP_M), np.array(origin)
-    # Files of the same points are the same, whatever the day and the library.
-    header.creation_date, header.generating_software = None, "olivine"
+    header.generating_software = "olivine"
     header.global_encoding.wkt = True  # as point formats from 6 on require, with or without a coordinate system
     standard, extra = _las_parts(columns, len(points_m))
     taken = sorted(set(extra) & set(header.point_format.dimension_names))
@@ -149,7 +151,9 @@ def _las(path: Path, points_m: NDArray[np.floating], columns: Columns, origin: O
     packed = {"do_compress": True, "laz_backend": laspy.LazBackend.Lazrs} if path.suffix.lower() == ".laz" else {}
     with laspy.open(file, "w", header=header, closefd=False, **packed) as writer:
         writer.write_points(record)
-    return file.getvalue()
+    content = bytearray(file.getvalue())
+    content[_LAS_DAY] = bytes(4)  # where laspy writes today, though files of the same points are to be the same
+    return bytes(content)
 
 
 def _las_parts(columns: Columns, count: int) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
