@@ -33,7 +33,9 @@ COMMANDS = {
     "detect": ["RECIPE", "KEY=VALUE", "--resume", "--json"],
     "evaluate": ["RUN", "KEY=VALUE", "--json", "--detections", "--labels", "--frames", "--rules"],
     "predict": ["MODEL", "SOURCE", "OUT", "KEY=VALUE", "--format", "--pictures", "--shard", "--data", "--json"],
-    "explore": ["THING...", "--snapshot", "--view", "--split", "--data", "--json"],
+    "explore": [
+        *["THING...", "--snapshot", "--view", "--split", "--data", "--host", "--port", "--no-browser", "--json"],
+    ],
     "compare": ["RECIPE", "KEY=VALUE"],
     "export": ["RUN", "OUT", "--to"],
     "import": ["FILE", "OUT", "--from", "KEY=VALUE"],

@@ -46,7 +46,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "olivine predict runs/second_kitti datasets/kitti-object predictions/boxes --format jsonl",
     ),
     "explore": (
-        "olivine explore datasets/nuscenes runs/olivine_nuscenes --snapshot pictures",
+        "olivine explore datasets/nuscenes runs/olivine_nuscenes",
         "olivine explore runs/finetune_nuscenes --snapshot pictures --view 'frame=12&color=agreement'",
     ),
     "compare": ("olivine compare mini_kitti_methods seeds=[0,1,2] jobs=2",),

@@ -15,7 +15,9 @@ def explore(
     things: Annotated[
         list[Path], typer.Argument(help="A dataset's folder, runs, weights, a comparison.", metavar="THING...")
     ],
-    snapshot: Annotated[Path, typer.Option(help="Folder of pictures and a page of one frame.")],
+    snapshot: Annotated[
+        Path | None, typer.Option(help="Write pictures and a page of one frame to this folder; serve nothing.")
+    ] = None,
     view: Annotated[str, typer.Option(help="What is shown, e.g. 'frame=12&color=agreement'.", metavar="ADDRESS")] = "",
     split: Annotated[
         str | None, typer.Option(help="Which frames: a split, or scenes with commas; default: the run's, else all.")
@@ -23,15 +25,23 @@ def explore(
     own: Annotated[
         str | None, typer.Option("--data", help="Open it as a dataset of your own.", metavar="MODULE:CLASS")
     ] = None,
+    host: Annotated[str, typer.Option(help="Listen there; others than this machine need a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Listen on this port; 0 takes any that is free.")] = 8090,
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pictures of a frame: points coloured by labels, predictions, mistakes, features; images beside."""
+    """Look at points, labels, predictions, mistakes and features in a browser, or as pictures."""
     from olivine.explorer.moments import Moments
     from olivine.explorer.opening import open_subject
     from olivine.explorer.snapshot import snapshots
     from olivine.explorer.stage import Stage
     from olivine.explorer.view import View
 
-    stage = Stage(Moments(open_subject(things, split, own)))
-    written = [str(path) for path in snapshots(stage, View.of(view), snapshot)]
+    stage, shown = Stage(Moments(open_subject(things, split, own))), View.of(view)
+    if snapshot is None:
+        from olivine.explorer.server import serve
+
+        serve(stage, shown, host, port, browser=not no_browser, say=say)
+        return
+    written = [str(path) for path in snapshots(stage, shown, snapshot)]
     say(json.dumps(written) if as_json else "\n".join(written))

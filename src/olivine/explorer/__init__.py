@@ -2,7 +2,6 @@
 
 What is shown is computed by classes that know nothing of any browser:
 
-    opening ──▶ moments (a frame, and what was computed of it) ──▶ colouring ──▶ pictures, snapshot
-                   ▲
-    networks ──────┘ (answers of runs)                    view: what is on screen, as an address
+    opening ──▶ moments (frames, and what networks say of them) ──▶ coloring ──▶ stage ──▶ snapshot (pictures)
+                                          view (what is on screen, as an address) ──┘ └──▶ server, gate, panel
 """

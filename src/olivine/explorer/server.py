@@ -1,0 +1,173 @@
+"""The explorer in the browser: a server on this machine, a gate before it, a panel for each visitor."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+import webbrowser
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from olivine.errors import MissingExtraError, UserError
+from olivine.explorer.gate import LOOPBACK, Gate, new_token
+from olivine.explorer.panel import Panel
+from olivine.explorer.stage import Stage
+from olivine.explorer.view import View
+
+if TYPE_CHECKING:
+    import viser
+
+PORT = 8090
+"""Where the explorer listens unless another port is asked for."""
+
+_FRESH_S = 30.0
+_log = logging.getLogger("olivine")
+
+
+class Explorer:
+    """A running explorer.
+
+    Args:
+        stage: what makes views concrete.
+        view: what visitors see whose address says nothing else.
+        host: where it listens; on any other than this machine a token is asked for.
+        port: likewise; 0 for any that is free.
+
+    Attributes:
+        token: what the address must carry; empty on this machine.
+        port: where it listens.
+
+    Raises:
+        MissingExtraError: viser is not installed.
+        UserError: it cannot listen there, or the first frame or a network cannot be read.
+    """
+
+    def __init__(self, stage: Stage, view: View | None = None, host: str = LOOPBACK[0], port: int = PORT) -> None:
+        self._stage, self._view = stage, View() if view is None else view
+        stage.show(self._view)  # what is wrong is said here, and not to a visitor
+        self._asked: deque[tuple[float, View]] = deque(maxlen=32)
+        self._panels: dict[int, Panel] = {}
+        self._lock = threading.Lock()
+        self._server = _viser_server()
+        self._server.on_client_connect(self._come)
+        self._server.on_client_disconnect(self._gone)
+        self.host, self.token = host, "" if host in LOOPBACK else new_token()
+        try:
+            self._gate = Gate(host, port, self._server.get_port(), self.token, self._entered)
+        except UserError:
+            self._server.stop()
+            raise
+        self.port = self._gate.port
+
+    @property
+    def address(self) -> str:
+        """What to open."""
+        host = socket.gethostname() if self.host in ("0.0.0.0", "::") else self.host
+        token = f"?token={self.token}" if self.token else ""
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}/{token}"
+
+    def close(self) -> None:
+        """Stop serving, and let all visitors go."""
+        self._gate.close()
+        with self._lock:
+            for panel in self._panels.values():
+                panel.close()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._server.stop()
+
+    def _entered(self, query: str) -> None:
+        """Somebody opens a page, whose connection follows."""
+        try:
+            view = View.of(query) if query else self._view
+        except UserError as error:
+            _log.warning("warning: %s", error)
+            view = self._view
+        self._asked.append((time.monotonic(), view))
+
+    def _come(self, client: viser.ClientHandle) -> None:
+        view = self._view
+        while self._asked:
+            when, asked = self._asked.popleft()
+            if time.monotonic() - when < _FRESH_S:
+                view = asked
+                break
+        panel = Panel(client, self._stage, view)
+        with self._lock:
+            self._panels[client.client_id] = panel
+
+    def _gone(self, client: viser.ClientHandle) -> None:
+        with self._lock:
+            panel = self._panels.pop(client.client_id, None)
+        if panel is not None:
+            panel.close()
+
+
+def serve(stage: Stage, view: View, host: str, port: int, *, browser: bool, say: Callable[[str], None]) -> None:
+    """Serve until interrupted.
+
+    Args:
+        stage: what makes views concrete.
+        view: what is shown at first.
+        host: where to listen.
+        port: likewise.
+        browser: open a browser, where there is one.
+        say: prints a line.
+
+    Raises:
+        As of `Explorer`.
+    """
+    explorer = Explorer(stage, view, host, port)
+    try:
+        say(f"{explorer.address} (Ctrl-C ends it)")
+        if explorer.token:
+            _log.warning(
+                "warning: %s is not this machine alone; whoever has the address sees the data, and it is sent in the "
+                "clear",
+                host,
+            )
+        if not (browser and _open_browser(explorer.address)) and not explorer.token:
+            user = f"{os.environ.get('USER', 'you')}@{socket.gethostname()}"
+            forward = f"ssh -N -L {explorer.port}:127.0.0.1:{explorer.port} {user}"
+            say(f"from another machine: {forward}, then the same address")
+        threading.Event().wait()
+    finally:
+        explorer.close()
+
+
+def _open_browser(address: str) -> bool:
+    """Open a browser where there is a screen; over ssh there is none."""
+    screen = sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    opener = sys.platform != "linux" or shutil.which("xdg-open") is not None
+    if not (screen and opener) or os.environ.get("SSH_CONNECTION"):
+        return False
+    return webbrowser.open(address)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _viser_server() -> viser.ViserServer:
+    """A server that says nothing on the terminal, and shows nothing through the servers of others."""
+    try:
+        import viser
+    except ImportError as error:
+        raise MissingExtraError("viser", "explore") from error
+
+    class Private(viser.ViserServer):
+        def request_share_url(self, verbose: bool = True) -> str | None:  # noqa: ARG002
+            """Whatever a visitor asks."""
+            return None
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        return Private(host=LOOPBACK[0], port=_free_port(), verbose=False)
