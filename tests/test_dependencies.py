@@ -8,7 +8,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "olivine"
 IMPORTED_AS = {
-    "opencv_python_headless": "cv2",
     "pillow": "PIL",
     "pyyaml": "yaml",
     "scikit_image": "skimage",

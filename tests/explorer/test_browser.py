@@ -23,7 +23,6 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
 
 SWITCHES = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
-KNOWN = ("THREE.Clock", "GPU stall", "GL Driver Message")
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +44,11 @@ def browser():
 
 
 @contextmanager
-def visit(browser, address, known=KNOWN):
+def visit(browser, address, known=()):
     page = browser.new_page(viewport={"width": 1200, "height": 800})
     troubles = []
     page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda line: troubles.append(line.text) if line.type in ("error", "warning") else None)
+    page.on("console", lambda line: troubles.append(line.text) if line.type == "error" else None)
     page.goto(address)
     page.get_by_text(re.compile(r"\d points · \d+ ms")).wait_for(timeout=60_000)
     yield page
@@ -98,7 +97,7 @@ def test_an_address_restores_a_view_and_two_visitors_have_their_own(explorer, br
 
 def test_a_picture_is_saved(explorer, browser):
     # The browser looks once more for what it was handed, when that is over.
-    with visit(browser, f"{explorer.address}?color=range", (*KNOWN, "ERR_FILE_NOT_FOUND")) as page:
+    with visit(browser, f"{explorer.address}?color=range", ("ERR_FILE_NOT_FOUND",)) as page:
         page.get_by_text("Share").click()
         with page.expect_download() as download:
             page.get_by_role("button", name="Save as picture").click()
@@ -118,3 +117,48 @@ def test_a_frame_that_vanished_is_said_and_the_explorer_goes_on(explorer, browse
             page.get_by_text("sample-0-1").wait_for()
     finally:
         hidden.rename(path)
+
+
+def said_address(page):
+    """What stands under Share."""
+    words = page.evaluate("[...document.querySelectorAll('input')].map(input => input.value)")
+    return next((word for word in words if word.startswith("?")), "")
+
+
+def click_what_is_looked_at(page):
+    box = page.locator("canvas").first.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def looking(eye, target):
+    return "&".join(f"{name}={','.join(f'{value:.3f}' for value in place)}" for name, place in
+                    (("eye", eye), ("target", target)))  # fmt: skip
+
+
+def test_a_click_on_a_point_compares_with_it(explorer, browser):
+    moments = explorer._stage.moments
+    points = moments[0].frame.points_lidar_m
+    inside = moments[0].answer(moments.networks["segmenter"]).inside
+    row = int(np.flatnonzero(inside)[np.linalg.norm(points[inside], axis=1).argmax()])
+    eye = points[row] * 1.1 + [0, 0, 0.5]  # from outside, where nothing stands between
+    with visit(browser, f"{explorer.address}?{looking(eye, points[row])}") as page:
+        page.get_by_text("Share").click()
+        until(lambda: said_address(page))
+        click_what_is_looked_at(page)
+        until(lambda: f"query=point%3A0%3A{row}" in said_address(page))
+        assert "color=similarity" in said_address(page)
+
+
+def test_a_click_on_an_image_in_the_scene_compares_with_its_pixel(explorer, browser):
+    from olivine.explorer.planes import plane
+
+    camera = explorer._stage.moments[0].frame.cameras[0]
+    at, eye = plane(camera), np.linalg.inv(camera.camera_from_lidar)[:3, 3]
+    with visit(browser, f"{explorer.address}?{looking(eye, at.center_m)}") as page:
+        page.get_by_text("Share").click()
+        page.get_by_label("In the scene").or_(page.get_by_text("In the scene")).first.click()
+        until(lambda: said_address(page))
+        page.wait_for_timeout(1500)
+        until(lambda: click_what_is_looked_at(page) or "query=pixel%3A0%3A0" in said_address(page))
+        column, row = map(float, said_address(page).partition("pixel%3A0%3A0%3A")[2].partition("&")[0].split("%3A"))
+        assert (column, row) == pytest.approx((31.5, 17.5), abs=1.5)

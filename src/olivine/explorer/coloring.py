@@ -22,6 +22,9 @@ RAMP = np.array([[48, 40, 120], [35, 100, 190], [25, 160, 165], [110, 205, 100],
 RIGHT, WRONG, NOTHING = (70, 190, 110), (240, 60, 70), (95, 100, 112)
 """Colours of agreement, and of what is not known."""
 
+SIMILARITY = "similarity"
+"""The colouring that `olivine.explorer.similarity` makes; it needs something to compare with."""
+
 HEIGHTS_M = (-2.5, 4.0)
 _RANGES_M = (2, 5, 10, 20, 40, 60)
 
@@ -114,7 +117,7 @@ def modes(moments: Moments, network: Network | None) -> dict[str, str]:
     if network is not None:
         predicts = network.model.classes is not None
         names = ("prediction", "agreement", "uncertainty", "features") if predicts else ("features",)
-        found |= {name: _MODES[name][0] for name in names}
+        found |= {name: _MODES[name][0] for name in names} | {SIMILARITY: "similarity to what was clicked"}
     return found
 
 

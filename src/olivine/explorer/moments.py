@@ -35,6 +35,7 @@ class Moment:
     def __init__(self, index: int, frame: Frame, config: PairConfig | None = None) -> None:
         self.index, self.frame, self._config = index, frame, config or PairConfig()
         self._answers: dict[str, Answer] = {}
+        self._pixels: dict[str, dict[str, NDArray[np.float32]]] = {}
         self._images: dict[tuple[int, int], NDArray[np.uint8]] = {}
         self._masks: dict[tuple[int, int], NDArray[np.uint8] | None] = {}
         self._lock = threading.RLock()
@@ -97,6 +98,13 @@ class Moment:
             if network.run.name not in self._answers:
                 self._answers[network.run.name] = network.answer(self.frame)
             return self._answers[network.run.name]
+
+    def pixels(self, network: Network) -> dict[str, NDArray[np.float32]]:
+        """The embeddings of the images' pixels, as of `Network.pixels`; made once."""
+        with self._lock:
+            if network.run.name not in self._pixels:
+                self._pixels[network.run.name] = network.pixels(self.frame)
+            return self._pixels[network.run.name]
 
 
 class Moments:

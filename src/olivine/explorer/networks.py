@@ -16,6 +16,7 @@ from olivine.data.frame import Frame
 from olivine.data.labels import ClassSet
 from olivine.errors import UserError
 from olivine.explorer.opening import Run
+from olivine.explorer.pixels import ImageSide
 from olivine.inference import DetectedObjects, Model, load
 from olivine.inference.sources import read_source
 from olivine.weights.file import load_weights
@@ -93,6 +94,8 @@ class Network:
         self._lock = threading.Lock()
         self._model: Model | None = None
         self._heads: dict[str, Head] = {}
+        self._images: ImageSide | None = None
+        self._looked = False
 
     @property
     def model(self) -> Model:
@@ -112,6 +115,17 @@ class Network:
                         self._heads[name].to(self._device).eval()
                 self._model = model
             return self._model
+
+    def pixels(self, frame: Frame) -> dict[str, NDArray[np.float32]]:
+        """[cameras, h, w, D] embeddings of pixels by head (see `ImageSide.embed`); empty without an image side.
+
+        Raises:
+            UserError: an image, the run's checkpoint or its teacher cannot be read.
+        """
+        with self._lock:
+            if not self._looked:
+                self._images, self._looked = ImageSide.of(self.run), True
+        return {} if self._images is None else self._images.embed(frame)
 
     def answer(self, frame: Frame) -> Answer:
         """What the network says of a frame.

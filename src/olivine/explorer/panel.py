@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from olivine.drawing.tiles import png, scale
+from olivine.drawing.tiles import RGB, png, scale
 from olivine.errors import UserError, printable
-from olivine.explorer.coloring import Coloring, modes
+from olivine.explorer.coloring import SIMILARITY, Coloring, modes
+from olivine.explorer.networks import LEVELS
 from olivine.explorer.pictures import RINGS_M, floor_m
+from olivine.explorer.planes import pixel_at, plane
+from olivine.explorer.similarity import FEATURES, Query, pick
 from olivine.explorer.snapshot import picture
 from olivine.explorer.stage import Shown, Stage
 from olivine.explorer.view import View
@@ -36,6 +39,7 @@ PLAY_S = 0.4
 """Seconds from one frame to the next while playing, at least."""
 
 _RING, _HIDDEN = (70, 76, 92), (52, 54, 60)
+_SMALL = "font-size:0.78em;opacity:0.75;padding:0 1em 0.5em;overflow-wrap:anywhere"
 _log = logging.getLogger("olivine")
 
 
@@ -93,6 +97,8 @@ class Panel:
             masks = self._stage.moments.dataset.manifest is not None
             self._mask = gui.add_slider("Masks", 0.0, 1.0, 0.05, self._view.mask, visible=masks)
             self._dots = gui.add_slider("Points", 0.0, 1.0, 0.05, self._view.dots)
+            self._standing = gui.add_checkbox("In the scene", False, hint="Where a click compares with a pixel")
+        self._build_similarity()
         with gui.add_folder("Share", expand_by_default=False):
             self._address = gui.add_text("View", "", hint="Put it behind the address, or after --view")
             self._save = gui.add_button("Save as picture", hint="PNG with images and legend")
@@ -102,6 +108,7 @@ class Panel:
         self._images.dock_left()
         self._images.set_width(330)
         self._image_parts: list[Any] = []
+        self._planes: dict[int, Any] = {}
         self._listen()
         self._bind_keys()
 
@@ -115,6 +122,42 @@ class Panel:
             self._size = gui.add_slider("Point size", 0.01, 0.3, 0.01, 0.07)
         self._offer_colors()
 
+    def _build_similarity(self) -> None:
+        """A click on a point compares; nothing of it where there is no network."""
+        gui, there = self._client.gui, bool(self._stage.moments.networks)
+        with gui.add_folder("Similarity", visible=there):
+            gui.add_html(f'<div style="{_SMALL}">Click a point of the scene, or of an image there.</div>')
+            self._level = gui.add_dropdown("Level", ("finest", *LEVELS, FEATURES))
+            self._threshold = gui.add_slider("Threshold", 0.0, 1.0, 0.01, self._view.threshold)
+        if there:
+            self._client.scene.on_click()(self._clicked)
+
+    def _clicked(self, event: Any) -> None:
+        """A click that met no image."""
+        shown = self._shown
+        if shown is None:
+            return
+        rows = np.flatnonzero(shown.visible)
+        points_m = shown.moment.frame.points_lidar_m[rows]
+        row = pick(points_m, np.array(event.ray_origin), np.array(event.ray_direction))
+        if row is not None:
+            self._compare(Query(shown.view.frame, row=int(rows[row])))
+
+    def _clicked_image(self, place: int, event: Any) -> None:
+        shown = self._shown
+        if shown is not None:
+            camera = shown.moment.frame.cameras[place]
+            uv = pixel_at(camera, np.array(event.ray_origin), np.array(event.ray_direction))
+            if uv is not None:
+                self._compare(Query(shown.view.frame, camera=place, uv=uv))
+
+    def _compare(self, query: Query) -> None:
+        self.change(lambda view: replace(view, query=str(query), color=SIMILARITY))
+        self._color.value = modes(self._stage.moments, self._stage.network(self._view))[SIMILARITY]
+
+    def _at_level(self, level: str) -> None:
+        self.change(lambda view: replace(view, level="" if level == "finest" else level))
+
     def _offer_colors(self) -> None:
         """The colourings that the network at hand has, in words."""
         found = modes(self._stage.moments, self._stage.network(self._view))
@@ -126,6 +169,11 @@ class Panel:
         self._color.on_update(lambda _: self._chosen())
         self._mask.on_update(lambda _: self.change(lambda view: replace(view, mask=float(self._mask.value))))
         self._dots.on_update(lambda _: self.change(lambda view: replace(view, dots=float(self._dots.value))))
+        self._level.on_update(lambda _: self._at_level(str(self._level.value)))
+        self._threshold.on_update(
+            lambda _: self.change(lambda view: replace(view, threshold=float(self._threshold.value)))
+        )
+        self._standing.on_update(lambda _: self._stand())
         self._size.on_update(lambda _: self._resize())
         self._steps.on_click(lambda _: self._step(str(self._steps.value)))
         self._save.on_click(lambda _: self._download())
@@ -277,11 +325,33 @@ class Panel:
 
     def _draw_image(self, shown: Shown, place: int) -> None:
         drawn, name = self._stage.camera(shown, place, IMAGE_PX), printable(shown.moment.frame.cameras[place].name)
+        if self._standing.value:
+            self._draw_plane(shown, place, drawn)
         if place < len(self._image_parts):
             self._image_parts[place].image = drawn
             return
         with self._image_folder:
             self._image_parts.append(self._client.gui.add_image(drawn, label=name, jpeg_quality=88))
+
+    def _stand(self) -> None:
+        """Let the images stand in the scene, or no longer."""
+        if self._standing.value:
+            with self._wake:
+                self._dirty = True
+                self._wake.notify_all()
+            return
+        for part in self._planes.values():
+            part.remove()
+        self._planes = {}
+
+    def _draw_plane(self, shown: Shown, place: int, drawn: RGB) -> None:
+        at = plane(shown.moment.frame.cameras[place])
+        part = self._client.scene.add_image(
+            f"/images/{place}", drawn, *at.size_m, wxyz=at.wxyz, position=at.center_m, jpeg_quality=88
+        )
+        if self._stage.moments.networks:
+            part.on_click(lambda event: self._clicked_image(place, event))
+        self._planes[place] = part
 
     def _explain(self, coloring: Coloring, view: View) -> None:
         """The legend: a line of each class that the frame has, which filters it; or the scale."""
@@ -314,8 +384,7 @@ def _about(scene: str, token: str, shown: int, count: int, seconds: float) -> st
     """A line about the frame, as HTML in which no name of the data does anything."""
     words = f"{html.escape(printable(scene))} · {html.escape(printable(token))}"
     points = f"{shown:,} of {count:,} points" if shown < count else f"{count:,} points"
-    style = "font-size:0.78em;opacity:0.75;padding:0 1em 0.5em;overflow-wrap:anywhere"
-    return f'<div style="{style}">{words}<br>{points} · {1000 * seconds:.0f} ms</div>'
+    return f'<div style="{_SMALL}">{words}<br>{points} · {1000 * seconds:.0f} ms</div>'
 
 
 def _place(values: Any) -> tuple[float, float, float]:

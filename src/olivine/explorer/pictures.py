@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from olivine.data.frame import Boxes, Frame
 from olivine.data.masks import UNKNOWN
 from olivine.drawing.tiles import RGB
+from olivine.explorer.coloring import ramp
 from olivine.explorer.moments import Moment, Moments
 from olivine.geometry import corners, project, transform_points
 from olivine.geometry.edges import EDGES, visible_edges
@@ -29,6 +30,7 @@ FIELD_OF_VIEW = math.radians(55)
 _RING = (52, 57, 70)
 _NEAR_M = 0.5
 _BOX_PX = 2
+_HEAT_OPACITY = 0.65
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ def camera_picture(
     width: int,
     mask: float = 0.0,
     dots: float = 1.0,
+    heat: NDArray[np.float32] | None = None,
 ) -> RGB:
     """A camera's image with its mask and the frame's points over it.
 
@@ -169,6 +172,7 @@ def camera_picture(
         width: of the picture, pixels; a smaller image stays as it is.
         mask: opacity of the mask, 0…1.
         dots: opacity of the points, 0…1.
+        heat: [h, w] values 0…1 of the image's pixels, at any resolution, that are laid over it; None for none.
 
     Returns:
         [h, w, 3] uint8 RGB.
@@ -181,6 +185,8 @@ def camera_picture(
     manifest, labels = moments.dataset.manifest, moment.mask(place, width) if mask > 0 else None
     if labels is not None and manifest is not None:
         small = _tinted(small, labels, mask, mask_palette(manifest.classes, moments.dataset.classes))
+    if heat is not None:
+        small = _heated(small, heat)
     here = moment.pairs.select((moment.pairs.camera == place) & shown[moment.pairs.point])
     if dots <= 0 or not len(here):
         return small
@@ -197,3 +203,11 @@ def _tinted(pixels: RGB, labels: NDArray[np.uint8], opacity: float, palette: RGB
     tint = palette[labels[known]].astype(np.float32)
     tinted[known] = ((1 - opacity) * pixels[known] + opacity * tint).astype(np.uint8)
     return tinted
+
+
+def _heated(pixels: RGB, heat: NDArray[np.float32]) -> RGB:
+    """An image [H, W, 3] under the colours of values [h, w]."""
+    height, width = pixels.shape[:2]
+    grown = np.asarray(Image.fromarray(heat.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
+    colors = ramp(grown.ravel()).reshape(height, width, 3)
+    return np.asarray((1 - _HEAT_OPACITY) * pixels + _HEAT_OPACITY * colors, np.uint8)

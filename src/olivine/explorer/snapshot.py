@@ -11,7 +11,7 @@ import numpy as np
 from olivine.drawing.report import Picture, Section, write_report
 from olivine.drawing.tiles import RGB, abreast, below, legend, png, scale, titled
 from olivine.errors import UserError
-from olivine.explorer.coloring import modes
+from olivine.explorer.coloring import SIMILARITY, modes
 from olivine.explorer.pictures import scene_picture
 from olivine.explorer.stage import Shown, Stage
 from olivine.explorer.view import View
@@ -35,7 +35,7 @@ def picture(stage: Stage, shown: Shown) -> RGB:
     what = modes(stage.moments, stage.network(view))[view.color]
     who = (
         f", {view.network}"
-        if view.network and view.color in ("prediction", "agreement", "uncertainty", "features")
+        if view.network and view.color in ("prediction", "agreement", "uncertainty", "features", SIMILARITY)
         else ""
     )
     title = f"{what}{who}: frame {view.frame} of {dataset.name}, {frame.scene}, {frame.token}"
@@ -74,7 +74,9 @@ def snapshots(stage: Stage, view: View, out: Path, colors: Sequence[str] = ()) -
             made at all.
     """
     known = modes(stage.moments, stage.network(view))
-    wanted = list(colors) or ([view.color] if view.color else list(known))
+    wanted = list(colors) or (
+        [view.color] if view.color else [name for name in known if name != SIMILARITY or view.query]
+    )
     strange = [name for name in wanted if name not in known]
     if strange:
         raise UserError(f"color={strange[0]}: there is no such colouring here; there are {', '.join(known)}")

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 from olivine.data.frame import Boxes
 from olivine.drawing.tiles import RGB
 from olivine.errors import UserError
-from olivine.explorer.coloring import Coloring, color, first_mode, modes
+from olivine.explorer.coloring import SIMILARITY, Coloring, color, first_mode, modes
 from olivine.explorer.moments import Moment, Moments
 from olivine.explorer.networks import Network
 from olivine.explorer.pictures import Eye, camera_picture, usual_eye
+from olivine.explorer.similarity import Query, levels, of_pixels, of_points, vector
+from olivine.explorer.similarity import coloring as coloring_of
 from olivine.explorer.view import View
 from olivine.visualize.boxes import SHOWN_SCORE, box_colors
 
@@ -33,6 +35,7 @@ class Shown:
         boxes: labelled and found boxes, or None where there are none.
         box_colors: [M, 3] uint8 RGB of them.
         trouble: why the view is not just what was asked for; empty where it is.
+        heat: [cameras, h, w] similarity of pixels, 0…1, where it is shown.
     """
 
     view: View
@@ -42,6 +45,7 @@ class Shown:
     boxes: Boxes | None = None
     box_colors: RGB | None = None
     trouble: str = ""
+    heat: NDArray[np.float32] | None = None
 
     @property
     def eye(self) -> Eye:
@@ -84,12 +88,16 @@ class Stage:
         """
         view = self.settled(view)
         network, moment, trouble = self.network(view), self.moments[view.frame], ""
+        heat = None
         try:
-            coloring = color(self.moments, moment, view.color, network)
+            if view.color == SIMILARITY and network is not None:
+                coloring, heat, trouble = self._compare(view, moment, network)
+            else:
+                coloring = color(self.moments, moment, view.color, network)
         except UserError as error:
             trouble, coloring = str(error), color(self.moments, moment, "range")
         boxes, colors = self._boxes(moment, network)
-        return Shown(view, moment, coloring, coloring.shown(view.hidden), boxes, colors, trouble)
+        return Shown(view, moment, coloring, coloring.shown(view.hidden), boxes, colors, trouble, heat)
 
     def camera(self, shown: Shown, place: int, width: int) -> RGB:
         """A camera's image as the view has it, at most so wide; raises `UserError` where it cannot be read."""
@@ -103,7 +111,24 @@ class Stage:
             width=width,
             mask=view.mask,
             dots=view.dots,
+            heat=None if shown.heat is None else shown.heat[place],
         )
+
+    def _compare(
+        self, view: View, moment: Moment, network: Network
+    ) -> tuple[Coloring, NDArray[np.float32] | None, str]:
+        """Points by their similarity to what was clicked; that of the pixels where they have embeddings, or why not."""
+        if not view.query:
+            raise UserError("nothing to compare with yet; click a point")
+        level = view.level or levels(network, moment)[0]
+        to = vector(self.moments, network, Query.parse(view.query), level)
+        similarity = of_points(moment.answer(network), level, to)
+        heat, trouble = None, ""
+        try:
+            heat = of_pixels(moment, network, level, to)
+        except UserError as error:  # points are compared all the same
+            trouble = str(error)
+        return coloring_of(similarity, view.threshold or None), heat, trouble
 
     def _boxes(self, moment: Moment, network: Network | None) -> tuple[Boxes | None, RGB | None]:
         """Labelled boxes in the colours of their categories, and what a detector found."""

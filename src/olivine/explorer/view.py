@@ -11,6 +11,9 @@ from olivine.errors import UserError
 MAX_LENGTH, MAX_WORDS = 8000, 300
 """Longer addresses are refused."""
 
+_WORDS = ("frame", "color", "network", "query", "level")
+_SHARES = ("mask", "dots", "threshold")
+
 
 @dataclass(frozen=True)
 class View:
@@ -23,6 +26,9 @@ class View:
         hidden: lines of the legend that are filtered out.
         mask: opacity of the masks on the images, 0…1.
         dots: opacity of the points on the images, 0…1.
+        query: what points and pixels are compared with, as `olivine.explorer.similarity.Query` is written; or empty.
+        level: at which level; empty for the finest.
+        threshold: of the similarity from which on points are selected; 0 selects nothing.
         eye: where the scene is seen from, metres in the LiDAR frame; None for the usual place.
         target: what is looked at, likewise.
     """
@@ -33,19 +39,20 @@ class View:
     hidden: frozenset[str] = frozenset()
     mask: float = 0.0
     dots: float = 1.0
+    query: str = ""
+    level: str = ""
+    threshold: float = 0.0
     eye: tuple[float, float, float] | None = None
     target: tuple[float, float, float] | None = None
 
     def address(self) -> str:
         """The view as the query of an address; what is as usual is left out."""
         usual, words = View(), list[tuple[str, str]]()
-        for name in ("frame", "color", "network"):
+        for name in _WORDS:
             if getattr(self, name) != getattr(usual, name):
                 words.append((name, str(getattr(self, name))))
         words += [("hide", name) for name in sorted(self.hidden)]
-        words += [
-            (name, f"{value:g}") for name in ("mask", "dots") if (value := getattr(self, name)) != getattr(usual, name)
-        ]
+        words += [(name, f"{value:g}") for name in _SHARES if (value := getattr(self, name)) != getattr(usual, name)]
         for name in ("eye", "target"):
             place = getattr(self, name)
             words += [] if place is None else [(name, ",".join(f"{value:.2f}" for value in place))]
@@ -70,16 +77,12 @@ class View:
                 view = replace(view, frame=_whole(text))
             elif name == "hide":
                 hidden.add(text)
-            elif name == "color":
-                view = replace(view, color=text)
-            elif name == "network":
-                view = replace(view, network=text)
-            elif name in ("mask", "dots"):
-                share = min(max(_number(name, text), 0.0), 1.0)
-                view = replace(view, mask=share) if name == "mask" else replace(view, dots=share)
+            elif name in _WORDS:
+                view = replace(view, **{name: text})  # type: ignore[arg-type]
+            elif name in _SHARES:
+                view = replace(view, **{name: min(max(_number(name, text), 0.0), 1.0)})  # type: ignore[arg-type]
             elif name in ("eye", "target"):
-                place = _place(name, text)
-                view = replace(view, eye=place) if name == "eye" else replace(view, target=place)
+                view = replace(view, **{name: _place(name, text)})  # type: ignore[arg-type]
         return replace(view, hidden=frozenset(hidden))
 
 
