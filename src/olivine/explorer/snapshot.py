@@ -19,7 +19,8 @@ from olivine.files import write_bytes
 from olivine.visualize.projection import COLUMNS
 
 SCENE_PX = (1200, 640)
-_TILE_PX = 398
+_TILES_PX = (1200, 598, 398)
+"""Width of an image where one, two and three stand abreast."""
 
 
 def picture(stage: Stage, shown: Shown) -> RGB:
@@ -39,7 +40,8 @@ def picture(stage: Stage, shown: Shown) -> RGB:
         else ""
     )
     title = f"{what}{who}: frame {view.frame} of {dataset.name}, {frame.scene}, {frame.token}"
-    tiles = [titled(stage.camera(shown, place, _TILE_PX), camera.name) for place, camera in enumerate(frame.cameras)]
+    width = _TILES_PX[min(max(len(frame.cameras), 1), COLUMNS) - 1]
+    tiles = [titled(stage.camera(shown, place, width), camera.name) for place, camera in enumerate(frame.cameras)]
     images = [abreast(tiles, COLUMNS)] if tiles else []
     return below([titled(scene, title), *images, *key(shown)])
 
