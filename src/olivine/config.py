@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from olivine.documents import parse_yaml, read_yaml
+from olivine.documents import PlainLoader, parse_yaml, read_yaml
 from olivine.errors import UserError
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def _is_text(text: str) -> bool:
 def _loses_a_part(text: str) -> bool:
     """Whether YAML would read less than the text holds: to it ` #` begins a comment, and `&x` or `!x` are marks."""
     end = 0
-    for token in yaml.scan(text, Loader=yaml.SafeLoader):
+    for token in yaml.scan(text, Loader=PlainLoader):
         if isinstance(token, _MARKS):
             return True
         if not isinstance(token, yaml.StreamEndToken | yaml.BlockEndToken):

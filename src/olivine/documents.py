@@ -18,6 +18,9 @@ MAX_BYTES = 4 << 20
 MAX_NODES = 200_000
 """No document has more values, each alias counted as all that it stands for."""
 
+MAX_DEPTH = 200
+"""No document has more brackets open at once: reading takes time by the square of them."""
+
 _CUT = re.compile(r"^[^#'\"]*: +[^#'\"\s][^#'\"]* #[^#\s]")
 """A plain value with ` #` and a letter behind it: perhaps the rest of a path, which YAML drops."""
 
@@ -32,6 +35,12 @@ class PlainLoader(yaml.SafeLoader):
     """
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        """Open a bracket; refuses more than `MAX_DEPTH` of them."""
+        if self.flow_level >= MAX_DEPTH:
+            raise yaml.YAMLError(f"nested too deeply: more than {MAX_DEPTH} brackets are open at once")
+        super().fetch_flow_collection_start(token)
 
 
 for _tag, _pattern, _first in (
