@@ -7,8 +7,13 @@ The tests' tensors are tiny: several threads only wait for each other, and on a 
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before anything imports Triton, which looks at it once
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -80,6 +80,22 @@ def test_with_a_gpu_it_says_whether_spconv_is_used(
     assert examine()["sparse convolution"] == f"{native.status()}; on the GPU: {line}"
 
 
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ("triton", "our programs in Triton (OLIVINE_GPU_ENGINE=triton)"),
+        ("pytorch", "PyTorch path (OLIVINE_GPU_ENGINE=pytorch)"),
+        ("spconv", "cannot be examined: OLIVINE_GPU_ENGINE=spconv: no spconv for GPUs is installed"),
+        ("cuda", "cannot be examined: OLIVINE_GPU_ENGINE=cuda: there is no such engine; set pytorch, spconv or triton"),
+    ],
+)
+def test_with_a_gpu_it_says_which_engine_was_asked_for(monkeypatch: pytest.MonkeyPatch, asked: str, line: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(adapter, "_has_gpu_build", lambda: False)
+    monkeypatch.setenv("OLIVINE_GPU_ENGINE", asked)
+    assert f"; on the GPU: {line}" in examine()["sparse convolution"]
+
+
 def test_it_names_the_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert examine()["cache folder"] == os.environ["OLIVINE_CACHE"]
     monkeypatch.setenv("OLIVINE_CACHE", "/somewhere/else")

@@ -13,7 +13,7 @@ import torch
 
 from olivine import __version__, native
 from olivine.files import cache_folder
-from olivine.sparse.engines import spconv
+from olivine.sparse.engines import ASKED_BY, gpu_engine
 
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sim": ("olivine simulate, olivine demo", ("embreex",)),
@@ -28,6 +28,7 @@ EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
         "bags, lenses and poses in olivine convert; compressed .pcd, .las and .laz",
         ("rosbags", "cv2", "kiss_icp", "pypcd4", "laspy"),
     ),
+    "gpu": ("OLIVINE_GPU_ENGINE=triton", ("triton",)),
     "ray": ("olivine label --ray", ("ray", "ray.data")),
 }
 """What needs each extra, and the libraries that it brings."""
@@ -90,8 +91,11 @@ def _sparse_convolution() -> str:
 
 
 def _on_the_gpu() -> str:
-    if spconv.available(torch.device("cuda")):
+    engine = gpu_engine()
+    if engine == "spconv":
         return "spconv"
+    if os.environ.get(ASKED_BY):
+        return f"{'our programs in Triton' if engine == 'triton' else 'PyTorch path'} ({ASKED_BY}={engine})"
     found = importlib.util.find_spec("spconv") is not None
     why = "the spconv that is installed is a build for CPUs" if found else "spconv is not installed"
     return f"PyTorch path ({why})"

@@ -1,0 +1,245 @@
+"""What Triton makes of the engine's programs for GPUs, on a machine that has none: registers, shared memory, spills.
+
+Networks run on a ray-cast sweep on the CPU; each of their layers is then started again on the engine of
+`OLIVINE_GPU_ENGINE=triton`, whose programs are noted and compiled instead of run. Nothing is executed on a GPU, so that
+nothing is said of speed. A line is a block of a program: how many variants of it are compiled (kernels, channels, what
+follows a convolution), and the largest numbers of any. `stack` is what does not fit into registers, in bytes a thread;
+`starts` counts the layers, in evaluation and in training and for each number of sweeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import nn
+
+from lidar_clouds import KITTI, KITTI_CELLS, NUSCENES, cylindrical, kitti_grid, scan
+from olivine.backbones import VoxelBackBone8x
+from olivine.sparse import SparseTensor
+from olivine.sparse.coordinates import CoordinateMap, kernel_offsets
+from olivine.sparse.engines import Epilogue, triton_engine
+from olivine.sparse.grid import GridTensor
+from olivine.sparse.kernel_map import KernelMap
+from olivine.weights.foreign import PublishedMinkUNet
+from sparse_work import convolutions
+
+_TYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.int32: "i32", torch.int64: "i64"}
+_CAPABILITIES = (80, 90)
+_PRECISIONS = {"bf16": (torch.bfloat16, False), "fp16": (torch.float16, False), "tf32": (torch.float32, True)}
+_PRECISIONS["fp32"] = torch.float32, False
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A program as it is compiled.
+
+    Attributes:
+        name: the program's.
+        signature: type of each argument.
+        constants: value of each argument that is compiled in.
+        aligned: places of the arguments that are multiples of 16.
+        options: groups of threads, and stages.
+    """
+
+    name: str
+    signature: tuple[tuple[str, str], ...]
+    constants: tuple[tuple[str, Any], ...]
+    aligned: tuple[int, ...]
+    options: tuple[tuple[str, int], ...]
+
+    def describe(self) -> str:
+        """The sides of its block."""
+        told = dict(self.constants)
+        return " ".join(f"{key}={told[key]}" for key in ("ROWS", "PAIRS", "IN", "OUT", "WIDE", "BLOCK") if key in told)
+
+
+@dataclass
+class Recorder:
+    """Stands for a program: notes how it is started, and starts nothing."""
+
+    program: Any
+    noted: Counter[Variant]
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        """What a start on that grid is."""
+        return self._note
+
+    def _note(self, *arguments: Any, num_warps: int = 4, num_stages: int = 3, **constants: Any) -> None:
+        if "WIDEN" in constants:
+            constants["WIDEN"] = False  # as on a GPU
+        signature, aligned = {}, []
+        given = dict(zip(self.program.arg_names, arguments, strict=False))
+        for place, parameter in enumerate(self.program.params):
+            value = given.get(parameter.name)
+            constant = parameter.name in constants or value is None
+            if constant or (isinstance(value, int) and value == 1 and not parameter.do_not_specialize):
+                signature[parameter.name] = "constexpr"
+                constants.setdefault(parameter.name, value)
+                continue
+            signature[parameter.name] = _type_of(value)
+            divisible = isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0)
+            if divisible and not parameter.do_not_specialize:
+                aligned.append(place)
+        options = (("num_warps", num_warps), ("num_stages", num_stages))
+        name = self.program.__name__
+        self.noted[Variant(name, (*signature.items(),), (*sorted(constants.items()),), (*aligned,), options)] += 1
+
+
+def _type_of(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return "*" + _TYPES[value.dtype]
+    if isinstance(value, float):
+        return "fp32"
+    return "i32" if -(2**31) <= value < 2**31 else "i64"
+
+
+@contextmanager
+def recorded() -> Iterator[Counter[Variant]]:
+    """A block in which programs are noted, not started."""
+    from olivine.sparse.engines.gpu.programs import maps, products
+
+    noted: Counter[Variant] = Counter()
+    with patch.dict(maps.__dict__), patch.dict(products.__dict__):
+        for module in (maps, products):
+            for name, program in list(vars(module).items()):
+                if hasattr(program, "arg_names") and not name.startswith("_"):
+                    setattr(module, name, Recorder(program, noted))
+        yield noted
+
+
+def networks() -> Iterator[tuple[nn.Module, SparseTensor | GridTensor]]:
+    """MinkUNet34C on a sweep of 32 beams, VoxelBackBone8x on one of KITTI's size."""
+    torch.manual_seed(0)
+    cloud = cylindrical([scan(NUSCENES, 0)])
+    yield PublishedMinkUNet(cloud.features.shape[1], 17), SparseTensor(cloud.features, cloud.coordinates)
+    cloud = kitti_grid(scan(KITTI, 0))
+    grid = GridTensor(cloud.features, cloud.coordinates, KITTI_CELLS, 1)
+    yield VoxelBackBone8x(cloud.features.shape[1], KITTI_CELLS), grid
+
+
+def shapes(network: nn.Module, tensor: SparseTensor | GridTensor) -> list[tuple[KernelMap, int, int, bool]]:
+    """The map and the channels of each layer that is no plain product, and whether its input takes a gradient."""
+    layers = [layer for layer in convolutions(network, tensor) if layer.kernel_map is not None]
+    return [
+        (layer.kernel_map, layer.product.in_channels, layer.product.out_channels, layer.product.input_gradient)
+        for layer in layers
+        if layer.kernel_map is not None
+    ]
+
+
+def start(work: Sequence[tuple[KernelMap, int, int, bool]], dtype: torch.dtype, sweeps: int) -> None:
+    """Evaluation and a training step of every layer, as if there were as many sweeps in the batch."""
+    from olivine.sparse.engines.gpu import choices
+
+    engine, chosen = triton_engine(), choices.convolution
+
+    def of_many(rows: int, pairs: int, *sizes: Any) -> choices.Choice:
+        return chosen(rows * sweeps, pairs * sweeps, *sizes)
+
+    with patch.object(choices, "convolution", of_many):
+        for kernel_map, c_in, c_out, input_gradient in work:
+            features = torch.empty(kernel_map.inputs.count, c_in, dtype=dtype)
+            weight = torch.empty(len(kernel_map.inputs.sizes), c_in, c_out, dtype=dtype)
+            grad = torch.empty(kernel_map.outputs.count, c_out, dtype=dtype)
+            norm = nn.BatchNorm1d(c_out).to(dtype).eval()
+            engine.convolve(features, weight, kernel_map, Epilogue(None, norm, None, True))
+            if kernel_map.identity is not None:  # as the second of a block of two
+                engine.convolve(features, weight, kernel_map, Epilogue(None, norm, grad, True))
+            engine.convolve(features, weight, kernel_map, Epilogue())
+            engine.gradients(features, weight, grad, kernel_map, (input_gradient, True))
+
+
+def start_maps() -> None:
+    """Voxel sets, kernel maps and sum pooling of a few voxels: their programs are the same for all."""
+    engine = triton_engine()
+    coordinates = torch.randint(-50, 50, (500, 4), dtype=torch.int32).abs_()
+    offsets = kernel_offsets((3, 3, 3), (1, 1, 1), coordinates.device)
+    engine.coarsen(coordinates, (2, 2, 2))
+    engine.reach(coordinates, [(3, 2, 1, 1, 50)] * 3)
+    kernel_map = engine.build(CoordinateMap(coordinates, (1, 1, 1)), coordinates, offsets, centred=False)
+    for dtype in (torch.float32, torch.bfloat16):
+        engine.gather_sum(torch.empty(500, 64, dtype=dtype), kernel_map)
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What the compiler made: registers and stack of a thread, shared memory of a block, and which matrix unit."""
+
+    registers: int
+    stack: int
+    shared: int
+    unit: str
+
+
+def compiled(variant: Variant, capability: int) -> Compiled:
+    """A variant for GPUs of a compute capability."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from olivine.sparse.engines.gpu.programs import maps, products
+
+    program = getattr(products, variant.name, None) or getattr(maps, variant.name)
+    attributes = {(place,): [["tt.divisibility", 16]] for place in variant.aligned}
+    source = ASTSource(program, dict(variant.signature), dict(variant.constants), attributes)
+    binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(variant.options))
+    ptx, tool = binary.asm["ptx"], Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary.asm["cubin"])
+        file.flush()
+        said = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    registers, stack = (int(re.findall(rf"{word}:(\d+)", said)[0]) for word in ("REG", "STACK"))
+    unit = "wgmma" if "wgmma" in ptx else "mma" if "mma.sync" in ptx else "fma" if "fma.rn.f32" in ptx else "none"
+    return Compiled(registers, stack, binary.metadata.shared, unit)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--types", nargs="+", choices=_PRECISIONS, default=list(_PRECISIONS))
+    parser.add_argument("--sweeps", nargs="+", type=int, default=[1, 16])
+    arguments = parser.parse_args()
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    works = [shapes(network, tensor) for network, tensor in networks()]
+    heads = "  ".join(f"{f'cc {capability}: regs':>11} stack shared unit " for capability in _CAPABILITIES)
+    print(f"{'program':<16} {'type':<5} warps variants starts {heads} block")
+    seen: set[Variant] = set()
+    for name in arguments.types:
+        dtype, torch.backends.cuda.matmul.allow_tf32 = _PRECISIONS[name]
+        with recorded() as noted:
+            start_maps()
+            for work in works:
+                for sweeps in arguments.sweeps:
+                    start(work, dtype, sweeps)
+        groups: dict[tuple[str, str, int], list[Variant]] = {}
+        for variant in sorted(set(noted) - seen, key=lambda variant: (variant.name, variant.describe())):
+            groups.setdefault((variant.name, variant.describe(), dict(variant.options)["num_warps"]), []).append(
+                variant
+            )
+        seen |= set(noted)  # programs without a type, such as those of maps, are shown once
+        for (program, block, warps), variants in groups.items():
+            starts = sum(noted[variant] for variant in variants)
+            columns = "  ".join(_worst(variants, capability) for capability in _CAPABILITIES)
+            print(f"{program:<16} {name:<5} {warps:>5} {len(variants):>8} {starts:>6} {columns} {block}", flush=True)
+
+
+def _worst(variants: Sequence[Variant], capability: int) -> str:
+    """The largest numbers of several variants of a block."""
+    made = [compiled(variant, capability) for variant in variants]
+    registers, stack, shared = (max(getattr(each, name) for each in made) for name in ("registers", "stack", "shared"))
+    return f"{registers:>11} {stack:>5} {shared:>6} {'/'.join(sorted({each.unit for each in made})):<5}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""The engine of a GPU: kernel maps, convolutions and norms by the programs of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from olivine.sparse.coordinates import CoordinateMap, Triple
+from olivine.sparse.engines.base import Epilogue
+from olivine.sparse.engines.gpu import choices, plans, voxels
+from olivine.sparse.engines.gpu.launch import blocks, on_device_of, power_of_two
+from olivine.sparse.engines.gpu.programs import products
+from olivine.sparse.engines.reference import Reference
+from olivine.sparse.kernel_map import KernelMap
+
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+_SUM_ROWS, _SUM_WIDE, _SUM_NUMBERS = 32, 64, 1024
+
+
+class Triton(Reference):
+    """The programs of this package; float64, voxels too far apart for a key and kernels of a cell go PyTorch's way."""
+
+    def has_duplicates(self, voxels_: CoordinateMap) -> bool:
+        """Whether two rows are equal."""
+        index = voxels.index_of(voxels_)
+        return super().has_duplicates(voxels_) if index is None else bool((index.keys.diff() == 0).any())
+
+    def coarsen(self, coordinates: Tensor, stride: Triple) -> Tensor:
+        """Distinct voxels of a coarser grid."""
+        coarse = voxels.coarsen(coordinates, stride)
+        return super().coarsen(coordinates, stride) if coarse is None else coarse
+
+    def reach(self, coordinates: Tensor, axes: Sequence[tuple[int, int, int, int, int]]) -> Tensor:
+        """Cells that see a voxel."""
+        reached = voxels.reach(coordinates, axes)
+        return super().reach(coordinates, axes) if reached is None else reached
+
+    def build(self, inputs: CoordinateMap, outputs: Tensor, offsets: Tensor, *, centred: bool) -> KernelMap:
+        """Pairs of a convolution, by binary search in sorted keys, all cells at once."""
+        index = voxels.index_of(inputs)
+        if index is None:
+            return super().build(inputs, outputs, offsets, centred=centred)
+        table = voxels.neighbours(index, outputs.contiguous(), offsets.contiguous())
+        return plans.map_of_table(table, len(inputs.coordinates), len(offsets) // 2 if centred else None)
+
+    def exchange(self, kernel_map: KernelMap) -> KernelMap:
+        """The same pairs with input and output exchanged."""
+        return plans.exchanged(kernel_map)
+
+    def convolve(self, features: Tensor, weight: Tensor, kernel_map: KernelMap, then: Epilogue) -> Tensor:
+        """A convolution and what follows it, in one pass."""
+        if not _fits(features, weight):
+            return super().convolve(features, weight, kernel_map, then)
+        if _is_matrix(kernel_map):
+            return then.apply(features @ weight[0])
+        if then.norm is not None and None in (then.norm.running_mean, then.norm.running_var, then.norm.weight):
+            return then.apply(self.convolve(features, weight, kernel_map, Epilogue()))
+        out = features.new_empty(kernel_map.outputs.count, weight.shape[2])
+        if out.numel():
+            with on_device_of(features):
+                _convolve(out, features.contiguous(), weight, kernel_map, then)
+        return out
+
+    def weight_gradient(self, features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Tensor:
+        """Gradient of a convolution in its weight."""
+        if not _fits(features, grad):
+            return super().weight_gradient(features, grad, kernel_map)
+        if _is_matrix(kernel_map):
+            return (features.t() @ grad)[None]
+        with on_device_of(features):
+            return _weight_gradient(features.contiguous(), grad.contiguous(), kernel_map)
+
+    def gather_sum(self, features: Tensor, kernel_map: KernelMap) -> Tensor:
+        """Sums of rows that meet."""
+        if not _fits(features):
+            return super().gather_sum(features, kernel_map)
+        out = features.new_empty(kernel_map.outputs.count, features.shape[1])
+        if out.numel():
+            plan = plans.plan_of(kernel_map)
+            grid = (blocks(len(out), _SUM_ROWS), blocks(out.shape[1], _SUM_WIDE))
+            blocked = {"CELLS": len(plan.sizes), "ROWS": _SUM_ROWS, "WIDE": _SUM_WIDE}
+            with on_device_of(features):
+                products.gather_sum[grid](out, features.contiguous(), plan.table, len(out), out.shape[1], **blocked)
+        return out
+
+
+def _fits(*tensors: Tensor) -> bool:
+    """Whether the programs take these: of one type that they are written for."""
+    return tensors[0].dtype in _DTYPES and len({tensor.dtype for tensor in tensors}) == 1
+
+
+def _is_matrix(kernel_map: KernelMap) -> bool:
+    """Whether the convolution is a plain product of two matrices."""
+    return len(kernel_map.inputs.sizes) == 1 and kernel_map.identity == 0
+
+
+def _convolve(out: Tensor, features: Tensor, weight: Tensor, kernel_map: KernelMap, then: Epilogue) -> None:
+    (cells, c_in, c_out), count = weight.shape, len(out)
+    precision = choices.precision_of(features.dtype)
+    choice = choices.convolution(count, sum(kernel_map.inputs.sizes), cells, c_in, c_out, precision)
+    plan = plans.plan_of(kernel_map)
+    tiles = plan.tiles(choice.rows)
+    bias, norm = then.bias, then.norm
+    parts = (None,) * 4 if norm is None else (norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    residual = then.residual if then.residual is None else then.residual.contiguous()
+    products.convolve[(len(tiles.counts), blocks(c_out, choice.channels))](
+        out,
+        features,
+        weight,
+        plan.ordered,
+        plan.order,
+        tiles.cells,
+        tiles.counts,
+        count,
+        c_in,
+        c_out,
+        *weight.stride(),
+        bias,
+        *parts,
+        residual,
+        0.0 if norm is None else norm.eps,
+        CELLS=cells,
+        ROWS=choice.rows,
+        OUT=choice.channels,
+        IN=choice.inner,
+        EVEN_IN=c_in % choice.inner == 0,
+        EVEN_OUT=c_out % choice.channels == 0,
+        BIAS=bias is not None,
+        NORM=norm is not None,
+        RESIDUAL=residual is not None,
+        RELU=then.relu,
+        PRECISION="tf32" if precision == "tf32" else "ieee",
+        WIDEN=not features.is_cuda,
+        num_warps=choice.warps,
+        num_stages=choice.stages,
+    )
+
+
+def _weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Tensor:
+    c_in, c_out, cells = features.shape[1], grad.shape[1], len(kernel_map.inputs.sizes)
+    result = features.new_empty(cells, c_in, c_out)
+    if not result.numel():
+        return result
+    precision = choices.precision_of(features.dtype)
+    choice = choices.weight_gradient(c_in, c_out, precision)
+    across = blocks(c_in, choice.inner), blocks(c_out, choice.channels)
+    plan = plans.plan_of(kernel_map)
+    chunks = plan.chunks(choices.chunk_length(sum(plan.sizes), across[0] * across[1]))
+    partial = features.new_empty((chunks.count, c_in, c_out), dtype=torch.float32)
+    if chunks.count:
+        products.weight_gradient[(chunks.count, across[0], across[1])](
+            partial,
+            features,
+            grad,
+            kernel_map.inputs.rows,
+            kernel_map.outputs.rows,
+            plan.starts,
+            chunks.starts,
+            c_in,
+            c_out,
+            chunks.length,
+            CELLS=cells,
+            SPAN=power_of_two(cells),
+            IN=choice.inner,
+            OUT=choice.channels,
+            PAIRS=choice.rows,
+            PRECISION="tf32" if precision == "tf32" else "ieee",
+            WIDEN=not features.is_cuda,
+            num_warps=choice.warps,
+            num_stages=choice.stages,
+        )
+    grid = (blocks(c_in * c_out, _SUM_NUMBERS), cells)
+    products.sum_chunks[grid](result, partial, chunks.starts, c_in * c_out, BLOCK=_SUM_NUMBERS)
+    return result

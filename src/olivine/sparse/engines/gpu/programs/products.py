@@ -1,0 +1,170 @@
+"""A convolution with what follows it, and its gradient in the weight.
+
+All sums are float32 and made in an order that the sizes alone decide: of a row over its kernel cells in ascending order
+and over blocks of channels; of a weight over pairs in chunks, and over the chunks in order. Nothing is added
+atomically.
+
+WIDEN multiplies 16-bit numbers as float32, with the same products: Triton's interpreter cannot multiply bfloat16.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit(do_not_specialize=["count"])
+def convolve(
+    out,
+    features,
+    weight,
+    table,
+    order,
+    cells,
+    counts,
+    count,
+    c_in,
+    c_out,
+    along_cell,
+    along_in,
+    along_out,
+    bias,
+    mean,
+    variance,
+    scale,
+    shift,
+    residual,
+    eps,
+    CELLS: tl.constexpr,
+    ROWS: tl.constexpr,
+    OUT: tl.constexpr,
+    IN: tl.constexpr,
+    EVEN_IN: tl.constexpr,
+    EVEN_OUT: tl.constexpr,
+    BIAS: tl.constexpr,
+    NORM: tl.constexpr,
+    RESIDUAL: tl.constexpr,
+    RELU: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """A tile of ROWS rows and OUT channels of relu(norm(Σ_k in[table[k]] @ weight[k] + bias) + residual).
+
+    `table` and `order` are those of a `Plan`, `cells` and `counts` those of its `Tiles`. Rows that lack a cell which
+    others of the tile have take part in its product with zeros. EVEN_*: the channels are a multiple of the block.
+    """
+    tile = tl.program_id(0)
+    places = tile * ROWS + tl.arange(0, ROWS)
+    inside = places < count
+    channels = tl.program_id(1) * OUT + tl.arange(0, OUT)
+    wide = channels < c_out
+    parts = tl.cdiv(c_in, IN)
+    total = tl.zeros((ROWS, OUT), tl.float32)
+    for step in range(0, tl.load(counts + tile) * parts):
+        cell = tl.load(cells + tile * CELLS + step // parts).to(tl.int64)
+        inner = step % parts * IN + tl.arange(0, IN)
+        rows = tl.load(table + cell * count + places, mask=inside, other=-1)
+        at = features + rows.to(tl.int64)[:, None] * c_in + inner[None, :]
+        of = weight + cell * along_cell + inner[:, None] * along_in + channels[None, :] * along_out
+        if EVEN_IN:
+            left = tl.load(at, mask=(rows >= 0)[:, None], other=0.0)
+        else:
+            left = tl.load(at, mask=(rows >= 0)[:, None] & (inner < c_in)[None, :], other=0.0)
+        if EVEN_IN and EVEN_OUT:
+            right = tl.load(of)
+        else:
+            right = tl.load(of, mask=(inner < c_in)[:, None] & wide[None, :], other=0.0)
+        if WIDEN:
+            left, right = left.to(tl.float32), right.to(tl.float32)
+        total = tl.dot(left, right, total, input_precision=PRECISION)
+    if BIAS:
+        total += tl.load(bias + channels, mask=wide, other=0.0).to(tl.float32)[None, :]
+    if NORM:
+        spread = tl.sqrt(tl.load(variance + channels, mask=wide, other=1.0).to(tl.float32) + eps)
+        factor = tl.load(scale + channels, mask=wide, other=0.0).to(tl.float32) / spread
+        middle = tl.load(mean + channels, mask=wide, other=0.0).to(tl.float32)
+        total = (total - middle[None, :]) * factor[None, :]
+        total += tl.load(shift + channels, mask=wide, other=0.0).to(tl.float32)[None, :]
+    mask = inside[:, None] & wide[None, :]
+    to = tl.load(order + places, mask=inside, other=0)[:, None] * c_out + channels[None, :]
+    if RESIDUAL:
+        total += tl.load(residual + to, mask=mask, other=0.0).to(tl.float32)
+    if RELU:
+        total = tl.where(total < 0, 0.0, total)  # keeps what is no number
+    tl.store(out + to, total.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit(do_not_specialize=["length"])
+def weight_gradient(
+    partial,
+    features,
+    grad,
+    in_rows,
+    out_rows,
+    starts,
+    chunk_starts,
+    c_in,
+    c_out,
+    length,
+    CELLS: tl.constexpr,
+    SPAN: tl.constexpr,
+    IN: tl.constexpr,
+    OUT: tl.constexpr,
+    PAIRS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """partial[chunk] = Σ over the chunk's pairs of features[in]ᵀ grad[out]: a tile of IN × OUT of [C_in, C_out].
+
+    A chunk has `length` pairs of one cell, or what is left of them. SPAN is a power of two that is at least CELLS.
+    """
+    chunk = tl.program_id(0)
+    numbers = tl.arange(0, SPAN)
+    firsts = tl.load(chunk_starts + numbers, mask=numbers < CELLS, other=2147483647)
+    cell = tl.sum((firsts <= chunk).to(tl.int32), axis=0) - 1
+    first = tl.load(starts + cell) + (chunk - tl.load(chunk_starts + cell)) * length
+    last = tl.minimum(first + length, tl.load(starts + cell + 1))
+    inner = tl.program_id(1) * IN + tl.arange(0, IN)
+    channels = tl.program_id(2) * OUT + tl.arange(0, OUT)
+    total = tl.zeros((IN, OUT), tl.float32)
+    for pair in range(first, last, PAIRS):
+        pairs = pair + tl.arange(0, PAIRS)
+        inside = pairs < last
+        rows = tl.load(in_rows + pairs, mask=inside, other=0).to(tl.int64)
+        at = features + rows[:, None] * c_in + inner[None, :]
+        left = tl.load(at, mask=inside[:, None] & (inner < c_in)[None, :], other=0.0)
+        rows = tl.load(out_rows + pairs, mask=inside, other=0).to(tl.int64)
+        at = grad + rows[:, None] * c_out + channels[None, :]
+        right = tl.load(at, mask=inside[:, None] & (channels < c_out)[None, :], other=0.0)
+        if WIDEN:
+            left, right = left.to(tl.float32), right.to(tl.float32)
+        total = tl.dot(tl.trans(left), right, total, input_precision=PRECISION)
+    to = partial + (chunk.to(tl.int64) * c_in + inner[:, None]) * c_out + channels[None, :]
+    tl.store(to, total, mask=(inner < c_in)[:, None] & (channels < c_out)[None, :])
+
+
+@triton.jit
+def sum_chunks(result, partial, chunk_starts, numbers, BLOCK: tl.constexpr):
+    """result[k] = the sum of the partial sums of cell k, in order; `numbers` is C_in · C_out."""
+    cell = tl.program_id(1)
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    total = tl.zeros((BLOCK,), tl.float32)
+    first, last = tl.load(chunk_starts + cell), tl.load(chunk_starts + cell + 1)
+    of = partial + first.to(tl.int64) * numbers + at
+    for _ in range(first, last):
+        total += tl.load(of, mask=at < numbers, other=0.0)
+        of += numbers
+    to = result + cell.to(tl.int64) * numbers + at
+    tl.store(to, total.to(result.dtype.element_ty), mask=at < numbers)
+
+
+@triton.jit(do_not_specialize=["count"])
+def gather_sum(out, features, table, count, channels, CELLS: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr):
+    """A tile of ROWS rows and WIDE channels of Σ_k in[table[k]], in the order of the cells."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * WIDE + tl.arange(0, WIDE)
+    total = tl.zeros((ROWS, WIDE), tl.float32)
+    for cell in range(CELLS):
+        found = tl.load(table + cell * count.to(tl.int64) + rows, mask=rows < count, other=-1)
+        at = features + found.to(tl.int64)[:, None] * channels + columns[None, :]
+        total += tl.load(at, mask=(found >= 0)[:, None] & (columns < channels)[None, :], other=0.0).to(tl.float32)
+    to = out + rows.to(tl.int64)[:, None] * channels + columns[None, :]
+    tl.store(to, total.to(out.dtype.element_ty), mask=(rows < count)[:, None] & (columns < channels)[None, :])
