@@ -169,6 +169,23 @@ def ahead(
         yield waiting.popleft().result()
 
 
+def in_batches(
+    items: Iterable[T], ready: Callable[[T], bool], size: int, function: Callable[[list[T]], Iterable[T]]
+) -> Iterator[T]:
+    """Give the items that are `ready` to a function, `size` of them at a time; the others are handed on at once."""
+    batch: list[T] = []
+    for item in items:
+        if not ready(item):
+            yield item
+            continue
+        batch.append(item)
+        if len(batch) == size:
+            yield from function(batch)
+            batch = []
+    if batch:
+        yield from function(batch)
+
+
 def _watch(parent: int) -> None:
     """End with a parent that died before we asked, or of which the system does not tell; or when it asks us to.
 

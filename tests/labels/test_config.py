@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from builders.labelling import label_config
+from olivine.engine.device import chosen_device
 from olivine.errors import UserError
 
 
@@ -28,13 +29,13 @@ def test_masks_are_no_input() -> None:
 )
 def test_auto_is_a_gpu_where_there_is_one(device, gpu, chosen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    assert label_config(Path("data"), Path("masks"), device=device).chosen_device() == torch.device(chosen)
+    assert chosen_device(label_config(Path("data"), Path("masks"), device=device).device) == torch.device(chosen)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="torch finds no usable GPU; set device=cpu"):
-        label_config(Path("data"), Path("masks"), device="cuda").chosen_device()
+        chosen_device(label_config(Path("data"), Path("masks"), device="cuda").device)
 
 
 def test_an_unknown_labeller_is_refused() -> None:

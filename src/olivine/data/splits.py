@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import resources
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from olivine.config import Config
 from olivine.errors import UserError
@@ -43,6 +43,14 @@ class SplitConfig(Config):
         if not value:
             raise ValueError("name a split or at least one scene")
         return value
+
+
+def _of_all_frames(split: Any) -> Any:
+    return {"split": "all", **split} if isinstance(split, dict) else split
+
+
+WholeByDefault = Annotated[SplitConfig, BeforeValidator(_of_all_frames)]
+"""A split of which `every: 10` alone thins out everything, not the split that training takes by default."""
 
 
 def every_nth(items: Sequence[T], every: int) -> list[T]:

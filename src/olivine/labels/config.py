@@ -9,13 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from olivine.components import Open
 from olivine.config import Config
 from olivine.data.datasets import DatasetConfig, SplitConfig
-from olivine.errors import UserError
+from olivine.data.splits import WholeByDefault
+from olivine.engine.device import Device
 from olivine.labels.base import OwnLabellerConfig
 from olivine.labels.labellers.closed_set import ClosedSetConfig
 from olivine.labels.labellers.grounded_sam import GroundedSamConfig
@@ -56,7 +56,7 @@ class LabelConfig(Config):
     data: DatasetConfig
     """The dataset whose images are labelled; `masks` stays unset."""
 
-    split: SplitConfig = SplitConfig(split="all")
+    split: WholeByDefault = SplitConfig(split="all")
     """Which of its frames; all of them by default."""
 
     out: Path
@@ -72,7 +72,7 @@ class LabelConfig(Config):
     workers: PositiveInt = 4
     """Threads that read images ahead and write masks."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """Where networks run; `auto` is a GPU where there is one."""
 
     ray: RayConfig = RayConfig()
@@ -94,29 +94,12 @@ class LabelConfig(Config):
             raise ValueError("say what to look for: data.classes=my_classes.yaml, or labeller.prompts=...")
         return tree
 
-    @field_validator("split", mode="before")
-    @classmethod
-    def _of_all_frames(cls, split: Any) -> Any:
-        """Let `split.every=10` alone thin out everything, not the split that training takes by default."""
-        return {"split": "all", **split} if isinstance(split, dict) else split
-
     @field_validator("data")
     @classmethod
     def _without_masks(cls, data: DatasetConfig) -> DatasetConfig:
         if getattr(data, "masks", None) is not None:  # not every dataset has any
             raise ValueError("masks are what this run makes; set out to their folder and leave data.masks away")
         return data
-
-    def chosen_device(self) -> torch.device:
-        """The device that `device` means on this machine.
-
-        Raises:
-            UserError: a GPU is asked for and there is none.
-        """
-        available = torch.cuda.is_available()
-        if self.device == "cuda" and not available:
-            raise UserError("device: cuda is asked for, but torch finds no usable GPU; set device=cpu or device=auto")
-        return torch.device("cuda" if available and self.device != "cpu" else "cpu")
 
 
 def _key(value: Any, key: str) -> Any:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.data.shards import Shard
+from olivine.engine.device import chosen_device
 from olivine.errors import MissingExtraError, UserError
 from olivine.labels.base import Labeller
 from olivine.labels.config import LabelConfig, RayConfig
@@ -115,7 +116,7 @@ def _build(config: LabelConfig, here: Path) -> Labeller:
             f"{here}: a worker does not have the folder that the run was started in; share it by all machines"
         )
     os.chdir(here)
-    return config.labeller.build(config.chosen_device())
+    return config.labeller.build(chosen_device(config.device))
 
 
 def _answer(ask: Callable[[], Json]) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from olivine.data.shards import Shard
+from olivine.engine.device import chosen_device
 from olivine.errors import UserError
 from olivine.labels.base import Labeller
 from olivine.labels.config import LabelConfig
@@ -69,7 +70,7 @@ def label(config: LabelConfig, shard: Shard | None = None, *, progress: bool = T
         UserError: the labeller's extra or model is missing, the dataset cannot be opened, the folder holds masks of
             another origin or with other settings, or a mask cannot be written.
     """
-    return label_images(config, config.labeller.build(config.chosen_device()), shard, progress=progress)
+    return label_images(config, config.labeller.build(chosen_device(config.device)), shard, progress=progress)
 
 
 def label_images(

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from olivine.config import Config
-from olivine.data.splits import SplitConfig
-from olivine.errors import UserError
+from olivine.data.splits import SplitConfig, WholeByDefault
+from olivine.engine.device import Device
 from olivine.scans import ScanColumns
 
 Format = Literal["label", "lidarseg", "pcd", "ply", "las", "kitti", "jsonl"]
@@ -26,7 +26,7 @@ class PredictConfig(Config):
     data: dict[str, Any] = Field(default_factory=dict)
     """Settings of the dataset over those that it is recognised with, e.g. `data.version=v1.0-mini`."""
 
-    split: SplitConfig = SplitConfig(split="all")
+    split: WholeByDefault = SplitConfig(split="all")
     """Which frames of a dataset; all of them by default. `split.every` thins out scans too."""
 
     columns: ScanColumns = ScanColumns()
@@ -60,25 +60,8 @@ class PredictConfig(Config):
     workers: PositiveInt = 2
     """Threads that read and voxelise frames ahead of the network and write behind it."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """Where the network runs; `auto` is a GPU where there is one."""
-
-    @field_validator("split", mode="before")
-    @classmethod
-    def _of_all_frames(cls, split: Any) -> Any:
-        """Let `split.every=10` alone thin out everything, not the split that training takes by default."""
-        return {"split": "all", **split} if isinstance(split, dict) else split
-
-    def chosen_device(self) -> torch.device:
-        """The device that `device` means on this machine.
-
-        Raises:
-            UserError: a GPU is asked for and there is none.
-        """
-        available = torch.cuda.is_available()
-        if self.device == "cuda" and not available:
-            raise UserError("device: cuda is asked for, but torch finds no usable GPU; set device=cpu or device=auto")
-        return torch.device("cuda" if available and self.device != "cpu" else "cpu")
 
     def frames_at_a_time(self, device: torch.device) -> int:
         """`batch_size`, or what it is by default on a device."""

@@ -25,7 +25,7 @@ from olivine.files import write_bytes
 from olivine.inference import ClassifiedPoints, DetectedObjects, Model
 from olivine.prediction.formats import Found, Writer
 from olivine.prediction.sources import Moment, Reading
-from olivine.processes import ahead
+from olivine.processes import ahead, in_batches
 from olivine.visualize.boxes import SHOWN_SCORE
 from olivine.visualize.predicted import classes_picture, objects_picture
 
@@ -126,17 +126,7 @@ class Pipeline:
 
     def _predicted(self, items: Iterable[_Item]) -> Iterator[_Item]:
         """Give frames to the network, a batch at a time; what has no sample is handed on."""
-        batch: list[_Item] = []
-        for item in items:
-            if item.sample is None:
-                yield item
-            else:
-                batch.append(item)
-            if len(batch) == self._batch_size:
-                yield from self._apply(batch)
-                batch = []
-        if batch:
-            yield from self._apply(batch)
+        return in_batches(items, lambda item: item.sample is not None, self._batch_size, self._apply)
 
     def _apply(self, items: list[_Item]) -> list[_Item]:
         begun_s = time.perf_counter()

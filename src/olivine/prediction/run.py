@@ -16,6 +16,7 @@ from typing import Any
 
 from olivine.data.intensity import warn_if_faint
 from olivine.data.shards import Shard
+from olivine.engine.device import chosen_device
 from olivine.errors import UserError, printable
 from olivine.inference import load
 from olivine.prediction.config import PredictConfig
@@ -113,7 +114,7 @@ def predict(
             another network or with other settings, or a file cannot be written.
     """
     config, shard = config or PredictConfig(), shard or Shard()
-    network = load(model, device=str(config.chosen_device()))
+    network = load(model, device=str(chosen_device(config.device)))
     with closing(open_source(Path(source), config, network, own)) as frames:
         return _predict(Job(Path(out), frames, network, config), shard, progress=progress)
 
