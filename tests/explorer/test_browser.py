@@ -27,7 +27,7 @@ SWITCHES = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sand
 
 @pytest.fixture(scope="module")
 def explorer(root):
-    from olivine.explorer.server import Explorer
+    from olivine.explorer.browser.server import Explorer
 
     subject = open_subject([root / "datasets" / "street", root / "runs" / "segmenter", root / "runs" / "pretraining"])
     running = Explorer(Stage(Moments(subject)), View(), port=0)

@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 import pytest
 
 from olivine.errors import UserError
-from olivine.explorer.gate import Gate, Head, Rules, new_token
+from olivine.explorer.browser.gate import Gate, Head, Rules, new_token
 
 
 def head(path="/", **headers):

@@ -39,7 +39,7 @@ def explore(
 
     stage, shown = Stage(Moments(open_subject(things, split, own))), View.of(view)
     if snapshot is None:
-        from olivine.explorer.server import serve
+        from olivine.explorer.browser.server import serve
 
         serve(stage, shown, host, port, browser=not no_browser, say=say)
         return

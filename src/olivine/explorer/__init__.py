@@ -3,5 +3,5 @@
 What is shown is computed by classes that know nothing of any browser:
 
     opening ──▶ moments (frames, and what networks say of them) ──▶ coloring ──▶ stage ──▶ snapshot (pictures)
-                                          view (what is on screen, as an address) ──┘ └──▶ server, gate, panel
+                                          view (what is on screen, as an address) ──┘ └──▶ browser
 """

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from olivine.errors import MissingExtraError, UserError
-from olivine.explorer.gate import LOOPBACK, Gate, new_token
-from olivine.explorer.panel import Panel
+from olivine.explorer.browser.gate import LOOPBACK, Gate, new_token
+from olivine.explorer.browser.panel import Panel
 from olivine.explorer.stage import Stage
 from olivine.explorer.view import View
 

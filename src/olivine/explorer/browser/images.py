@@ -1,0 +1,94 @@
+"""The part that shows a frame's images: beside the scene, and standing in it before their cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from olivine.drawing.tiles import RGB
+from olivine.errors import printable
+from olivine.explorer.browser.desk import Desk, Part
+from olivine.explorer.planes import pixel_at, plane
+from olivine.explorer.stage import Shown
+
+IMAGE_PX = 480
+"""Images are sent no wider than this."""
+
+
+class Images(Part):
+    """The images.
+
+    Attributes:
+        clicked: told of the pixel of an image in the scene that was clicked: place of the camera, (column, row).
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        gui = desk.client.gui
+        self.clicked: Callable[[int, tuple[float, float]], None] | None = None
+        with gui.add_folder("Images"):
+            masks = desk.stage.moments.dataset.manifest is not None
+            self._mask = gui.add_slider("Masks", 0.0, 1.0, 0.05, desk.view.mask, visible=masks)
+            self._dots = gui.add_slider("Points", 0.0, 1.0, 0.05, desk.view.dots)
+            self._standing = gui.add_checkbox("In the scene", False, hint="Where a click compares with a pixel")
+        beside = gui.add_panel()
+        with beside.add_tab("Images"):
+            self._folder = gui.add_folder("Cameras")
+        beside.dock_left()
+        beside.set_width(330)
+        self._parts: list[Any] = []
+        self._planes: dict[int, Any] = {}
+        self._mask.on_update(lambda _: desk.change(lambda view: replace(view, mask=float(self._mask.value))))
+        self._dots.on_update(lambda _: desk.change(lambda view: replace(view, dots=float(self._dots.value))))
+        self._standing.on_update(lambda _: self._stand())
+        gui.add_command("Masks", hotkey="M").on_trigger(lambda _: self._turn_masks())
+
+    def update(self, shown: Shown) -> None:
+        """Draw the images, one after the other, until another view is asked for."""
+        for place in range(len(shown.moment.frame.cameras)):
+            if self.desk.stale:
+                return
+            self._draw(shown, place)
+
+    def _draw(self, shown: Shown, place: int) -> None:
+        drawn = self.desk.stage.camera(shown, place, IMAGE_PX)
+        name = printable(shown.moment.frame.cameras[place].name)
+        if self._standing.value:
+            self._draw_plane(shown, place, drawn)
+        if place < len(self._parts):
+            self._parts[place].image = drawn
+            return
+        with self._folder:
+            self._parts.append(self.desk.client.gui.add_image(drawn, label=name, jpeg_quality=88))
+
+    def _stand(self) -> None:
+        """Let the images stand in the scene, or no longer."""
+        if self._standing.value:
+            self.desk.again()
+            return
+        for part in self._planes.values():
+            part.remove()
+        self._planes = {}
+
+    def _draw_plane(self, shown: Shown, place: int, drawn: RGB) -> None:
+        at = plane(shown.moment.frame.cameras[place])
+        part = self.desk.client.scene.add_image(
+            f"/images/{place}", drawn, *at.size_m, wxyz=at.wxyz, position=at.center_m, jpeg_quality=88
+        )
+        if self.clicked is not None:
+            part.on_click(lambda event: self._clicked(place, event))
+        self._planes[place] = part
+
+    def _clicked(self, place: int, event: Any) -> None:
+        shown = self.desk.shown
+        if shown is not None and self.clicked is not None:
+            camera = shown.moment.frame.cameras[place]
+            uv = pixel_at(camera, np.array(event.ray_origin), np.array(event.ray_direction))
+            if uv is not None:
+                self.clicked(place, uv)
+
+    def _turn_masks(self) -> None:
+        self._mask.value = 0.0 if self.desk.view.mask else 0.5

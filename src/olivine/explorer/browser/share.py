@@ -1,0 +1,62 @@
+"""The part that hands on what is on screen: as an address, and as a picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from olivine.drawing.tiles import png
+from olivine.errors import UserError
+from olivine.explorer.browser.desk import Desk, Part
+from olivine.explorer.snapshot import picture
+from olivine.explorer.stage import Shown
+from olivine.explorer.view import View
+
+
+class Share(Part):
+    """The view's address, and what can be saved."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__(desk)
+        gui = desk.client.gui
+        self._moved, self._listens = False, False
+        with gui.add_folder("Share", expand_by_default=False):
+            self._address = gui.add_text("View", "", hint="Put it behind the address, or after --view")
+            save = gui.add_button("Save as picture", hint="PNG with images and legend")
+        save.on_click(lambda _: self._download())
+
+    def update(self, shown: Shown) -> None:
+        """Say the address of the view."""
+        if not self._listens:  # from when the view has been looked at from its own place
+            self.desk.client.camera.on_update(lambda _: setattr(self, "_moved", True))
+            self._listens = True
+        self._address.value = f"?{self.addressed(shown.view)}"
+
+    def idle(self) -> None:
+        """Say it anew when the scene was turned."""
+        if self._moved and self.desk.shown is not None:
+            self._moved = False
+            self._address.value = f"?{self.addressed(self.desk.shown.view)}"
+
+    def addressed(self, view: View) -> str:
+        """The address of a view as it is seen now."""
+        camera = self.desk.client.camera
+        return replace(view, eye=_place(camera.position), target=_place(camera.look_at)).address()
+
+    def _download(self) -> None:
+        shown = self.desk.shown
+        if shown is None:
+            return
+        try:
+            data = png(picture(self.desk.stage, shown))
+        except UserError as error:
+            self.desk.say(str(error))
+            return
+        self.desk.client.send_file_download(
+            f"{shown.view.frame:06d}-{shown.view.color}.png", data, save_immediately=True
+        )
+
+
+def _place(values: Any) -> tuple[float, float, float]:
+    x, y, z = (round(float(value), 2) for value in values)
+    return x, y, z

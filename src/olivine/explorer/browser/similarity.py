@@ -1,0 +1,55 @@
+"""The part that compares with what is clicked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from olivine.explorer.browser.desk import SMALL, Desk, Part
+from olivine.explorer.browser.images import Images
+from olivine.explorer.coloring import SIMILARITY
+from olivine.explorer.networks import LEVELS
+from olivine.explorer.similarity import FEATURES, Query, pick
+
+
+class Similarity(Part):
+    """Clicks on points and pixels, the level, the threshold; nothing of it where there is no network."""
+
+    def __init__(self, desk: Desk, images: Images) -> None:
+        super().__init__(desk)
+        gui, there = desk.client.gui, bool(desk.stage.moments.networks)
+        with gui.add_folder("Similarity", visible=there):
+            gui.add_html(f'<div style="{SMALL}">Click a point of the scene, or of an image there.</div>')
+            self._level = gui.add_dropdown("Level", ("finest", *LEVELS, FEATURES))
+            self._threshold = gui.add_slider("Threshold", 0.0, 1.0, 0.01, desk.view.threshold)
+        self._level.on_update(lambda _: self._at(str(self._level.value)))
+        self._threshold.on_update(
+            lambda _: desk.change(lambda view: replace(view, threshold=float(self._threshold.value)))
+        )
+        if there:
+            desk.client.scene.on_click()(self._clicked)
+            images.clicked = self._clicked_image
+
+    def _clicked(self, event: Any) -> None:
+        """A click that met no image."""
+        shown = self.desk.shown
+        if shown is None:
+            return
+        rows = np.flatnonzero(shown.visible)
+        points_m = shown.moment.frame.points_lidar_m[rows]
+        row = pick(points_m, np.array(event.ray_origin), np.array(event.ray_direction))
+        if row is not None:
+            self._compare(Query(shown.view.frame, row=int(rows[row])))
+
+    def _clicked_image(self, place: int, uv: tuple[float, float]) -> None:
+        shown = self.desk.shown
+        if shown is not None:
+            self._compare(Query(shown.view.frame, camera=place, uv=uv))
+
+    def _compare(self, query: Query) -> None:
+        self.desk.change(lambda view: replace(view, query=str(query), color=SIMILARITY))
+
+    def _at(self, level: str) -> None:
+        self.desk.change(lambda view: replace(view, level="" if level == "finest" else level))
