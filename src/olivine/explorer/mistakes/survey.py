@@ -20,8 +20,9 @@ _log = logging.getLogger("olivine")
 
 
 def spread(count: int) -> list[int]:
-    """0…count-1 in an order whose beginnings are spread evenly over them (van der Corput's), so that a survey that is
-    stopped has seen a fair sample.
+    """0…count-1 in an order whose beginnings are spread evenly over them: van der Corput's.
+
+    A survey that is stopped has so seen a fair sample of the frames.
     """
     bits = max(1, (count - 1).bit_length())
     mirrored = (int(f"{place:0{bits}b}"[::-1], 2) for place in range(1 << bits))
@@ -31,8 +32,8 @@ def spread(count: int) -> list[int]:
 class Survey(Generic[Found]):
     """A pass over the frames of a dataset; what it finds of each comes as it is found.
 
-    Frames are read beside those that `Moments` keeps, so that what is on screen stays in memory, and each is let go when
-    it was looked at. A frame that cannot be read, or looked at, is passed over and its reason kept.
+    Frames are read beside those that `Moments` keeps, so that what is on screen stays in memory, and each is let go
+    when it was looked at. A frame that cannot be read, or looked at, is passed over and its reason kept.
 
     Args:
         moments: the frames.
