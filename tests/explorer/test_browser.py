@@ -98,7 +98,7 @@ def test_an_address_restores_a_view_and_two_visitors_have_their_own(explorer, br
 def test_a_picture_is_saved(explorer, browser):
     # The browser looks once more for what it was handed, when that is over.
     with visit(browser, f"{explorer.address}?color=range", ("ERR_FILE_NOT_FOUND",)) as page:
-        page.get_by_text("Share").click()
+        page.get_by_role("tab", name="Share").click()
         with page.expect_download() as download:
             page.get_by_role("button", name="Save as picture").click()
         assert download.value.suggested_filename == "000000-range.png"
@@ -142,7 +142,7 @@ def test_a_click_on_a_point_compares_with_it(explorer, browser):
     row = int(np.flatnonzero(inside)[np.linalg.norm(points[inside], axis=1).argmax()])
     eye = points[row] * 1.1 + [0, 0, 0.5]  # from outside, where nothing stands between
     with visit(browser, f"{explorer.address}?{looking(eye, points[row])}") as page:
-        page.get_by_text("Share").click()
+        page.get_by_role("tab", name="Share").click()
         until(lambda: said_address(page))
         click_what_is_looked_at(page)
         until(lambda: f"query=point%3A0%3A{row}" in said_address(page))
@@ -155,8 +155,8 @@ def test_a_click_on_an_image_in_the_scene_compares_with_its_pixel(explorer, brow
     camera = explorer._stage.moments[0].frame.cameras[0]
     at, eye = plane(camera), np.linalg.inv(camera.camera_from_lidar)[:3, 3]
     with visit(browser, f"{explorer.address}?{looking(eye, at.center_m)}") as page:
-        page.get_by_text("Share").click()
         page.get_by_label("In the scene").or_(page.get_by_text("In the scene")).first.click()
+        page.get_by_role("tab", name="Share").click()
         until(lambda: said_address(page))
         page.wait_for_timeout(1500)
         until(lambda: click_what_is_looked_at(page) or "query=pixel%3A0%3A0" in said_address(page))

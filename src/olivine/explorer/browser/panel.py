@@ -56,12 +56,14 @@ class Panel:
     def _build(self) -> tuple[Part, ...]:
         """The parts, from top to bottom; they are updated in the order that is returned, what is quick first."""
         desk = self.desk
-        scene = Scene(desk)
-        frames = Frames(desk)
-        colors, legend = Colors(desk, scene), Legend(desk)
-        images = Images(desk)
-        similarity = Similarity(desk, images)
-        share = Share(desk)
+        scene, frames = Scene(desk), Frames(desk)
+        tabs = desk.client.gui.add_tab_group()
+        with tabs.add_tab("Look"):
+            colors, legend, images = Colors(desk, scene), Legend(desk), Images(desk)
+        with tabs.add_tab("Compare"):
+            similarity = Similarity(desk, images)
+        with tabs.add_tab("Share"):
+            share = Share(desk)
         return scene, legend, frames, colors, similarity, share, images
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ class Share(Part):
         super().__init__(desk)
         gui = desk.client.gui
         self._moved, self._listens = False, False
-        with gui.add_folder("Share", expand_by_default=False):
+        with gui.add_folder("What is on screen"):
             self._address = gui.add_text("View", "", hint="Put it behind the address, or after --view")
             save = gui.add_button("Save as picture", hint="PNG with images and legend")
         save.on_click(lambda _: self._download())

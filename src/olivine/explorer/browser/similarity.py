@@ -15,15 +15,18 @@ from olivine.explorer.similarity import FEATURES, Query, pick
 
 
 class Similarity(Part):
-    """Clicks on points and pixels, the level, the threshold; nothing of it where there is no network."""
+    """Clicks on points and pixels, the level, the threshold; with no network, a line that says so."""
 
     def __init__(self, desk: Desk, images: Images) -> None:
         super().__init__(desk)
         gui, there = desk.client.gui, bool(desk.stage.moments.networks)
-        with gui.add_folder("Similarity", visible=there):
-            gui.add_html(f'<div style="{SMALL}">Click a point of the scene, or of an image there.</div>')
-            self._level = gui.add_dropdown("Level", ("finest", *LEVELS, FEATURES))
-            self._threshold = gui.add_slider("Threshold", 0.0, 1.0, 0.01, desk.view.threshold)
+        with gui.add_folder("Similarity"):
+            said = (
+                "Click a point of the scene, or of an image there." if there else "Name a run, whose features compare."
+            )
+            gui.add_html(f'<div style="{SMALL}">{said}</div>')
+            self._level = gui.add_dropdown("Level", ("finest", *LEVELS, FEATURES), visible=there)
+            self._threshold = gui.add_slider("Threshold", 0.0, 1.0, 0.01, desk.view.threshold, visible=there)
         self._level.on_update(lambda _: self._at(str(self._level.value)))
         self._threshold.on_update(
             lambda _: desk.change(lambda view: replace(view, threshold=float(self._threshold.value)))
