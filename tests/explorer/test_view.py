@@ -15,6 +15,7 @@ SHARES = some.integers(0, 100).map(lambda value: value / 100)
         frame=some.integers(0, 10**9),
         color=some.text(max_size=9),
         network=some.text(max_size=9),
+        against=some.text(max_size=9),
         hidden=some.frozensets(some.text(min_size=1, max_size=9), max_size=4),
         query=some.text(max_size=9),
         level=some.text(max_size=9),

@@ -12,7 +12,7 @@ from olivine.data.masks import UNKNOWN
 from olivine.drawing.tiles import RGB
 from olivine.errors import UserError
 from olivine.explorer.moments import Moment, Moments
-from olivine.explorer.networks import Answer, Network, translation
+from olivine.explorer.networks import Answer, Network, may_predict, translation
 from olivine.visualize.predicted import class_colors
 from olivine.visualize.projection import depth_colors, mask_palette
 
@@ -24,6 +24,9 @@ RIGHT, WRONG, NOTHING = (70, 190, 110), (240, 60, 70), (95, 100, 112)
 
 SIMILARITY = "similarity"
 """The colouring that `olivine.explorer.similarity` makes; it needs something to compare with."""
+
+VERSUS = "versus"
+"""The colouring that `olivine.explorer.mistakes.versus` makes; it needs a second network."""
 
 HEIGHTS_M = (-2.5, 4.0)
 _RANGES_M = (2, 5, 10, 20, 40, 60)
@@ -117,7 +120,10 @@ def modes(moments: Moments, network: Network | None) -> dict[str, str]:
     if network is not None:
         predicts = network.model.classes is not None
         names = ("prediction", "agreement", "uncertainty", "features") if predicts else ("features",)
-        found |= {name: _MODES[name][0] for name in names} | {SIMILARITY: "similarity to what was clicked"}
+        found |= {name: _MODES[name][0] for name in names}
+        if predicts and any(may_predict(other) for other in moments.networks.values() if other is not network):
+            found[VERSUS] = "which of two networks is right"
+        found |= {SIMILARITY: "similarity to what was clicked"}
     return found
 
 
@@ -200,9 +206,16 @@ def _agreement(moments: Moments, moment: Moment, network: Network | None) -> Col
 
 
 def agreement(moments: Moments, moment: Moment, answer: Answer) -> NDArray[np.int64]:
-    """[N] 0 where prediction and label agree, 1 where not, 2 where there is no label or no prediction.
+    """[N] 0 where prediction and label agree, 1 where not, 2 where there is no label or no prediction."""
+    predicted, labels = compared(moments, moment, answer)
+    unknown = (labels == 0) | ~answer.inside
+    return np.where(unknown, 2, np.where(predicted == labels, 0, 1)).astype(np.int64)
 
-    Without labels of points, weak labels are what is compared with, by the names of classes.
+
+def compared(moments: Moments, moment: Moment, answer: Answer) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """[N] what is predicted of each point, and [N] its label, in the same classes by their names; 0 for none.
+
+    Without labels of points, weak labels are what is compared with.
     """
     classes = moments.dataset.classes
     if moment.frame.labels is not None:
@@ -215,8 +228,7 @@ def agreement(moments: Moments, moment: Moment, answer: Answer) -> NDArray[np.in
             known = moment.weak != UNKNOWN
             labels[known] = translation(manifest.classes, answer.classes.names)[moment.weak[known].astype(int) + 1]
     assert predicted is not None
-    unknown = (labels == 0) | ~answer.inside
-    return np.where(unknown, 2, np.where(predicted == labels, 0, 1)).astype(np.int64)
+    return predicted, labels
 
 
 def _features(moments: Moments, moment: Moment, network: Network | None) -> Coloring:

@@ -19,6 +19,7 @@ from olivine.explorer.opening import Run
 from olivine.explorer.pixels import ImageSide
 from olivine.inference import DetectedObjects, Model, load
 from olivine.inference.sources import read_source
+from olivine.segmentation.config import SegmentConfig
 from olivine.weights.file import load_weights
 
 LEVELS = ("point", "class")
@@ -148,6 +149,11 @@ class Network:
             probabilities = None if scores is None else _spread(scores.float().softmax(dim=1), known)
         objects = None if model.detector is None else model.detect_batch(batch)[0]
         return Answer(features, known, embeddings, probabilities, model.classes, objects)
+
+
+def may_predict(network: Network) -> bool:
+    """Whether a network predicts classes of points, as far as that is known without loading it."""
+    return network.run.config is None or isinstance(network.run.config, SegmentConfig)
 
 
 def _head(tensors: dict[str, torch.Tensor], run: Run) -> Head:

@@ -11,7 +11,7 @@ import numpy as np
 from olivine.drawing.report import Picture, Section, write_report
 from olivine.drawing.tiles import RGB, abreast, below, legend, png, scale, titled
 from olivine.errors import UserError
-from olivine.explorer.coloring import SIMILARITY, modes
+from olivine.explorer.coloring import SIMILARITY, VERSUS, modes
 from olivine.explorer.pictures import scene_picture
 from olivine.explorer.stage import Shown, Stage
 from olivine.explorer.view import View
@@ -36,9 +36,10 @@ def picture(stage: Stage, shown: Shown) -> RGB:
     what = modes(stage.moments, stage.network(view))[view.color]
     who = (
         f", {view.network}"
-        if view.network and view.color in ("prediction", "agreement", "uncertainty", "features", SIMILARITY)
+        if view.network and view.color in ("prediction", "agreement", "uncertainty", "features", SIMILARITY, VERSUS)
         else ""
     )
+    who += f" against {view.against}" if view.color == VERSUS else ""
     title = f"{what}{who}: frame {view.frame} of {dataset.name}, {frame.scene}, {frame.token}"
     width = _TILES_PX[min(max(len(frame.cameras), 1), COLUMNS) - 1]
     tiles = [titled(stage.camera(shown, place, width), camera.name) for place, camera in enumerate(frame.cameras)]
@@ -76,9 +77,8 @@ def snapshots(stage: Stage, view: View, out: Path, colors: Sequence[str] = ()) -
             made at all.
     """
     known = modes(stage.moments, stage.network(view))
-    wanted = list(colors) or (
-        [view.color] if view.color else [name for name in known if name != SIMILARITY or view.query]
-    )
+    asked = {SIMILARITY: bool(view.query), VERSUS: bool(view.against)}
+    wanted = list(colors) or ([view.color] if view.color else [name for name in known if asked.get(name, True)])
     strange = [name for name in wanted if name not in known]
     if strange:
         raise UserError(f"color={strange[0]}: there is no such colouring here; there are {', '.join(known)}")

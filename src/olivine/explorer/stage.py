@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from olivine.data.frame import Boxes
 from olivine.drawing.tiles import RGB
 from olivine.errors import UserError
-from olivine.explorer.coloring import SIMILARITY, Coloring, color, first_mode, modes
+from olivine.explorer.coloring import SIMILARITY, VERSUS, Coloring, color, first_mode, modes
+from olivine.explorer.mistakes.versus import coloring as versus
+from olivine.explorer.mistakes.versus import opponent
 from olivine.explorer.moments import Moment, Moments
 from olivine.explorer.networks import Network
 from olivine.explorer.pictures import Eye, camera_picture, usual_eye
@@ -77,8 +79,11 @@ class Stage:
         """
         network = self.network(view)
         mode = view.color if view.color in modes(self.moments, network) else first_mode(self.moments, network)
-        frame = min(max(view.frame, 0), len(self.moments) - 1)
-        return replace(view, frame=frame, color=mode, network="" if network is None else network.run.name)
+        frame, against = min(max(view.frame, 0), len(self.moments) - 1), view.against
+        if mode == VERSUS and network is not None:
+            against = against or opponent(self.moments, network).run.name
+        name = "" if network is None else network.run.name
+        return replace(view, frame=frame, color=mode, network=name, against=against)
 
     def show(self, view: View) -> Shown:
         """Make a view concrete; where its colouring cannot be made of the frame, by range, with the reason.
@@ -92,6 +97,8 @@ class Stage:
         try:
             if view.color == SIMILARITY and network is not None:
                 coloring, heat, trouble = self._compare(view, moment, network)
+            elif view.color == VERSUS and network is not None:
+                coloring = versus(self.moments, moment, network, opponent(self.moments, network, view.against))
             else:
                 coloring = color(self.moments, moment, view.color, network)
         except UserError as error:

@@ -11,7 +11,7 @@ from olivine.errors import UserError
 MAX_LENGTH, MAX_WORDS = 8000, 300
 """Longer addresses are refused."""
 
-_WORDS = ("frame", "color", "network", "query", "level")
+_WORDS = ("frame", "color", "network", "against", "query", "level")
 _SHARES = ("mask", "dots", "threshold")
 
 
@@ -23,6 +23,7 @@ class View:
         frame: place of the frame in the dataset.
         color: name of the colouring; empty for the first that there is.
         network: name of the run that is asked; empty for the first.
+        against: name of the run that it is compared with; empty for the first other one that may predict classes.
         hidden: lines of the legend that are filtered out.
         mask: opacity of the masks on the images, 0…1.
         dots: opacity of the points on the images, 0…1.
@@ -36,6 +37,7 @@ class View:
     frame: int = 0
     color: str = ""
     network: str = ""
+    against: str = ""
     hidden: frozenset[str] = frozenset()
     mask: float = 0.0
     dots: float = 1.0
