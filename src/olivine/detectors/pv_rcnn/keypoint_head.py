@@ -14,7 +14,7 @@ from olivine.detectors.parts.losses import focal_loss
 from olivine.detectors.parts.targets import BACKGROUND, IGNORED
 from olivine.detectors.pv_rcnn.set_abstraction import Keypoints
 from olivine.geometry import enlarged, points_in_boxes
-from olivine.methods.parts.heads import mlp
+from olivine.points.layers import mlp
 
 OBJECT = 1
 """Label of keypoints inside an object; the others are `BACKGROUND` or `IGNORED`, as anchors are."""

@@ -22,8 +22,8 @@ from olivine.backbones.voxelnet import STRIDE, VoxelScales
 from olivine.config import Config
 from olivine.data.voxelize import CartesianVoxels
 from olivine.detectors.pv_rcnn.grouping import GroupingConfig
-from olivine.methods.parts.heads import RowNorm
 from olivine.points import furthest_points
+from olivine.points.layers import RowNorm
 from olivine.sparse.grid import GridTensor
 
 SCALE_CHANNELS = (16, 32, 64, 64)

@@ -26,10 +26,10 @@ from olivine.methods.base import Method
 from olivine.methods.depthcontrast.losses import scene_contrast
 from olivine.methods.depthcontrast.point_encoder import PointEncoder, PointEncoderConfig, draw_points
 from olivine.methods.parts.diagnostics import embedding_diagnostics
-from olivine.methods.parts.heads import mlp
 from olivine.methods.parts.momentum import MomentumCopy
 from olivine.methods.parts.pooling import pool_frames
 from olivine.methods.parts.queue import FeatureQueue
+from olivine.points.layers import mlp
 
 _STAGES = {"voxel": "backbone", "point": "points"}
 

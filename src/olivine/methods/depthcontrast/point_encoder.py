@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from olivine.config import Config
 from olivine.data.batch import Cloud
-from olivine.methods.parts.heads import mlp
 from olivine.points import ball_query, furthest_points, group
+from olivine.points.layers import mlp
 
 
 class SetAbstractionConfig(Config):

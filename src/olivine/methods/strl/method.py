@@ -24,10 +24,10 @@ from olivine.data.needs import Inputs, Needs
 from olivine.errors import OlivineWarning
 from olivine.methods.base import Method
 from olivine.methods.parts.diagnostics import embedding_diagnostics
-from olivine.methods.parts.heads import mlp
 from olivine.methods.parts.momentum import MomentumCopy, cosine_momentum
 from olivine.methods.parts.pooling import pool_frames
 from olivine.methods.strl.losses import regression_loss
+from olivine.points.layers import mlp
 
 
 class StrlConfig(Config):

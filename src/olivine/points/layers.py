@@ -1,4 +1,4 @@
-"""Projection and prediction heads: the small networks between a backbone's features and a loss."""
+"""Networks that see each row of features by itself: in heads between a backbone and a loss, and on grouped points."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from olivine.methods.parts.heads import RowNorm, mlp
+from olivine.points.layers import RowNorm, mlp
 
 
 def test_layers_come_in_the_order_of_their_sizes():
