@@ -18,6 +18,10 @@ def explore(
     snapshot: Annotated[
         Path | None, typer.Option(help="Write pictures and a page of one frame to this folder; serve nothing.")
     ] = None,
+    mistakes: Annotated[
+        Path | None,
+        typer.Option(help="Go through all frames and write what the network gets wrong to this folder; serve nothing."),
+    ] = None,
     view: Annotated[str, typer.Option(help="What is shown, e.g. 'frame=12&color=agreement'.", metavar="ADDRESS")] = "",
     split: Annotated[
         str | None, typer.Option(help="Which frames: a split, or scenes with commas; default: the run's, else all.")
@@ -31,17 +35,21 @@ def explore(
     as_json: AsJson = False,
 ) -> None:
     """Look at points, labels, predictions, mistakes and features in a browser, or as pictures."""
+    from olivine.explorer.mistakes.report import write_mistakes
     from olivine.explorer.moments import Moments
     from olivine.explorer.opening import open_subject
     from olivine.explorer.snapshot import snapshots
     from olivine.explorer.stage import Stage
-    from olivine.explorer.view import View
+    from olivine.explorer.view import View, command
 
     stage, shown = Stage(Moments(open_subject(things, split, own))), View.of(view)
-    if snapshot is None:
+    if snapshot is None and mistakes is None:
         from olivine.explorer.browser.server import serve
 
         serve(stage, shown, host, port, browser=not no_browser, say=say)
         return
-    written = [str(path) for path in snapshots(stage, shown, snapshot)]
-    say(json.dumps(written) if as_json else "\n".join(written))
+    written = [] if snapshot is None else snapshots(stage, shown, snapshot)
+    if mistakes is not None:
+        written += write_mistakes(stage, shown, mistakes, command(things, split=split, own=own))
+    names = [str(path) for path in written]
+    say(json.dumps(names) if as_json else "\n".join(names))

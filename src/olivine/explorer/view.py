@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode
 
 from olivine.errors import UserError
@@ -116,3 +119,21 @@ def _words(query: str) -> list[tuple[str, str]]:
         return parse_qsl(query, keep_blank_values=True, max_num_fields=MAX_WORDS)
     except ValueError as error:
         raise UserError(f"an address with too many words is no view; views have at most {MAX_WORDS}") from error
+
+
+def command(
+    things: Sequence[Path], view: View | None = None, *, split: str | None = None, own: str | None = None
+) -> str:
+    """The command that opens a view, ready to be pasted into a shell.
+
+    Args:
+        things: what is looked at, as `olivine explore` takes it.
+        view: the view; None for the usual one.
+        split: which frames, where others than usual.
+        own: import path of a dataset of one's own.
+    """
+    words = ["olivine", "explore", *map(str, things)]
+    words += ["--split", split] if split else []
+    words += ["--data", own] if own else []
+    words += ["--view", view.address()] if view is not None and view.address() else []
+    return shlex.join(words)

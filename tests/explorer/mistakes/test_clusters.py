@@ -5,6 +5,7 @@ import pytest
 
 from olivine.explorer.mistakes.clusters import REACH_M, Cluster, Worst, clusters, connected
 from olivine.explorer.view import View
+from olivine.geometry import points_in_boxes
 from oracles.clusters import clusters as slow_clusters
 
 
@@ -45,7 +46,8 @@ def test_each_cluster_says_what_it_is(seed):
     for (of, cluster), (right, _, at) in zip(found, expected, strict=True):
         assert (of, cluster.frame, cluster.row, cluster.points) == (right, 7, at[0], len(at))
         assert cluster.confidence == pytest.approx(sure[at].mean(), abs=1e-6)
-        np.testing.assert_allclose(cluster.center_m, points[at].mean(axis=0), atol=1e-3)
+        np.testing.assert_allclose(cluster.center_m, (points[at].max(axis=0) + points[at].min(axis=0)) / 2, atol=1e-3)
+        assert points_in_boxes(points[at], cluster.box[None]).all()
         np.testing.assert_allclose(cluster.extent_m, np.ptp(points[at], axis=0), atol=1e-3)
     few = clusters(7, points, group, sure, kept=2)
     for of in range(3):

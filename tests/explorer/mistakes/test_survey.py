@@ -57,7 +57,7 @@ def test_it_stops_and_goes_on_where_it_stopped(moments):
         if len(first) == 2:
             survey.stop()
     assert (survey.done, survey.stopped, survey.whole) == (2, True, False)
-    survey._stopped.clear()
+    survey.resume()
     assert sorted([*first, *(place for place, _ in survey)]) == [0, 1, 2, 3]
 
 

@@ -21,6 +21,7 @@ _AHEAD = np.array([(x, y, z) for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-
 _FARTHEST = 16_000
 """Voxels from the sensor."""
 
+_AIR_M = 0.15
 _NEAREST_M, _PER_EXTENT = 5.0, 1.6
 """A cluster is looked at from this far off, and this many times its extent where that is more."""
 
@@ -34,8 +35,8 @@ class Cluster:
         row: the first of its points in the frame.
         points: how many there are.
         confidence: mean probability of what was predicted, 0…1; 0 where nothing was.
-        center_m: their mean, metres in the LiDAR frame.
-        extent_m: edges of the upright box around them along x, y and z, metres.
+        center_m: middle of the upright box around them, metres in the LiDAR frame.
+        extent_m: edges of that box along x, y and z, metres.
     """
 
     frame: int
@@ -44,6 +45,11 @@ class Cluster:
     confidence: float
     center_m: tuple[float, float, float]
     extent_m: tuple[float, float, float]
+
+    @property
+    def box(self) -> NDArray[np.float64]:
+        """[7] the box around them, with some air, as boxes are everywhere (x, y, z, dx, dy, dz, yaw)."""
+        return np.array([*self.center_m, *(edge + 2 * _AIR_M for edge in self.extent_m), 0.0])
 
     @property
     def badness(self) -> tuple[float, ...]:
@@ -123,28 +129,19 @@ def clusters(
     total = np.bincount(number, sure)
     order = np.lexsort((first, -points, -total))
     found, taken = list[tuple[int, Cluster]](), dict[int, int]()
-    low, high, middle = _bounds(at_m, number, points)
+    low, high = np.full((len(points), 3), np.inf), np.full((len(points), 3), -np.inf)
+    np.minimum.at(low, number, at_m)
+    np.maximum.at(high, number, at_m)
     for place in order:
         of = int(group[rows[first[place]]])
         taken[of] = taken.get(of, 0) + 1
         if taken[of] <= kept:
-            x, y, z = (round(float(value), 3) for value in middle[place])
+            x, y, z = (round(float(value), 3) for value in (low[place] + high[place]) / 2)
             dx, dy, dz = (round(float(value), 3) for value in high[place] - low[place])
             mean = float(total[place] / points[place])
             row = int(rows[first[place]])
             found.append((of, Cluster(frame, row, int(points[place]), mean, (x, y, z), (dx, dy, dz))))
     return found
-
-
-def _bounds(
-    at_m: NDArray[np.float64], number: NDArray[np.intp], points: NDArray[np.intp]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """[K, 3] lowest, highest and mean coordinates of clusters."""
-    low, high = np.full((len(points), 3), np.inf), np.full((len(points), 3), -np.inf)
-    np.minimum.at(low, number, at_m)
-    np.maximum.at(high, number, at_m)
-    sums = np.stack([np.bincount(number, at_m[:, axis]) for axis in range(3)], axis=1)
-    return low, high, sums / points[:, None]
 
 
 Item = TypeVar("Item")

@@ -76,6 +76,10 @@ class Survey(Generic[Found]):
         """Look at no further frame; from any thread."""
         self._stopped.set()
 
+    def resume(self) -> None:
+        """Let it be gone through again, from where it stopped."""
+        self._stopped.clear()
+
     def __iter__(self) -> Iterator[tuple[int, Found]]:
         """Go through the frames that are left, yielding (place of the frame, what was found) of each.
 
