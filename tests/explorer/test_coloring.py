@@ -65,7 +65,7 @@ def test_agreement_is_right_wrong_or_unknown(moments, segmenter):
     labels[:50] = labels[:50] % 16 + 1
     labels[50:80] = 0
     posed = Moment(0, replace(moment.frame, labels=labels))
-    posed._answers["segmenter"] = answer
+    posed._answers["segmenter"] = segmenter.version, answer
     found = color(moments, posed, "agreement", segmenter)
     expected = np.where(~answer.inside | (labels == 0), 2, np.where(np.arange(len(labels)) < 50, 1, 0))
     np.testing.assert_array_equal(found.entry, expected)

@@ -43,19 +43,25 @@ def test_weights_alone_are_shown_on_a_folder_that_is_named(root, tmp_path):
             open_subject([path])
 
 
-def test_of_a_comparison_the_finished_runs_are_shown(root, tmp_path):
+def test_of_a_comparison_the_runs_that_have_begun_are_shown(root, tmp_path):
     folder = shutil.copytree(root / "runs", tmp_path / "runs")
     (folder / "compare.yaml").write_text("arms: {}")
-    shutil.copytree(folder / "segmenter", folder / "training")
-    (folder / "training" / "weights.safetensors").unlink()
+    for name in ("queued", "training"):
+        shutil.copytree(folder / "segmenter", folder / name)
+        (folder / name / "weights.safetensors").unlink()
+    (folder / "training" / "checkpoints").mkdir()
+    (folder / "training" / "checkpoints" / "last.pt").write_bytes(b"")
     (folder / "latest").symlink_to("segmenter")
     subject = open_subject([folder, root / "datasets" / "street"])
-    assert [run.name for run in subject.runs] == ["pretraining", "segmenter"]
-    with pytest.raises(UserError, match=r"no weights\.safetensors yet"):
-        open_subject([folder / "training"])
+    assert [(run.name, run.training) for run in subject.runs] == [
+        ("pretraining", False), ("segmenter", False), ("training", True),
+    ]  # fmt: skip
+    with pytest.raises(UserError, match=r"neither weights\.safetensors nor a checkpoint yet"):
+        open_subject([folder / "queued"])
+    (folder / "training" / "checkpoints" / "last.pt").unlink()
     for name in ("pretraining", "segmenter"):
         (folder / name / "weights.safetensors").unlink()
-    with pytest.raises(UserError, match="no run of this comparison is finished"):
+    with pytest.raises(UserError, match="no run of this comparison has a checkpoint yet"):
         open_subject([folder])
 
 

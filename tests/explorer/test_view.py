@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from olivine.errors import UserError
-from olivine.explorer.view import View
+from olivine.explorer.view import CAMERAS, MOST_SWEEPS, View
 
 PLACES = some.none() | some.tuples(*[some.integers(-9999, 9999).map(lambda value: value / 100)] * 3)
 SHARES = some.integers(0, 100).map(lambda value: value / 100)
@@ -22,6 +22,10 @@ SHARES = some.integers(0, 100).map(lambda value: value / 100)
         threshold=SHARES,
         mask=SHARES,
         dots=SHARES,
+        superpixels=SHARES,
+        sweeps=some.integers(1, MOST_SWEEPS),
+        beside=some.lists(some.text(max_size=9), max_size=3, unique=True).map(tuple),
+        cameras=some.sampled_from(CAMERAS),
         eye=PLACES,
         target=PLACES,
     )
@@ -41,6 +45,8 @@ def test_what_is_as_usual_makes_no_address_and_what_is_unknown_is_passed_over():
     [
         ("frame=-1", "frames are counted from 0"),
         ("frame=1e9", "frames are counted from 0"),
+        ("sweeps=some", "a number of frames, 1 to 20"),
+        ("cameras=all", "it is frusta or images"),
         ("mask=half", "it is a number"),
         ("dots=nan", "it is a number"),
         ("eye=1,2", "three numbers"),
@@ -55,5 +61,7 @@ def test_an_address_that_is_no_view_is_refused_in_one_line(address, said):
     assert "\n" not in str(caught.value)
 
 
-def test_opacities_are_kept_within_their_range():
+def test_opacities_and_sweeps_are_kept_within_their_range():
+    assert View.of("sweeps=0").sweeps == 1
+    assert View.of("sweeps=999").sweeps == MOST_SWEEPS
     assert View.of("mask=7&dots=-1") == View(mask=1.0, dots=0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,10 @@ class Coloring:
             return np.ones(len(self.colors), bool)
         left = np.array([entry.name not in hidden for entry in self.legend], bool)
         return np.asarray(left[self.entry])
+
+    def take(self, rows: NDArray[np.integer]) -> Coloring:
+        """Of some of the points."""
+        return replace(self, colors=self.colors[rows], entry=None if self.entry is None else self.entry[rows])
 
     def counts(self) -> NDArray[np.int64]:
         """[lines of the legend] how many points each has."""

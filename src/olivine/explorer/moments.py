@@ -17,7 +17,10 @@ from olivine.explorer.networks import Answer, Network
 from olivine.explorer.opening import Subject
 
 KEPT = 8
-"""So many moments are kept in memory."""
+"""So many moments are kept in memory, at most."""
+
+KEPT_BYTES = 1 << 30
+"""Fewer are, where they hold more than this: what several networks say of large scans."""
 
 BASIS_POINTS = 20_000
 """So many points of a frame say, at most, in which colours features are shown."""
@@ -34,10 +37,11 @@ class Moment:
 
     def __init__(self, index: int, frame: Frame, config: PairConfig | None = None) -> None:
         self.index, self.frame, self._config = index, frame, config or PairConfig()
-        self._answers: dict[str, Answer] = {}
-        self._pixels: dict[str, dict[str, NDArray[np.float32]]] = {}
+        self._answers: dict[str, tuple[int, Answer]] = {}
+        self._pixels: dict[str, tuple[int, dict[str, NDArray[np.float32]]]] = {}
         self._images: dict[tuple[int, int], NDArray[np.uint8]] = {}
         self._masks: dict[tuple[int, int], NDArray[np.uint8] | None] = {}
+        self._borders: dict[tuple[int, int], NDArray[np.bool_] | None] = {}
         self._lock = threading.RLock()
 
     @cached_property
@@ -88,23 +92,51 @@ class Moment:
                 )
             return self._masks[place, width]
 
+    def borders(self, place: int, width: int) -> NDArray[np.bool_] | None:
+        """[h, w] where superpixels of that image meet; None where it has none; kept.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        with self._lock:
+            if (place, width) not in self._borders:
+                camera = self.frame.cameras[place]
+                segments = camera.segments()
+                self._borders[place, width] = None if segments is None else _borders(segments, width)
+            return self._borders[place, width]
+
     def answer(self, network: Network) -> Answer:
-        """What a network says of the frame; asked once.
+        """What a network says of the frame; asked once, and again when the network is another.
 
         Raises:
             UserError: it cannot say anything.
         """
         with self._lock:
-            if network.run.name not in self._answers:
-                self._answers[network.run.name] = network.answer(self.frame)
-            return self._answers[network.run.name]
+            version, held = network.version, self._answers.get(network.run.name)
+            if held is None or held[0] != version:
+                held = self._answers[network.run.name] = version, network.answer(self.frame)
+            return held[1]
+
+    def answered(self, network: Network) -> bool:
+        """Whether the network has been asked already."""
+        held = self._answers.get(network.run.name)
+        return network.loaded and held is not None and held[0] == network.version
 
     def pixels(self, network: Network) -> dict[str, NDArray[np.float32]]:
-        """The embeddings of the images' pixels, as of `Network.pixels`; made once."""
+        """The embeddings of the images' pixels, as of `Network.pixels`; made once, as answers are."""
         with self._lock:
-            if network.run.name not in self._pixels:
-                self._pixels[network.run.name] = network.pixels(self.frame)
-            return self._pixels[network.run.name]
+            version, held = network.version, self._pixels.get(network.run.name)
+            if held is None or held[0] != version:
+                held = self._pixels[network.run.name] = version, network.pixels(self.frame)
+            return held[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of what is kept, bytes, roughly: points, answers, embeddings, images."""
+        answers = sum(array.nbytes for _, answer in list(self._answers.values()) for array in answer.arrays)
+        grids = sum(grid.nbytes for _, held in list(self._pixels.values()) for grid in held.values())
+        pictures = sum(picture.nbytes for picture in list(self._images.values()))
+        return self.frame.points_lidar_m.nbytes + answers + grids + pictures
 
 
 class Moments:
@@ -124,7 +156,7 @@ class Moments:
         self.subject, self._kept = subject, kept
         self.networks = {run.name: Network(run, device) for run in subject.runs}
         self._held: OrderedDict[int, Moment] = OrderedDict()
-        self._bases: dict[str, Basis] = {}
+        self._bases: dict[str, tuple[int, Basis]] = {}
         self._lock, self._basis_lock = threading.Lock(), threading.Lock()
 
     @property
@@ -149,9 +181,23 @@ class Moments:
         with self._lock:
             moment = self._held.setdefault(index, moment)
             self._held.move_to_end(index)
-            while len(self._held) > self._kept:
+            while len(self._held) > self._kept or (len(self._held) > 1 and self._too_large()):
                 self._held.popitem(last=False)
         return moment
+
+    def glimpse(self, index: int) -> Moment:
+        """The moment at `index`, which is not kept where it is not held already: for passing over many.
+
+        Raises:
+            UserError: its frame cannot be read.
+        """
+        with self._lock:
+            if index in self._held:
+                return self._held[index]
+        return Moment(index, self.dataset[index], self.subject.pairs)
+
+    def _too_large(self) -> bool:
+        return sum(moment.nbytes for moment in self._held.values()) > KEPT_BYTES
 
     def basis(self, network: Network) -> Basis:
         """In which colours a network's features are shown, by the dataset's first frame, so that colours stay.
@@ -160,10 +206,11 @@ class Moments:
             UserError: the frame cannot be read, or the network cannot say anything of it.
         """
         with self._basis_lock:
-            if network.run.name not in self._bases:
+            version, held = network.version, self._bases.get(network.run.name)
+            if held is None or held[0] != version:
                 answer = self[0].answer(network)
-                self._bases[network.run.name] = Basis.of(answer.features[answer.inside])
-            return self._bases[network.run.name]
+                held = self._bases[network.run.name] = version, Basis.of(answer.features[answer.inside])
+            return held[1]
 
 
 class Basis:
@@ -209,6 +256,17 @@ class Basis:
         place = ((features - self._mean) @ self._axes - self._low) / reach
         shown: NDArray[np.uint8] = (40 + 215 * np.clip(place, 0, 1)).astype(np.uint8)
         return shown
+
+
+def _borders(segments: NDArray[np.int32], width: int) -> NDArray[np.bool_]:
+    """[h, w] pixels whose right or lower neighbour is of another segment, in the size that is shown."""
+    height, full = segments.shape
+    size = _fitting((full, height), width)
+    small = np.asarray(Image.fromarray(segments).resize(size, Image.Resampling.NEAREST))
+    met = np.zeros(small.shape, bool)
+    met[:, :-1] |= small[:, :-1] != small[:, 1:]
+    met[:-1] |= small[:-1] != small[1:]
+    return met
 
 
 def _fitting(size: tuple[int, int], width: int) -> tuple[int, int]:

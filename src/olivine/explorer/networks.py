@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from olivine.data.labels import ClassSet
 from olivine.errors import UserError
 from olivine.explorer.opening import Run
 from olivine.explorer.pixels import ImageSide
+from olivine.explorer.training import read_checkpoint
 from olivine.inference import DetectedObjects, Model, load
 from olivine.inference.sources import read_source
 from olivine.segmentation.config import SegmentConfig
@@ -24,6 +27,8 @@ from olivine.weights.file import load_weights
 
 LEVELS = ("point", "class")
 """The heads of a pretraining whose embeddings are shared with pixels, finest first."""
+
+_log = logging.getLogger("olivine")
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,12 @@ class Answer:
     probabilities: NDArray[np.float32] | None = field(default=None, repr=False)
     classes: ClassSet | None = None
     objects: DetectedObjects | None = None
+
+    @property
+    def arrays(self) -> tuple[NDArray[np.float32], ...]:
+        """What takes memory of it."""
+        more = () if self.probabilities is None else (self.probabilities,)
+        return (self.features, *self.embeddings.values(), *more)
 
     @property
     def predicted(self) -> NDArray[np.uint8] | None:
@@ -82,8 +93,19 @@ def translation(names: Sequence[str], others: Sequence[str]) -> NDArray[np.uint8
     return np.array([0, *(known.get(plain(name), 0) for name in names)], np.uint8)
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """A network in memory: the model, the heads of a pretraining, of which step, and what its file was then."""
+
+    model: Model
+    heads: dict[str, Head]
+    step: int | None
+    stamp: tuple[str, int, int]
+    version: int
+
+
 class Network:
-    """A run's network, loaded when it is first asked.
+    """A run's network, loaded when it is first asked; of a run that still trains, its last checkpoint.
 
     Args:
         run: the run.
@@ -92,9 +114,9 @@ class Network:
 
     def __init__(self, run: Run, device: str = "cpu") -> None:
         self.run, self._device = run, device
-        self._lock = threading.Lock()
-        self._model: Model | None = None
-        self._heads: dict[str, Head] = {}
+        self._lock = threading.RLock()
+        self._held: _Loaded | None = None
+        self._failed: tuple[str, int, int] | None = None
         self._images: ImageSide | None = None
         self._looked = False
 
@@ -105,17 +127,78 @@ class Network:
         Raises:
             UserError: its weights cannot be read.
         """
+        return self._loaded().model
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it was read already."""
+        return self._held is not None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether its file has changed since it was read, by a look at the file's time alone."""
+        held = self._held
+        try:
+            return held is not None and _stamp(self.run.source) not in (held.stamp, self._failed)
+        except OSError:
+            return False
+
+    @property
+    def version(self) -> int:
+        """Counts how often it was read; what was computed by another version is not what it says now."""
+        return self._loaded().version
+
+    @property
+    def step(self) -> int | None:
+        """The optimizer step that it is of, where its run still trained when it was read; else None."""
+        return self._loaded().step
+
+    def refresh(self) -> bool:
+        """Read the network anew where its file has changed: a later checkpoint, or the weights of a run that has ended.
+
+        A file that cannot be read then leaves the network as it is, and is said in a warning.
+
+        Returns:
+            Whether it is another one now.
+        """
         with self._lock:
-            if self._model is None:
-                model = load(self.run.path, device=self._device)
-                weights = read_source(self.run.path)
-                for name in LEVELS:
-                    if name in weights.heads:
-                        self._heads[name] = _head(weights.heads[name], self.run)
-                        load_weights(self._heads[name], weights.head(name))
-                        self._heads[name].to(self._device).eval()
-                self._model = model
-            return self._model
+            before = self._held
+            if before is None or not self.outdated:
+                return False
+            stamp = before.stamp
+            try:
+                stamp = _stamp(self.run.source)
+                self._held = self._read(before.version + 1)
+            except (OSError, UserError) as error:
+                self._failed = stamp
+                _log.warning("warning: %s; what was read before is shown", error)
+                return False
+            self._looked = False
+            return True
+
+    def _loaded(self) -> _Loaded:
+        with self._lock:
+            if self._held is None:
+                self._held = self._read(0)
+            return self._held
+
+    def _read(self, version: int) -> _Loaded:
+        """The network as its file is now."""
+        try:
+            stamp = _stamp(self.run.source)
+        except OSError as error:
+            raise UserError(f"{self.run.source}: cannot read this network ({error.strerror})") from error
+        if self.run.training:
+            weights, step = read_checkpoint(self.run)
+        else:
+            weights, step = read_source(self.run.path), None
+        heads = {}
+        for name in LEVELS:
+            if name in weights.heads:
+                heads[name] = _head(weights.heads[name], self.run)
+                load_weights(heads[name], weights.head(name))
+                heads[name].to(self._device).eval()
+        return _Loaded(load(weights, device=self._device), heads, step, stamp, version)
 
     def pixels(self, frame: Frame) -> dict[str, NDArray[np.float32]]:
         """[cameras, h, w, D] embeddings of pixels by head (see `ImageSide.embed`); empty without an image side.
@@ -134,7 +217,8 @@ class Network:
         Raises:
             UserError: its weights cannot be read, or the frame is none for it.
         """
-        model = self.model
+        loaded = self._loaded()
+        model = loaded.model
         batch = collate([model.prepare(frame)], seed=0).to(model.device)
         inside = batch.cloud.point_voxel >= 0
         rows = inside.nonzero().squeeze(1)
@@ -143,7 +227,7 @@ class Network:
             known = inside.cpu().numpy()
             features = _spread(embedding.of_points(rows), known)
             embeddings = {
-                name: _spread(embedding.project(head).of_points(rows), known) for name, head in self._heads.items()
+                name: _spread(embedding.project(head).of_points(rows), known) for name, head in loaded.heads.items()
             }
             scores = None if model.head is None else embedding.project(model.head).of_points(rows)
             probabilities = None if scores is None else _spread(scores.float().softmax(dim=1), known)
@@ -154,6 +238,12 @@ class Network:
 def may_predict(network: Network) -> bool:
     """Whether a network predicts classes of points, as far as that is known without loading it."""
     return network.run.config is None or isinstance(network.run.config, SegmentConfig)
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    """What tells a file from what it is when it has been written anew."""
+    found = path.stat()
+    return path.name, found.st_mtime_ns, found.st_size
 
 
 def _head(tensors: dict[str, torch.Tensor], run: Run) -> Head:

@@ -32,7 +32,7 @@ _log = logging.getLogger("olivine")
 
 @dataclass(frozen=True)
 class Run:
-    """A trained network that is to be looked at.
+    """A network that is to be looked at, trained or still in training.
 
     Attributes:
         name: what it is called on screen, different for each.
@@ -43,6 +43,33 @@ class Run:
     name: str
     path: Path
     config: ExperimentConfig | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        """The last checkpoint of its training."""
+        return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def training(self) -> bool:
+        """Whether it is still training, so that its last checkpoint is all that there is."""
+        return self.config is not None and self.path.is_dir() and not (self.path / WEIGHTS_FILE).is_file()
+
+    @property
+    def source(self) -> Path:
+        """The file that its network is read from: weights, or while it trains its last checkpoint."""
+        if self.training:
+            return self.checkpoint
+        return self.path / WEIGHTS_FILE if self.path.is_dir() else self.path
+
+    def data(self) -> Dataset:
+        """What it learns from.
+
+        Raises:
+            UserError: it is not there, or the run's configuration is not known.
+        """
+        if self.config is None:
+            raise UserError(f"{self.path}: weights alone do not say where what they learned from lies")
+        return _opened(self.config.data, self, self.config.train_split)
 
 
 @dataclass(frozen=True)
@@ -106,20 +133,30 @@ def _runs(thing: Path) -> Iterator[Run]:
     if thing.is_file():
         yield Run(thing.stem, thing)
     elif (thing / "compare.yaml").is_file():
-        folders = (config.parent for config in sorted(thing.glob("*/config.yaml")) if not config.parent.is_symlink())
-        finished = [folder for folder in folders if (folder / WEIGHTS_FILE).is_file()]
-        if not finished:
-            raise UserError(f"{thing}: no run of this comparison is finished; look again when one is")
-        yield from (run for folder in finished for run in _runs(folder))
+        folders = [config.parent for config in sorted(thing.glob("*/config.yaml")) if not config.parent.is_symlink()]
+        begun = [folder for folder in folders if _begun(folder)]
+        if not begun:
+            raise UserError(f"{thing}: no run of this comparison has a checkpoint yet; look again when one has")
+        if len(begun) < len(folders):
+            _log.info("%s: %d of %d runs have no checkpoint yet", thing, len(folders) - len(begun), len(folders))
+        yield from (run for folder in begun for run in _runs(folder))
     elif (thing / "config.yaml").is_file() and "kind" in read_recipe(thing / "config.yaml"):
         kind = str(read_recipe(thing / "config.yaml")["kind"])
         if kind not in _KINDS:
             raise UserError(f"{thing}: a run of the kind {kind} has no network to look at")
-        if not (thing / WEIGHTS_FILE).is_file():
-            raise UserError(f"{thing}: no {WEIGHTS_FILE} yet; a run writes it when it is finished")
+        if not _begun(thing):
+            raise UserError(
+                f"{thing}: neither {WEIGHTS_FILE} nor a checkpoint yet; a run writes the first after train.save_every "
+                "steps, look again then"
+            )
         yield Run(thing.resolve().name, thing, load_recipe(_KINDS[kind], thing / "config.yaml"))
     elif (thing / WEIGHTS_FILE).is_file():
         yield Run(thing.resolve().name, thing)
+
+
+def _begun(folder: Path) -> bool:
+    """Whether a run has weights, or while it trains a checkpoint."""
+    return (folder / WEIGHTS_FILE).is_file() or (folder / "checkpoints" / "last.pt").is_file()
 
 
 def _told_apart(runs: Sequence[Run]) -> tuple[Run, ...]:
@@ -155,7 +192,13 @@ def _frames_of(run: Run, split: str | None) -> Dataset:
     assert config is not None
     data: Any = getattr(config, "val_data", None) or config.data
     chosen = getattr(config, "val_split", config.train_split) if split is None else _split(split)
-    opened: Dataset = data.model_copy(update=_grounded(data, config, run.path)).open(chosen)
+    return _opened(data, run, chosen)
+
+
+def _opened(data: Any, run: Run, split: SplitConfig) -> Dataset:
+    """Data of a run, wherever we stand."""
+    assert run.config is not None
+    opened: Dataset = data.model_copy(update=_grounded(data, run.config, run.path)).open(split)
     return opened
 
 

@@ -15,7 +15,7 @@ from olivine.drawing.tiles import RGB
 from olivine.explorer.coloring import ramp
 from olivine.explorer.moments import Moment, Moments
 from olivine.geometry import corners, project, transform_points
-from olivine.geometry.edges import EDGES, visible_edges
+from olivine.geometry.edges import EDGES, visible_lines
 from olivine.visualize.projection import draw_points, mask_palette
 
 GROUND = (19, 21, 27)
@@ -27,6 +27,10 @@ RINGS_M = (10, 20, 30, 40, 50)
 FIELD_OF_VIEW = math.radians(55)
 """Of the scene, from top to bottom."""
 
+LINES = (190, 196, 210)
+"""Colour of the lines of cameras."""
+
+_BORDER = (255, 235, 90)
 _RING = (52, 57, 70)
 _NEAR_M = 0.5
 _BOX_PX = 2
@@ -45,6 +49,16 @@ class Eye:
     position: tuple[float, float, float]
     target: tuple[float, float, float]
 
+    def over(self, offset_m: NDArray[np.floating]) -> Eye:
+        """From further back and above, so that what is here and what is as much to the side are seen both."""
+        away = np.array(self.position) - self.target
+        back = away * (1, 1, 0) / max(float(np.linalg.norm(away[:2])), 1e-9)
+        aside = np.asarray(offset_m) / 2
+        width_m = float(np.linalg.norm(offset_m))
+        x, y, z = np.array(self.position) + aside + back * 0.5 * width_m + (0, 0, 0.4 * width_m)
+        at_x, at_y, at_z = np.array(self.target) + aside
+        return Eye((float(x), float(y), float(z)), (float(at_x), float(at_y), float(at_z)))
+
     def camera_from_lidar(self) -> NDArray[np.float64]:
         """[4, 4] transform into a camera frame, z forward and y down."""
         position = np.array(self.position, np.float64)
@@ -58,13 +72,17 @@ class Eye:
         return transform
 
 
+def ahead(frame: Frame) -> NDArray[np.float64]:
+    """[2] unit vector from above of where the first camera looks; along +x where there is none."""
+    if not frame.cameras:
+        return np.array([1.0, 0.0])
+    seen = frame.cameras[0].camera_from_lidar[2, :2]
+    return np.asarray(seen / max(float(np.linalg.norm(seen)), 1e-9))
+
+
 def usual_eye(frame: Frame) -> Eye:
     """Behind and above the vehicle, looking where the first camera does; along +x where there is none."""
-    ahead = np.array([1.0, 0.0])
-    if frame.cameras:
-        seen = frame.cameras[0].camera_from_lidar[2, :2]
-        ahead = seen / max(float(np.linalg.norm(seen)), 1e-9)
-    x, y = ahead
+    x, y = ahead(frame)
     return Eye((-24 * float(x), -24 * float(y), 15.0), (7 * float(x), 7 * float(y), -2.0))
 
 
@@ -75,6 +93,7 @@ def scene_picture(
     size: tuple[int, int],
     boxes: Boxes | None = None,
     box_colors: RGB | None = None,
+    lines_m: NDArray[np.floating] | None = None,
 ) -> RGB:
     """Points in perspective on a dark ground, near ones over far ones, with circles every 10 m.
 
@@ -85,6 +104,7 @@ def scene_picture(
         size: (width, height) of the picture, pixels.
         boxes: boxes that are drawn over them, or None.
         box_colors: [M, 3] uint8 RGB of each box; white where left out.
+        lines_m: [L, 2, 3] ends of lines that are drawn over the points, such as those of cameras; None for none.
 
     Returns:
         [height, width, 3] uint8 RGB.
@@ -101,10 +121,13 @@ def scene_picture(
     near = inside & (depth_m < 28)
     canvas = draw_points(canvas, uv[inside], colors[inside], depth_m[inside], radius=0 if height < 400 else 1)
     canvas = draw_points(canvas, uv[near], colors[near], depth_m[near], radius=1)
+    if lines_m is not None and len(lines_m):
+        canvas = _with_lines(canvas, lines_m[None], np.array([LINES], np.uint8), camera_from_lidar, intrinsics)
     if boxes is None or not len(boxes.boxes):
         return canvas
     shown = np.full((len(boxes.boxes), 3), 255, np.uint8) if box_colors is None else box_colors
-    return _with_boxes(canvas, boxes, shown, camera_from_lidar, intrinsics)
+    edges_m = corners(boxes.boxes)[:, EDGES]
+    return _with_lines(canvas, edges_m, shown, camera_from_lidar, intrinsics)
 
 
 def _ground(
@@ -131,21 +154,22 @@ def floor_m(points_m: NDArray[np.floating]) -> float:
     return float(np.quantile(near[:, 2], 0.05)) if len(near) else -1.8
 
 
-def _with_boxes(
+def _with_lines(
     canvas: RGB,
-    boxes: Boxes,
+    ends_m: NDArray[np.floating],
     colors: RGB,
     camera_from_lidar: NDArray[np.float64],
     intrinsics: NDArray[np.float64],
+    width: int = _BOX_PX,
 ) -> RGB:
+    """Lines [M, L, 2, 3], metres in the LiDAR frame, over a picture, L in each of M colours."""
     picture = Image.fromarray(canvas)
     draw = ImageDraw.Draw(picture)
-    corners_m = corners(boxes.boxes)
-    seen_m = transform_points(camera_from_lidar, corners_m.reshape(-1, 3)).reshape(corners_m.shape)
-    edges_px = project(visible_edges(seen_m).reshape(-1, 3), intrinsics)[0].reshape(-1, len(EDGES), 2, 2)
-    for edges, color in zip(edges_px, colors.tolist(), strict=True):
-        for line in edges[np.isfinite(edges).all(axis=(1, 2))].tolist():
-            draw.line([tuple(end) for end in line], fill=tuple(color), width=_BOX_PX)
+    seen_m = transform_points(camera_from_lidar, ends_m.reshape(-1, 3)).reshape(ends_m.shape)
+    ends_px = project(visible_lines(seen_m).reshape(-1, 3), intrinsics)[0].reshape(*ends_m.shape[:-1], 2)
+    for lines, color in zip(ends_px, colors.tolist(), strict=True):
+        for line in lines[np.isfinite(lines).all(axis=(1, 2))].tolist():
+            draw.line([tuple(end) for end in line], fill=tuple(color), width=width)
     return np.asarray(picture)
 
 
@@ -159,9 +183,12 @@ def camera_picture(
     width: int,
     mask: float = 0.0,
     dots: float = 1.0,
+    superpixels: float = 0.0,
     heat: NDArray[np.float32] | None = None,
+    boxes: Boxes | None = None,
+    box_colors: RGB | None = None,
 ) -> RGB:
-    """A camera's image with its mask and the frame's points over it.
+    """A camera's image with its mask, its superpixels, the frame's points and boxes over it.
 
     Args:
         moments: the frames.
@@ -172,13 +199,16 @@ def camera_picture(
         width: of the picture, pixels; a smaller image stays as it is.
         mask: opacity of the mask, 0…1.
         dots: opacity of the points, 0…1.
+        superpixels: opacity of the borders of its superpixels, 0…1; nothing where it has none.
         heat: [h, w] values 0…1 of the image's pixels, at any resolution, that are laid over it; None for none.
+        boxes: boxes that are drawn over it, or None.
+        box_colors: [M, 3] uint8 RGB of them.
 
     Returns:
         [h, w, 3] uint8 RGB.
 
     Raises:
-        UserError: the image or its mask cannot be read.
+        UserError: the image, its mask or its superpixels cannot be read.
     """
     camera = moment.frame.cameras[place]
     small = moment.image(place, width)
@@ -187,11 +217,19 @@ def camera_picture(
         small = _tinted(small, labels, mask, mask_palette(manifest.classes, moments.dataset.classes))
     if heat is not None:
         small = _heated(small, heat)
+    borders = moment.borders(place, width) if superpixels > 0 else None
+    if borders is not None:
+        small = _bordered(small, borders, superpixels)
+    scale = small.shape[1] / camera.size[0]
+    if boxes is not None and box_colors is not None:
+        intrinsics = np.diag((scale, scale, 1.0)) @ camera.intrinsics
+        edges_m = corners(boxes.boxes)[:, EDGES]
+        small = _with_lines(small, edges_m, box_colors, camera.camera_from_lidar, intrinsics, 1)
     here = moment.pairs.select((moment.pairs.camera == place) & shown[moment.pairs.point])
     if dots <= 0 or not len(here):
         return small
     depth_m = transform_points(camera.camera_from_lidar, moment.frame.points_lidar_m[here.point])[:, 2]
-    uv = (here.uv.astype(np.float64) + 0.5) * (small.shape[1] / camera.size[0]) - 0.5
+    uv = (here.uv.astype(np.float64) + 0.5) * scale - 0.5
     dotted = draw_points(small, uv, colors[here.point], depth_m, radius=1)
     return np.asarray(np.round(small + (dotted.astype(np.float32) - small) * np.float32(dots)), np.uint8)
 
@@ -203,6 +241,13 @@ def _tinted(pixels: RGB, labels: NDArray[np.uint8], opacity: float, palette: RGB
     tint = palette[labels[known]].astype(np.float32)
     tinted[known] = ((1 - opacity) * pixels[known] + opacity * tint).astype(np.uint8)
     return tinted
+
+
+def _bordered(pixels: RGB, borders: NDArray[np.bool_], opacity: float) -> RGB:
+    """An image [H, W, 3] with lines [H, W]."""
+    drawn: RGB = pixels.copy()
+    drawn[borders] = ((1 - opacity) * pixels[borders] + opacity * np.array(_BORDER)).astype(np.uint8)
+    return drawn
 
 
 def _heated(pixels: RGB, heat: NDArray[np.float32]) -> RGB:

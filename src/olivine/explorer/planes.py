@@ -39,6 +39,21 @@ def plane(camera: Camera, depth_m: float = DEPTH_M) -> Plane:
     return Plane(center_m, quaternion_from_rotation(lidar_from_camera[:3, :3]), size_m)
 
 
+def frustum(camera: Camera, depth_m: float = DEPTH_M) -> NDArray[np.float64]:
+    """What a camera sees, as lines up to where its image stands.
+
+    Returns:
+        [8, 2, 3] both ends of the edges: from the camera's place to the corners of its image, and about the image,
+        its top last; metres in the LiDAR frame.
+    """
+    width, height = camera.size
+    pixels = np.array([(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)])
+    rays = np.linalg.solve(camera.intrinsics, np.concatenate((pixels, np.ones((4, 1))), axis=1).T).T
+    lidar_from_camera = invert(camera.camera_from_lidar)
+    ends_m = transform_points(lidar_from_camera, np.concatenate((rays * depth_m, np.zeros((1, 3)))))
+    return ends_m[[(4, 0), (4, 1), (4, 2), (4, 3), (1, 2), (2, 3), (3, 0), (0, 1)]]
+
+
 def pixel_at(
     camera: Camera, origin_m: NDArray[np.floating], direction: NDArray[np.floating], depth_m: float = DEPTH_M
 ) -> tuple[float, float] | None:

@@ -19,6 +19,7 @@ from olivine.files import write_bytes
 from olivine.visualize.projection import COLUMNS
 
 SCENE_PX = (1200, 640)
+_HALF_PX = (598, 420)
 _TILES_PX = (1200, 598, 398)
 """Width of an image where one, two and three stand abreast."""
 
@@ -30,9 +31,7 @@ def picture(stage: Stage, shown: Shown) -> RGB:
         UserError: an image or a mask cannot be read.
     """
     dataset, view = stage.moments.dataset, shown.view
-    frame, points_m = shown.moment.frame, shown.moment.frame.points_lidar_m[shown.visible]
-    colors = shown.coloring.colors[shown.visible]
-    scene = scene_picture(points_m, colors, shown.eye, SCENE_PX, shown.boxes, shown.box_colors)
+    frame = shown.moment.frame
     what = modes(stage.moments, stage.network(view))[view.color]
     who = (
         f", {view.network}"
@@ -44,7 +43,27 @@ def picture(stage: Stage, shown: Shown) -> RGB:
     width = _TILES_PX[min(max(len(frame.cameras), 1), COLUMNS) - 1]
     tiles = [titled(stage.camera(shown, place, width), camera.name) for place, camera in enumerate(frame.cameras)]
     images = [abreast(tiles, COLUMNS)] if tiles else []
-    return below([titled(scene, title), *images, *key(shown)])
+    if shown.notes:
+        title += f" ({'; '.join(shown.notes)})"
+    scenes = _side_by_side(shown, title) if shown.beside else [titled(_scene(shown, SCENE_PX), title)]
+    return below([*scenes, *images, *key(shown)])
+
+
+def _scene(shown: Shown, size: tuple[int, int]) -> RGB:
+    """The scene of the view's own run."""
+    eye = replace(shown, beside=()).eye
+    return scene_picture(*shown.cloud, eye, size, shown.boxes, shown.box_colors, shown.frusta_m)
+
+
+def _side_by_side(shown: Shown, title: str) -> list[RGB]:
+    """The same scene once for each run, seen from the same place."""
+    frame, eye = shown.moment.frame, replace(shown, beside=()).eye
+    tiles = [titled(_scene(shown, _HALF_PX), shown.view.network)]
+    for copy in shown.beside:
+        points_m, colors = frame.points_lidar_m[copy.visible], copy.coloring.colors[copy.visible]
+        drawn = scene_picture(points_m, colors, eye, _HALF_PX, copy.boxes, copy.box_colors, shown.frusta_m)
+        tiles.append(titled(drawn, f"{copy.name}: {copy.trouble}" if copy.trouble else copy.name))
+    return [titled(abreast(tiles, 2), title)]
 
 
 def key(shown: Shown) -> list[RGB]:

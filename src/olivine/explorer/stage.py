@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,15 +11,18 @@ from numpy.typing import NDArray
 from olivine.data.frame import Boxes
 from olivine.drawing.tiles import RGB
 from olivine.errors import UserError
+from olivine.explorer.accumulation import Accumulation, Around, neighbours
 from olivine.explorer.coloring import SIMILARITY, VERSUS, Coloring, color, first_mode, modes
+from olivine.explorer.copies import MOST_COPIES, Copy, asked_beside, spacing_m
 from olivine.explorer.mistakes.versus import coloring as versus
 from olivine.explorer.mistakes.versus import opponent
 from olivine.explorer.moments import Moment, Moments
 from olivine.explorer.networks import Network
-from olivine.explorer.pictures import Eye, camera_picture, usual_eye
+from olivine.explorer.pictures import Eye, ahead, camera_picture, usual_eye
+from olivine.explorer.planes import frustum
 from olivine.explorer.similarity import Query, levels, of_pixels, of_points, vector
 from olivine.explorer.similarity import coloring as coloring_of
-from olivine.explorer.view import View
+from olivine.explorer.view import ALL, View
 from olivine.visualize.boxes import SHOWN_SCORE, box_colors
 
 FOUND = (255, 200, 60)
@@ -38,6 +42,10 @@ class Shown:
         box_colors: [M, 3] uint8 RGB of them.
         trouble: why the view is not just what was asked for; empty where it is.
         heat: [cameras, h, w] similarity of pixels, 0…1, where it is shown.
+        around: points of other frames in this one, or None where none are asked for.
+        beside: the points once more, as other runs have them.
+        missing: how many frames and runs are asked for that are still to come (see `Stage.fill`).
+        notes: what is to be known of what is shown, in lines.
     """
 
     view: View
@@ -48,12 +56,42 @@ class Shown:
     box_colors: RGB | None = None
     trouble: str = ""
     heat: NDArray[np.float32] | None = None
+    around: Around | None = None
+    beside: tuple[Copy, ...] = ()
+    missing: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def eye(self) -> Eye:
-        """Where the scene is seen from."""
+        """Where the scene is seen from; from further away where there are copies."""
         usual = usual_eye(self.moment.frame)
+        if self.beside:
+            usual = usual.over(self.beside[-1].offset_m)
         return Eye(self.view.eye or usual.position, self.view.target or usual.target)
+
+    @property
+    def cloud(self) -> tuple[NDArray[np.float32], RGB]:
+        """[K, 3] the points that are drawn of the first copy, those of other frames with them, and [K, 3] their RGB."""
+        points_m, colors = self.moment.frame.points_lidar_m[self.visible], self.coloring.colors[self.visible]
+        if self.around is None:
+            return points_m, colors
+        more = self.around.coloring.shown(self.view.hidden)
+        both_m = np.concatenate((points_m, self.around.points_m[more]))
+        return both_m, np.concatenate((colors, self.around.coloring.colors[more]))
+
+    @property
+    def clickable(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """[K, 3] where points of the frame are drawn, metres, in all copies, and [K] the row of each."""
+        shown = [(np.zeros(3), self.visible), *((copy.offset_m, copy.visible) for copy in self.beside)]
+        rows = [np.flatnonzero(visible) for _, visible in shown]
+        places = [self.moment.frame.points_lidar_m[row] + at for row, (at, _) in zip(rows, shown, strict=True)]
+        return np.concatenate(places).astype(np.float64), np.concatenate(rows)
+
+    @property
+    def frusta_m(self) -> NDArray[np.float64]:
+        """[L, 2, 3] lines of the cameras in the scene; none unless they are asked for."""
+        cameras = self.moment.frame.cameras if self.view.cameras else ()
+        return np.concatenate([np.zeros((0, 2, 3)), *(frustum(camera) for camera in cameras)])
 
 
 class Stage:
@@ -65,6 +103,8 @@ class Stage:
 
     def __init__(self, moments: Moments) -> None:
         self.moments = moments
+        self._accumulation = Accumulation()
+        self._mute: dict[str, str] = {}
 
     def network(self, view: View) -> Network | None:
         """The network that a view asks, the first where it names none that there is; None where there is none."""
@@ -85,26 +125,66 @@ class Stage:
         name = "" if network is None else network.run.name
         return replace(view, frame=frame, color=mode, network=name, against=against)
 
-    def show(self, view: View) -> Shown:
+    def show(self, view: View, *, wait: bool = True) -> Shown:
         """Make a view concrete; where its colouring cannot be made of the frame, by range, with the reason.
+
+        Args:
+            view: the view.
+            wait: read the other frames and ask the other runs that it wants; else only what is there of them already
+                is shown, and how much is missing.
+
+        Raises:
+            UserError: the frame or the network's weights cannot be read.
+        """
+        if wait:
+            for _ in self.fill(view):
+                pass
+        view = self.settled(view)
+        network, moment = self.network(view), self.moments[view.frame]
+        if network is not None:
+            network.refresh()
+        coloring, heat, trouble = self._colored(view, moment, network)
+        boxes, colors = self._boxes(moment, network)
+        shown = Shown(view, moment, coloring, coloring.shown(view.hidden), boxes, colors, trouble, heat)
+        beside, waiting = self._beside(shown)
+        around, notes = self._around(shown)
+        missing = waiting + (0 if around is None else around.missing)
+        return replace(shown, around=around, beside=beside, missing=missing, notes=(*self._notes(shown), *notes))
+
+    def fill(self, view: View) -> Iterator[str]:
+        """Read the other frames and ask the other runs that a view wants, one by one.
+
+        Yields:
+            What is there now that was not before, in words; `show` finds it.
 
         Raises:
             UserError: the frame or the network's weights cannot be read.
         """
         view = self.settled(view)
-        network, moment, trouble = self.network(view), self.moments[view.frame], ""
-        heat = None
-        try:
-            if view.color == SIMILARITY and network is not None:
-                coloring, heat, trouble = self._compare(view, moment, network)
-            elif view.color == VERSUS and network is not None:
-                coloring = versus(self.moments, moment, network, opponent(self.moments, network, view.against))
-            else:
-                coloring = color(self.moments, moment, view.color, network)
-        except UserError as error:
-            trouble, coloring = str(error), color(self.moments, moment, "range")
-        boxes, colors = self._boxes(moment, network)
-        return Shown(view, moment, coloring, coloring.shown(view.hidden), boxes, colors, trouble, heat)
+        for name in self._copied(view):
+            other, moment = self.moments.networks[name], self.moments[view.frame]
+            if other.refresh() or not moment.answered(other):
+                self._mute.pop(name, None)
+                try:
+                    moment.answer(other)
+                except UserError as error:
+                    self._mute[name] = str(error)
+                yield name
+        network = self.network(view)
+        frames = neighbours(self.moments.dataset, view.frame, view.sweeps)
+        filling = self._accumulation.fill(
+            frames,
+            lambda frame: self._layer_key(view, frame),
+            self.moments.glimpse,
+            lambda moment: self._painted(view, moment, network),
+        )
+        for frame in filling:
+            yield f"frame {frame}"
+
+    def outdated(self, view: View) -> bool:
+        """Whether a run that is shown has gone on since: there is a later checkpoint."""
+        names = [view.network, *self._copied(view)]
+        return any(network.outdated for name, network in self.moments.networks.items() if name in names)
 
     def camera(self, shown: Shown, place: int, width: int) -> RGB:
         """A camera's image as the view has it, at most so wide; raises `UserError` where it cannot be read."""
@@ -118,8 +198,97 @@ class Stage:
             width=width,
             mask=view.mask,
             dots=view.dots,
+            superpixels=view.superpixels,
             heat=None if shown.heat is None else shown.heat[place],
+            boxes=shown.boxes,
+            box_colors=shown.box_colors,
         )
+
+    def _colored(
+        self, view: View, moment: Moment, network: Network | None
+    ) -> tuple[Coloring, NDArray[np.float32] | None, str]:
+        """A frame's points in the colours of a view, the similarity of its pixels, and what could not be made."""
+        try:
+            if view.color == SIMILARITY and network is not None:
+                return self._compare(view, moment, network)
+            return self._painted(view, moment, network), None, ""
+        except UserError as error:
+            return color(self.moments, moment, "range"), None, str(error)
+
+    def _painted(self, view: View, moment: Moment, network: Network | None) -> Coloring:
+        """The colours of a frame's points alone; raises `UserError` where they cannot be made."""
+        if view.color == SIMILARITY and network is not None:
+            level = view.level or levels(network, moment)[0]
+            to = vector(self.moments, network, Query.parse(view.query), level)
+            return coloring_of(of_points(moment.answer(network), level, to), view.threshold or None)
+        if view.color == VERSUS and network is not None:
+            return versus(self.moments, moment, network, opponent(self.moments, network, view.against))
+        return color(self.moments, moment, view.color, network)
+
+    def _layer_key(self, view: View, frame: int) -> tuple[View, int]:
+        """What the colours of another frame depend on: all words but those that are of the picture alone."""
+        usual, network = View(), self.network(view)
+        alone = ("hidden", "mask", "dots", "superpixels", "sweeps", "beside", "cameras", "eye", "target")
+        same = replace(view, frame=frame, **{name: getattr(usual, name) for name in alone})
+        return same, 0 if network is None else network.version
+
+    def _around(self, shown: Shown) -> tuple[Around | None, list[str]]:
+        """The points of other frames, as far as they are there, and what is to be said of them."""
+        view = shown.view
+        frames = neighbours(self.moments.dataset, view.frame, view.sweeps)
+        if view.sweeps <= 1:
+            return None, []
+        if not frames:
+            return None, ["this scene has no other frame"]
+        try:
+            around = self._accumulation.around(shown.moment, frames, lambda frame: self._layer_key(view, frame))
+        except UserError as error:
+            return None, [str(error)]
+        said = [f"{1 + len(around.frames)} frames in one"] if around is not None and around.frames else []
+        troubles = () if around is None else around.troubles
+        return around, [*said, *(f"left out: {trouble}" for trouble in troubles[:3])]
+
+    def _copied(self, view: View) -> list[str]:
+        """The runs that are shown beside that of the view."""
+        return asked_beside(view, list(self.moments.networks))[: MOST_COPIES - 1]
+
+    def _beside(self, shown: Shown) -> tuple[tuple[Copy, ...], int]:
+        """The copies that are there, and how many are missing."""
+        names, moment = self._copied(shown.view), shown.moment
+        if not names:
+            return (), 0
+        step_m = spacing_m(moment.frame.points_lidar_m, ahead(moment.frame))
+        copies, missing = list[Copy](), 0
+        for name in names:
+            network = self.moments.networks[name]
+            if not moment.answered(network):
+                missing += name not in self._mute
+                continue
+            copies.append(self._copy(shown, network, step_m * (1 + len(copies))))
+        return tuple(copies), missing
+
+    def _copy(self, shown: Shown, network: Network, offset_m: NDArray[np.float64]) -> Copy:
+        view = self.settled(replace(shown.view, network=network.run.name))
+        coloring, _, trouble = self._colored(view, shown.moment, network)
+        boxes, colors = self._boxes(shown.moment, network)
+        visible = coloring.shown(view.hidden)
+        return Copy(network.run.name, coloring, visible, boxes, colors, offset_m, trouble)
+
+    def _notes(self, shown: Shown) -> list[str]:
+        """What is to be known of the runs that are shown, and of what a view asks for that there is not."""
+        view, said = shown.view, list[str]()
+        names = [view.network, *self._copied(view)]
+        for name, network in self.moments.networks.items():
+            if name in names and network.loaded and network.step is not None:
+                said.append(f"{name} still trains: step {network.step:,}")
+        said += [f"{name}: {self._mute[name]}" for name in self._copied(view) if name in self._mute]
+        left = len(asked_beside(view, list(self.moments.networks))) - (MOST_COPIES - 1)
+        said += [f"{MOST_COPIES} runs are shown side by side, {left} more are not"] if left > 0 else []
+        strange = [name for name in view.beside if name != ALL and name not in self.moments.networks]
+        said += [f"no run is called {name}" for name in strange[:3]]
+        if view.superpixels > 0 and self.moments.dataset.superpixels is None:
+            said.append("no superpixels here: make them with `olivine label label_slic`, name them as data.superpixels")
+        return said
 
     def _compare(
         self, view: View, moment: Moment, network: Network

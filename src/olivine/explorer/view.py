@@ -14,8 +14,17 @@ from olivine.errors import UserError
 MAX_LENGTH, MAX_WORDS = 8000, 300
 """Longer addresses are refused."""
 
-_WORDS = ("frame", "color", "network", "against", "query", "level")
-_SHARES = ("mask", "dots", "threshold")
+_WORDS = ("frame", "color", "network", "against", "query", "level", "cameras")
+_SHARES = ("mask", "dots", "superpixels", "threshold")
+
+ALL = "all"
+"""Beside it, this stands for all runs."""
+
+CAMERAS = ("", "frusta", "images")
+"""What may stand in the scene of cameras: nothing, what they see as lines, and their images in these."""
+
+MOST_SWEEPS = 20
+"""So many frames are shown in one at most."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,10 @@ class View:
         query: what points and pixels are compared with, as `olivine.explorer.similarity.Query` is written; or empty.
         level: at which level; empty for the finest.
         threshold: of the similarity from which on points are selected; 0 selects nothing.
+        superpixels: opacity of the superpixels' borders on the images, 0…1.
+        sweeps: the points of so many frames of the scene are brought together in the frame's place, 1…`MOST_SWEEPS`.
+        beside: names of networks whose points stand beside those of `network`; or `all`.
+        cameras: what stands in the scene of cameras, one of `CAMERAS`.
         eye: where the scene is seen from, metres in the LiDAR frame; None for the usual place.
         target: what is looked at, likewise.
     """
@@ -47,6 +60,10 @@ class View:
     query: str = ""
     level: str = ""
     threshold: float = 0.0
+    superpixels: float = 0.0
+    sweeps: int = 1
+    beside: tuple[str, ...] = ()
+    cameras: str = ""
     eye: tuple[float, float, float] | None = None
     target: tuple[float, float, float] | None = None
 
@@ -57,6 +74,8 @@ class View:
             if getattr(self, name) != getattr(usual, name):
                 words.append((name, str(getattr(self, name))))
         words += [("hide", name) for name in sorted(self.hidden)]
+        words += [("beside", name) for name in self.beside]
+        words += [("sweeps", str(self.sweeps))] if self.sweeps != usual.sweeps else []
         words += [(name, f"{value:g}") for name in _SHARES if (value := getattr(self, name)) != getattr(usual, name)]
         for name in ("eye", "target"):
             place = getattr(self, name)
@@ -76,24 +95,31 @@ class View:
         query = address.partition("?")[2] if "?" in address else address
         if len(query) > MAX_LENGTH:
             raise UserError(f"an address of {len(query)} letters is no view; views have at most {MAX_LENGTH}")
-        view, hidden = View(), set[str]()
+        view, hidden, beside = View(), set[str](), list[str]()
         for name, text in _words(query):
             if name == "frame":
-                view = replace(view, frame=_whole(text))
+                view = replace(view, frame=_whole(name, text))
+            elif name == "sweeps":
+                view = replace(view, sweeps=min(max(_whole(name, text), 1), MOST_SWEEPS))
             elif name == "hide":
                 hidden.add(text)
+            elif name == "beside":
+                beside += [] if text in beside else [text]
+            elif name == "cameras" and text not in CAMERAS:
+                raise UserError(f"cameras={text!r} is no view; it is {' or '.join(CAMERAS[1:])}")
             elif name in _WORDS:
                 view = replace(view, **{name: text})  # type: ignore[arg-type]
             elif name in _SHARES:
                 view = replace(view, **{name: min(max(_number(name, text), 0.0), 1.0)})  # type: ignore[arg-type]
             elif name in ("eye", "target"):
                 view = replace(view, **{name: _place(name, text)})  # type: ignore[arg-type]
-        return replace(view, hidden=frozenset(hidden))
+        return replace(view, hidden=frozenset(hidden), beside=tuple(beside))
 
 
-def _whole(text: str) -> int:
+def _whole(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 12):
-        raise UserError(f"frame={text!r} is no view; frames are counted from 0")
+        what = "frames are counted from 0" if name == "frame" else f"it is a number of frames, 1 to {MOST_SWEEPS}"
+        raise UserError(f"{name}={text!r} is no view; {what}")
     return int(text)
 
 

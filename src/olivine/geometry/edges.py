@@ -29,15 +29,28 @@ def visible_edges(corners_m: Float, near_m: float = NEAR_M) -> NDArray[np.float6
     Returns:
         [M, 12, 2, 3] float64 both ends of each edge; NaN where all of it lies behind.
     """
-    ends_m = np.asarray(corners_m, np.float64)[:, EDGES]
-    depth_m: NDArray[np.float64] = ends_m[..., 2]
+    return visible_lines(np.asarray(corners_m, np.float64)[:, EDGES], near_m)
+
+
+def visible_lines(ends_m: Float, near_m: float = NEAR_M) -> NDArray[np.float64]:
+    """Lines as far as they lie before a camera.
+
+    Args:
+        ends_m: [..., 2, 3] both ends of each in a camera frame (z forward), metres.
+        near_m: depth at which they are cut off, metres.
+
+    Returns:
+        [..., 2, 3] float64; NaN where all of a line lies behind.
+    """
+    whole_m: NDArray[np.float64] = np.asarray(ends_m, np.float64)
+    depth_m: NDArray[np.float64] = whole_m[..., 2]
     behind: NDArray[np.bool_] = np.asarray(depth_m < near_m)
-    other_m, other_depth_m = ends_m[:, :, ::-1], depth_m[..., ::-1]
+    other_m, other_depth_m = whole_m[..., ::-1, :], depth_m[..., ::-1]
     with np.errstate(divide="ignore", invalid="ignore"):
         share = (near_m - depth_m) / (other_depth_m - depth_m)
-        cut_m = ends_m + share[..., None] * (other_m - ends_m)
+        cut_m = whole_m + share[..., None] * (other_m - whole_m)
     cut_m[..., 2] = near_m
-    shown_m = np.where(behind[..., None], cut_m, ends_m)
+    shown_m = np.where(behind[..., None], cut_m, whole_m)
     return np.where(np.all(behind, axis=-1, keepdims=True)[..., None], np.nan, shown_m)
 
 

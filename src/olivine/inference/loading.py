@@ -23,7 +23,7 @@ from olivine.weights.file import Weights, load_weights
 
 
 def load(
-    source: Path | str,
+    source: Path | str | Weights,
     *,
     device: str = "cpu",
     backbone: OwnBackboneConfig | None = None,
@@ -32,7 +32,8 @@ def load(
     """Load a trained network: a pretrained backbone, one with a head for classes, or a detector.
 
     Args:
-        source: a run folder, its `weights.safetensors` or `weights.json`, or a file that `olivine export` wrote.
+        source: a run folder, its `weights.safetensors` or `weights.json`, a file that `olivine export` wrote, or what
+            was read of one.
         device: where to put the network.
         backbone: of weights of a backbone of your own, its configuration: a weights file never leads to an import.
         detector: of weights of a detector of your own, likewise.
@@ -44,7 +45,7 @@ def load(
         UserError: no weights there, or they do not say what network they belong to; of another project's file the
             line says how to import it.
     """
-    weights = read_source(source)
+    weights = source if isinstance(source, Weights) else read_source(source)
     about = weights.about
     absent = [key for key in ("backbone", "in_channels", "voxels") if key not in about]
     if absent:
