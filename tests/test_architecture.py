@@ -44,6 +44,7 @@ ROAD = (
     "prediction",
     "explorer",
     "labels",
+    "toys",
     "testing",
     "compare",
     "demo",

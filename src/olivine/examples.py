@@ -60,7 +60,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "recipes": ("olivine recipes",),
     "keys": ("olivine keys olivine_nuscenes method", "olivine keys ./mine.yaml"),
-    "doctor": ("olivine doctor --json",),
+    "doctor": ("olivine doctor --json", "olivine doctor --device cuda"),
 }
 """Command lines by command."""
 

@@ -12,7 +12,7 @@ from olivine.methods.ppkt import Ppkt, PpktConfig
 from olivine.methods.scalr import Scalr, ScalrConfig
 from olivine.methods.slidr import Slidr, SlidrConfig
 from olivine.teachers import RandomTeacherConfig
-from olivine.testing.toys import ToyBackbone, toy_batch
+from olivine.toys import ToyBackbone, toy_batch
 
 TEACHER = RandomTeacherConfig(channels=(4,))
 METHODS = ("ppkt", "slidr", "scalr")

@@ -19,7 +19,7 @@ from olivine.methods.scalr import Scalr, ScalrConfig
 from olivine.methods.slidr import Slidr, SlidrConfig
 from olivine.methods.strl import Strl, StrlConfig
 from olivine.teachers import RandomTeacherConfig
-from olivine.testing.toys import seen_from_above, toy_batch, toy_voxelnet
+from olivine.toys import seen_from_above, toy_batch, toy_voxelnet
 
 TEACHER = RandomTeacherConfig(channels=(4,))
 REGIONS = RegionConfig(cell_m=0.3, radius_m=3.0, min_voxels=2)

@@ -22,7 +22,7 @@ from olivine.testing.datasets import DatasetContract  # noqa: E402
 from olivine.testing.detectors import DetectorContract  # noqa: E402
 from olivine.testing.methods import MethodContract  # noqa: E402
 from olivine.testing.teachers import TeacherContract  # noqa: E402
-from olivine.testing.toys import ToyBackbone, seen_from_above, toy_batch, toy_voxelnet  # noqa: E402
+from olivine.toys import ToyBackbone, seen_from_above, toy_batch, toy_voxelnet  # noqa: E402
 
 __all__ = [
     "BackboneContract",

@@ -5,23 +5,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from olivine.backbones import BackboneConfig, VoxelNetConfig
 from olivine.data.batch import Batch
-from olivine.data.collate import collate
-from olivine.data.frame import Boxes, Frame
 from olivine.data.needs import Inputs
-from olivine.data.prepare import Prepare
 from olivine.data.voxelize import CartesianVoxels
 from olivine.detection.saved import load_network
 from olivine.detection.task import DetectionTask
 from olivine.detectors import Detections, Detector, DetectorConfig
-from olivine.streams import stream
 from olivine.testing.toy_runs import InterruptedRunError, toy_run
+from olivine.toys import toy_objects
 from olivine.weights.file import read_weights, save_weights
 
 
@@ -82,17 +78,9 @@ class DetectorContract(ABC):
         classes = self.config().classes
         detector_needs = self.make().needs
         needs = replace(detector_needs, boxes=classes, intensities=more or detector_needs.intensities)
-        prepare, samples = Prepare(self.inputs().voxels, needs=needs), []
-        for seed in seeds:
-            rng = np.random.default_rng(seed)
-            xyz = rng.uniform((-1, -14, -3), (20, 14, 1), (points, 3)).astype(np.float32)
-            centres, yaws = rng.uniform((3, -9, -2), (18, 9, 0), (objects, 3)), rng.uniform(-3, 3, (objects, 1))
-            boxes = np.concatenate((centres, np.tile((3.9, 1.6, 1.6), (objects, 1)), yaws), axis=1)
-            names = tuple(classes[row] for row in rng.integers(len(classes), size=objects))
-            intensity = rng.random(points).astype(np.float32)
-            frame = Frame(str(seed), "scene", xyz, intensity, 1.0, seed, boxes=Boxes(boxes, names))
-            samples.append(prepare(frame, stream("none")))
-        return collate(samples, seed=seeds[0])
+        grid = self.inputs().voxels
+        assert isinstance(grid, CartesianVoxels)
+        return toy_objects(grid, needs, seeds=seeds, points=points, objects=objects)
 
     def losses(self, batch: Batch, detector: Detector | None = None) -> dict[str, Tensor]:
         """The losses of a batch in training; what layers draw from torch's own generator is always the same."""

@@ -19,7 +19,7 @@ from olivine.data.batch import Batch
 from olivine.data.masks import UNKNOWN
 from olivine.methods import Method
 from olivine.testing.toy_runs import InterruptedRunError, toy_run
-from olivine.testing.toys import ToyBackbone, seen_from_above, toy_batch, toy_voxelnet
+from olivine.toys import ToyBackbone, seen_from_above, toy_batch, toy_voxelnet
 
 BACKBONES: dict[str, tuple[Callable[[], Backbone], Callable[[Batch], Batch]]] = {
     "voxels": (ToyBackbone, lambda batch: batch),

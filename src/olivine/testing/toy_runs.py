@@ -16,7 +16,7 @@ from olivine.engine.config import AdamWConfig, ScheduleConfig, TrainConfig
 from olivine.engine.loop import BatchSource, TrainResult, train
 from olivine.engine.run import RunFolder
 from olivine.methods import Method
-from olivine.testing.toys import toy_batch
+from olivine.toys import toy_batch
 
 FRAMES = 6
 VOXELS = 40

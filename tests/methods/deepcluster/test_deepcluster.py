@@ -15,7 +15,7 @@ from olivine.methods.parts.kmeans import kmeans, nearest
 from olivine.streams import torch_stream
 from olivine.testing.methods import MethodContract
 from olivine.testing.toy_runs import ToyLoader, resumes_to_the_bit, toy_frames
-from olivine.testing.toys import ToyBackbone, toy_batch
+from olivine.toys import ToyBackbone, toy_batch
 from oracles import deepcluster as oracle
 
 SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)

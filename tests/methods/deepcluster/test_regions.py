@@ -6,7 +6,7 @@ import torch
 
 from olivine.data.batch import Batch, Cloud
 from olivine.methods.deepcluster import RegionConfig, regions
-from olivine.testing.toys import toy_batch
+from olivine.toys import toy_batch
 from oracles import deepcluster as oracle
 
 FRAMES, POINTS = 3, 400

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from olivine.methods.deepcluster import DeepCluster, DeepClusterConfig, RegionConfig
 from olivine.testing.toy_runs import ToyLoader, toy_frames
-from olivine.testing.toys import ToyBackbone
+from olivine.toys import ToyBackbone
 
 
 def make() -> DeepCluster:

@@ -9,7 +9,7 @@ from olivine.methods.depthcontrast import (
     PointEncoderConfig,
     SetAbstractionConfig,
 )
-from olivine.testing.toys import ToyBackbone
+from olivine.toys import ToyBackbone
 
 ENCODER = PointEncoderConfig(
     points=32,

@@ -11,7 +11,7 @@ from olivine.data.needs import Inputs, Needs
 from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.depthcontrast import DepthContrast, DepthContrastConfig, FormatWeights
 from olivine.testing.methods import MethodContract
-from olivine.testing.toys import toy_batch
+from olivine.toys import toy_batch
 from oracles import depthcontrast as oracle
 from oracles import momentum
 

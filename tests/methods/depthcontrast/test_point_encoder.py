@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from olivine.methods.depthcontrast import PointEncoder, PointEncoderConfig, SetAbstractionConfig
 from olivine.methods.depthcontrast.point_encoder import SetAbstraction, draw_points
-from olivine.testing.toys import toy_batch
+from olivine.toys import toy_batch
 from oracles import depthcontrast as oracle
 
 LAYER = SetAbstractionConfig(centres=5, radius_m=0.9, samples=4, channels=(6, 7))

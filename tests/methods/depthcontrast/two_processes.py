@@ -10,7 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from methods.depthcontrast.small import small, without_batch_statistics
 from olivine.data.batch import Batch
-from olivine.testing.toys import toy_batch
+from olivine.toys import toy_batch
 
 STEPS = 4
 

@@ -13,7 +13,7 @@ from olivine.errors import OlivineWarning, UserError
 from olivine.methods.olivine import LossWeights, Olivine, OlivineConfig, VmfConfig
 from olivine.teachers import RandomTeacherConfig, sample_features
 from olivine.testing.cross_modal import CrossModalContract
-from olivine.testing.toys import ToyBackbone, toy_batch
+from olivine.toys import ToyBackbone, toy_batch
 from oracles import olivine as oracle
 
 TEACHER = RandomTeacherConfig(channels=(4, 6))

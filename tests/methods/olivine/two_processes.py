@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from olivine.methods.olivine import ClassStatistics, Olivine, OlivineConfig, VmfConfig
 from olivine.teachers import RandomTeacherConfig
-from olivine.testing.toys import ToyBackbone, toy_batch
+from olivine.toys import ToyBackbone, toy_batch
 
 CLASSES, DIM, ALPHA, STEPS = 5, 6, 0.1, 3
 

@@ -11,7 +11,7 @@ from olivine.data.needs import Inputs, Needs
 from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.pointcontrast import PointContrast, PointContrastConfig
 from olivine.testing.methods import MethodContract
-from olivine.testing.toys import ToyBackbone, toy_batch
+from olivine.toys import ToyBackbone, toy_batch
 from oracles import pointcontrast as oracle
 
 SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)

@@ -9,7 +9,7 @@ from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
 from olivine.methods.pointcontrast import PointContrast, PointContrastConfig
-from olivine.testing.toys import ToyBackbone, toy_batch
+from olivine.toys import ToyBackbone, toy_batch
 
 
 def run(rank: int, folder: str) -> None:

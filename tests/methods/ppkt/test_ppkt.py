@@ -10,7 +10,7 @@ from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.ppkt import Ppkt, PpktConfig
 from olivine.teachers import RandomTeacherConfig, sample_features
 from olivine.testing.cross_modal import CrossModalContract
-from olivine.testing.toys import ToyBackbone, toy_batch
+from olivine.toys import ToyBackbone, toy_batch
 from oracles import losses
 from oracles.olivine import image_features
 

@@ -11,7 +11,7 @@ from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.scalr import Scalr, ScalrConfig, distillation_loss
 from olivine.teachers import RandomTeacherConfig, sample_features
 from olivine.testing.cross_modal import CrossModalContract
-from olivine.testing.toys import ToyBackbone, toy_batch
+from olivine.toys import ToyBackbone, toy_batch
 from oracles import scalr as oracle
 
 TEACHER = RandomTeacherConfig(channels=(4, 6))

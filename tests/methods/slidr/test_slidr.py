@@ -10,7 +10,7 @@ from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.slidr import Slidr, SlidrConfig
 from olivine.teachers import RandomTeacherConfig
 from olivine.testing.cross_modal import CrossModalContract
-from olivine.testing.toys import ToyBackbone, toy_batch
+from olivine.toys import ToyBackbone, toy_batch
 from oracles import slidr as oracle
 
 SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)

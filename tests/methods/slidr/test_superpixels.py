@@ -4,7 +4,7 @@ from torch.nn.functional import normalize
 
 from olivine.methods.slidr import find_superpixels, head_at_pixels, segment_means
 from olivine.teachers import ImageHead, sample_features
-from olivine.testing.toys import toy_batch
+from olivine.toys import toy_batch
 from oracles import slidr as oracle
 
 

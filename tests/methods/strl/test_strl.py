@@ -13,7 +13,7 @@ from olivine.errors import OlivineWarning
 from olivine.methods.strl import Strl, StrlConfig, regression_loss
 from olivine.testing.methods import MethodContract
 from olivine.testing.toy_runs import resumes_to_the_bit, toy_frames
-from olivine.testing.toys import ToyBackbone, toy_batch
+from olivine.toys import ToyBackbone, toy_batch
 from oracles import strl as oracle
 
 SMALL = MinkUNetConfig(name="minkunet14a", width=0.125)

@@ -1,13 +1,23 @@
-"""Small batches with everything a method may ask for, made from a seed, and backbones that take little time."""
+"""Small batches with all that methods and detectors ask for, made from a seed, and backbones that take little time."""
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import nn
 
 from olivine.backbones import Backbone, VoxelEmbedding, VoxelNet
 from olivine.data.batch import Batch, Cloud, PixelPairs, SecondView
+from olivine.data.collate import collate
+from olivine.data.frame import Boxes, Frame
+from olivine.data.needs import Needs
+from olivine.data.prepare import Prepare
 from olivine.data.voxelize import CartesianVoxels
+from olivine.streams import stream
+
+_FINE_M = (0.1 / 8, 0.1 / 8, 0.1 / 3)
+VOXELNET_GRID = CartesianVoxels(size_m=_FINE_M, bounds_m=(0, 0, 0, 128 * _FINE_M[0], 128 * _FINE_M[1], 40 * _FINE_M[2]))
+"""The grid of `toy_voxelnet`."""
 
 
 def toy_batch(
@@ -127,9 +137,7 @@ def toy_voxelnet() -> VoxelNet:
 
     Voxels above the ninth of a column are too high for it, as on the published grid.
     """
-    size_m = (0.1 / 8, 0.1 / 8, 0.1 / 3)
-    bounds_m = (0.0, 0.0, 0.0, 128 * size_m[0], 128 * size_m[1], 40 * size_m[2])
-    return VoxelNet(1, CartesianVoxels(size_m=size_m, bounds_m=bounds_m), momentum=0.1)
+    return VoxelNet(1, VOXELNET_GRID, momentum=0.1)
 
 
 def seen_from_above(batch: Batch) -> Batch:
@@ -144,3 +152,33 @@ def seen_from_above(batch: Batch) -> Batch:
 
 def _on_fine_voxels(cloud: Cloud) -> Cloud:
     return replace(cloud, coordinates=(cloud.coordinates * _PIXEL_VOXELS).int())
+
+
+def toy_objects(
+    voxels: CartesianVoxels,
+    needs: Needs,
+    *,
+    seeds: tuple[int, ...] = (0, 1),
+    points: int = 400,
+    objects: int = 3,
+) -> Batch:
+    """A batch of a frame for each seed: points ahead of the sensor, up to 20 m away, and objects as large as cars.
+
+    Args:
+        voxels: the grid.
+        needs: what the batch holds; `boxes` are the classes of the objects, drawn at random.
+        seeds: draw the content; the first is `Batch.seed` too.
+        points: points of each frame.
+        objects: objects of each.
+    """
+    classes, prepare, samples = needs.boxes or (), Prepare(voxels, needs=needs), []
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        xyz = rng.uniform((-1, -14, -3), (20, 14, 1), (points, 3)).astype(np.float32)
+        centres, yaws = rng.uniform((3, -9, -2), (18, 9, 0), (objects, 3)), rng.uniform(-3, 3, (objects, 1))
+        boxes = np.concatenate((centres, np.tile((3.9, 1.6, 1.6), (objects, 1)), yaws), axis=1)
+        names = tuple(classes[row] for row in rng.integers(len(classes), size=objects))
+        intensity = rng.random(points).astype(np.float32)
+        frame = Frame(str(seed), "scene", xyz, intensity, 1.0, seed, boxes=Boxes(boxes, names))
+        samples.append(prepare(frame, stream("none")))
+    return collate(samples, seed=seeds[0])
