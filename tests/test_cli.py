@@ -41,7 +41,7 @@ COMMANDS = {
     "import": ["FILE", "OUT", "--from", "KEY=VALUE"],
     "recipes": [],
     "keys": ["RECIPE", "PREFIX"],
-    "doctor": ["--json"],
+    "doctor": ["--json", "--device", "--only"],
 }
 """The whole command line. A change here is a change for every script that calls the program."""
 
