@@ -34,7 +34,8 @@ COMMANDS = {
     "evaluate": ["RUN", "KEY=VALUE", "--json", "--detections", "--labels", "--frames", "--rules"],
     "predict": ["MODEL", "SOURCE", "OUT", "KEY=VALUE", "--format", "--pictures", "--shard", "--data", "--json"],
     "explore": [
-        *["THING...", "--snapshot", "--view", "--split", "--data", "--host", "--port", "--no-browser", "--json"],
+        *["THING...", "--snapshot", "--mistakes", "--view", "--split", "--data", "--host", "--port", "--no-browser"],
+        *["--select", "--out", "--frames", "--json"],
     ],
     "compare": ["RECIPE", "KEY=VALUE"],
     "export": ["RUN", "OUT", "--to"],

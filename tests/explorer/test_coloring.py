@@ -32,14 +32,15 @@ def test_there_are_the_colourings_that_data_and_network_have(moments, segmenter)
         "uncertainty",
         "features",
         "similarity",
+        "selections",
     ]
-    assert list(modes(moments, moments.networks["pretraining"])) == [*alone, "features", "similarity"]
+    assert list(modes(moments, moments.networks["pretraining"])) == [*alone, "features", "similarity", "selections"]
     firsts = [first_mode(moments, network) for network in (None, segmenter, moments.networks["pretraining"])]
     assert firsts == ["truth", "prediction", "features"]
 
 
 def test_every_colouring_gives_each_point_a_colour_and_says_what_it_means(moments, segmenter):
-    for mode in set(modes(moments, segmenter)) - {"similarity"}:
+    for mode in set(modes(moments, segmenter)) - {"similarity", "selections"}:
         found = color(moments, moments[1], mode, segmenter)
         assert found.colors.shape == moments[1].frame.points_lidar_m.shape
         assert found.colors.dtype == np.uint8

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from olivine.cli.common import AsJson, say
+from olivine.cli.common import AsJson, log, say
+from olivine.errors import printable
+
+if TYPE_CHECKING:
+    from olivine.explorer.moments import Moments
+    from olivine.explorer.selection import Selection
 
 
 def explore(
@@ -24,7 +31,7 @@ def explore(
     ] = None,
     view: Annotated[str, typer.Option(help="What is shown, e.g. 'frame=12&color=agreement'.", metavar="ADDRESS")] = "",
     split: Annotated[
-        str | None, typer.Option(help="Which frames: a split, or scenes with commas; default: the run's, else all.")
+        str | None, typer.Option(help="Which frames: a split, or scenes, each with a comma; else the run's, or all.")
     ] = None,
     own: Annotated[
         str | None, typer.Option("--data", help="Open it as a dataset of your own.", metavar="MODULE:CLASS")
@@ -32,6 +39,15 @@ def explore(
     host: Annotated[str, typer.Option(help="Listen there; others than this machine need a token.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Listen on this port; 0 takes any that is free.")] = 8090,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
+    select: Annotated[
+        Path | None, typer.Option(help="A file of selections; with --out their labels are written.", metavar="FILE")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of labels: of --select, else below it what is selected in the browser.")
+    ] = None,
+    frames: Annotated[
+        str, typer.Option(help="Which frames are labelled: all, or scenes and tokens with commas.")
+    ] = "all",
     as_json: AsJson = False,
 ) -> None:
     """Look at points, labels, predictions, mistakes and features in a browser, or as pictures."""
@@ -42,7 +58,15 @@ def explore(
     from olivine.explorer.stage import Stage
     from olivine.explorer.view import View, command
 
-    stage, shown = Stage(Moments(open_subject(things, split, own))), View.of(view)
+    stage, shown = Stage(Moments(open_subject(things, split, own)), out=out or Path("labels")), View.of(view)
+    if select is not None:
+        from olivine.explorer.selection import read_selections
+
+        selections = read_selections(select, stage.moments)
+        if out is not None:
+            _write_labels(stage.moments, selections, out, frames, as_json=as_json)
+            return
+        shown = replace(shown, select=tuple(map(str, selections)))
     if snapshot is None and mistakes is None:
         from olivine.explorer.browser.server import serve
 
@@ -53,3 +77,15 @@ def explore(
         written += write_mistakes(stage, shown, mistakes, command(things, split=split, own=own))
     names = [str(path) for path in written]
     say(json.dumps(names) if as_json else "\n".join(names))
+
+
+def _write_labels(moments: Moments, selections: Sequence[Selection], out: Path, frames: str, *, as_json: bool) -> None:
+    """Label frames by selections; exit 1 when frames have failed."""
+    from olivine.explorer.labelling import Labelling, places_of
+
+    done = Labelling(moments, selections, out, places_of(moments, frames)).run()
+    for place, trouble in done.troubles:
+        log.warning("no labels: frame %d: %s", place, printable(trouble))
+    say(json.dumps(done.as_json()) if as_json else done)
+    if done.failed:
+        raise typer.Exit(1)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import numpy as np
@@ -185,6 +185,11 @@ class Folder:
         """Token of the frame, `<scene>/<name>`."""
         scan = self._scans[self._rows[index]]
         return f"{scan.scene}/{scan.name}"
+
+    def labels_name(self, index: int) -> str:
+        """File of the labels of the frame's points, below the root."""
+        row = self._rows[index]
+        return str(PurePosixPath(self._keys.labels, self._recordings[row], f"{self._scans[row].name}.label"))
 
     def scene(self, index: int) -> str:
         """Scene that the frame belongs to."""

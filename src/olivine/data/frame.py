@@ -230,3 +230,28 @@ class NamesMasks(Protocol):
     def mask_names(self, index: int) -> tuple[str, ...]:
         """Path of each camera's mask below the folder of masks, of the frame at `index`."""
         ...
+
+
+@runtime_checkable
+class NamesLabels(Protocol):
+    """A dataset that says where the labels of a frame's points belong, so that labels can be made for it."""
+
+    def labels_name(self, index: int) -> str:
+        """File of the labels of the frame at `index`, below the dataset's folder, whether there are any or not.
+
+        Of each row of the scan's file it holds the raw label: in a `.label` as uint32, in a `.bin` as uint8.
+        """
+        ...
+
+
+@runtime_checkable
+class ListsLabels(Protocol):
+    """A dataset whose labels are found by tables, which stand beside them."""
+
+    def label_tables(self, folder: Path, classes: ClassSet) -> dict[str, bytes]:
+        """The tables by their path, likewise, for the labels that lie below a folder, which mean these classes.
+
+        Raises:
+            UserError: a table of the dataset cannot be read.
+        """
+        ...

@@ -214,7 +214,7 @@ def load_class_set(name: str | Path) -> ClassSet:
     return ClassSet(
         stem,
         tuple(entry.name for entry in stated.classes),
-        np.array([[0, 0, 0], *(entry.color or _color(row) for row, entry in enumerate(stated.classes))], np.uint8),
+        np.array([[0, 0, 0], *(entry.color or own_color(row) for row, entry in enumerate(stated.classes))], np.uint8),
         raw_to_train,
         np.array([nothing, *(raw[0] for raw in stated.raw)], np.uint16),
         stated.source,
@@ -235,7 +235,7 @@ def _prompts(stated: _ClassSetFile) -> dict[str, tuple[str, ...]]:
     return {entry.name: (words[entry.name],) if entry.prompts is None else entry.prompts for entry in stated.classes}
 
 
-def _color(row: int) -> tuple[int, int, int]:
-    """A colour for a class that states none: hues a golden section apart, which stay distinct for any number."""
+def own_color(row: int) -> tuple[int, int, int]:
+    """A colour for a class that states none, by its place: hues a golden section apart, distinct for any number."""
     red, green, blue = colorsys.hsv_to_rgb(row * 0.618034 % 1, 0.55 + 0.4 * (row % 2), 0.95 - 0.25 * (row // 2 % 2))
     return round(255 * red), round(255 * green), round(255 * blue)

@@ -30,6 +30,7 @@ from olivine.data.masks import UNKNOWN, MaskManifest, read_manifest
 from olivine.data.nuscenes_channels import CAMERAS
 from olivine.data.nuscenes_files import read_point_labels, read_sweep
 from olivine.data.nuscenes_index import BoxIndex, NuScenesIndex, load_boxes, load_index
+from olivine.data.nuscenes_labels import label_tables, labels_name
 from olivine.data.nuscenes_tables import Category, read_table
 from olivine.data.splits import SplitConfig, every_nth, nuscenes_scenes
 from olivine.errors import OlivineWarning, UserError
@@ -106,7 +107,7 @@ class NuScenesConfig(Config):
         )
         masks = self.masks or existing(self.root / "camseg")
         superpixels = self.superpixels or existing(self.root / "superpixels")
-        return NuScenes(self.root, index, rows, boxes, masks, superpixels, classes=classes, record=record)
+        return NuScenes(tables, index, rows, boxes, masks, superpixels, classes=classes, record=record)
 
     def _tables(self) -> Path:
         tables = self.root / self.version
@@ -127,7 +128,7 @@ class NuScenes:
     """The chosen keyframes of a nuScenes folder, by scene and time (see `olivine.data.frame.Dataset`).
 
     Args:
-        root: the dataset's folder.
+        tables: the folder of the tables, in that of the dataset.
         index: the resolved tables.
         rows: [n] rows of the index that are chosen, in order.
         boxes: the resolved annotations, or None to leave boxes out.
@@ -148,7 +149,7 @@ class NuScenes:
 
     def __init__(
         self,
-        root: Path,
+        tables: Path,
         index: NuScenesIndex,
         rows: NDArray[np.int64],
         boxes: BoxIndex | None,
@@ -163,7 +164,8 @@ class NuScenes:
         self.manifest: MaskManifest | None = None if masks is None else read_manifest(masks)
         self.superpixels = superpixels
         self.scenes: tuple[str, ...] = tuple(index.scenes[np.unique(index.scene[rows])].tolist())
-        self._root, self._index, self._rows, self._boxes, self._masks = root, index, rows, boxes, masks
+        self._root, self._tables = tables.parent, tables
+        self._index, self._rows, self._boxes, self._masks = index, rows, boxes, masks
         self._shared: frozenset[str] = frozenset()
         if masks is not None or superpixels is not None:
             self._shared = check_mask_names(self._channels[1:], index.files[:, 1:])
@@ -220,6 +222,18 @@ class NuScenes:
         """File of the keyframe's point labels, or None where the tables name none."""
         file = bytes(self._index.labels[self._rows[index]]).decode()
         return self._root / file if file else None
+
+    def labels_name(self, index: int) -> str:
+        """Where labels of the keyframe's points belong below the root, whether the tables name any or not."""
+        return labels_name(self._tables, bytes(self._index.lidar[self._rows[index]]).decode())
+
+    def label_tables(self, folder: Path, classes: ClassSet) -> dict[str, bytes]:
+        """The tables of lidarseg for the labels below a folder, by their path below the root.
+
+        Raises:
+            UserError: the table of categories cannot be read.
+        """
+        return label_tables(self._tables, [token.decode() for token in self._index.lidar.tolist()], folder, classes)
 
     def mask_names(self, index: int) -> tuple[str, ...]:
         """Where `olivine label` puts the masks of a keyframe's images below its folder, without reading anything."""

@@ -63,7 +63,7 @@ class Rellis3dConfig(Config):
             folders = [(sequence, home / sequence) for sequence in chosen]
             scans = [scan for name, folder in folders for scan in scans_below(name, folder / _CLOUDS, folder / _LABELS)]
         form = ScanFormat(intensity_gain=self.intensity_gain)
-        return ScanFolders(self.name, load_class_set(self.classes or "rellis3d"), scans, split, form, home)
+        return ScanFolders(self.name, load_class_set(self.classes or "rellis3d"), scans, split, form, self.root)
 
 
 def _home(root: Path) -> Path:

@@ -32,15 +32,17 @@ class ScanFiles:
         scene: the recording, or the part of the dataset, it belongs to.
         name: its name within the scene.
         cloud: float32 rows of the points.
-        labels: 32-bit raw label of each point, or None where there are none.
+        labels: 32-bit raw label of each point.
         place: its place in the scene, which gives it a time.
+        labelled: whether they are there.
     """
 
     scene: str
     name: str
     cloud: Path
-    labels: Path | None
+    labels: Path
     place: int
+    labelled: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class ScanFolders:
         scans: all scans of the split.
         split: thins them out: `every = n` keeps the 1st, (n+1)-th, … scan.
         form: what their numbers mean.
-        where: named where nothing is selected.
+        where: the dataset's folder.
 
     Raises:
         UserError: nothing is selected, or scenes are to be counted.
@@ -87,7 +89,7 @@ class ScanFolders:
         form: ScanFormat,
         where: Path,
     ) -> None:
-        self.name, self.classes, self._form = name, classes, form
+        self.name, self.classes, self._form, self._root = name, classes, form, where
         if split.unit == "scene":
             raise UserError(f"{name}: split.every counts scans here; leave split.unit out")
         self._scans = list(scans)[:: split.every]
@@ -105,6 +107,10 @@ class ScanFolders:
         """Scene that the scan belongs to."""
         return self._scans[index].scene
 
+    def labels_name(self, index: int) -> str:
+        """File of the scan's labels, below the dataset's folder."""
+        return self._scans[index].labels.relative_to(self._root).as_posix()
+
     def __getitem__(self, index: int) -> Frame:
         """Read one frame.
 
@@ -113,7 +119,7 @@ class ScanFolders:
         """
         files, form = self._scans[index], self._form
         rows = read_rows(files.cloud, form.columns)
-        raw = None if files.labels is None else read_label_file(files.labels, len(rows))
+        raw = read_label_file(files.labels, len(rows)) if files.labelled else None
         intensity = (
             rows[:, 3]
             if form.intensity_gain == 1
@@ -170,7 +176,7 @@ def scans_below(scene: str, clouds: Path, labels: Path) -> list[ScanFiles]:
     found = sorted(path for path in clouds.iterdir() if path.suffix.lower() == ".bin" and not path.name.startswith("."))
     labelled = labels.is_dir()
     return [
-        ScanFiles(scene, path.stem, path, labels / f"{path.stem}.label" if labelled else None, place)
+        ScanFiles(scene, path.stem, path, labels / f"{path.stem}.label", place, labelled)
         for place, path in enumerate(found)
     ]
 

@@ -137,6 +137,7 @@ class SemanticKitti:
 
     def __init__(self, config: SemanticKittiConfig, split: SplitConfig) -> None:
         sequences = _sequences_folder(config.root)
+        self._below = sequences.relative_to(config.root).as_posix()
         chosen = _choose(sequences, split)
         self.classes = load_class_set(config.classes or "semantickitti")
         self._masks = config.masks or existing(config.root / "camseg")
@@ -189,6 +190,12 @@ class SemanticKitti:
     def scene(self, index: int) -> str:
         """Sequence that the scan belongs to."""
         return self._scans[index][0].folder.name
+
+    def labels_name(self, index: int) -> str:
+        """File of the scan's labels below the root, whether there are any or not."""
+        sequence, stem = self._scans[index]
+        name = sequence.folder.name
+        return f"{self._below}/{name}/{self.labels_of(name)}/{stem}.label"
 
     def mask_names(self, index: int) -> tuple[str, ...]:
         """Where the masks of a frame's images lie below a folder of masks, without reading anything."""

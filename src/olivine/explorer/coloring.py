@@ -28,6 +28,9 @@ SIMILARITY = "similarity"
 VERSUS = "versus"
 """The colouring that `olivine.explorer.mistakes.versus` makes; it needs a second network."""
 
+SELECTIONS = "selections"
+"""The colouring that `olivine.explorer.selection` makes; it needs something that was selected."""
+
 HEIGHTS_M = (-2.5, 4.0)
 _RANGES_M = (2, 5, 10, 20, 40, 60)
 
@@ -127,7 +130,7 @@ def modes(moments: Moments, network: Network | None) -> dict[str, str]:
         found |= {name: _MODES[name][0] for name in names}
         if predicts and any(may_predict(other) for other in moments.networks.values() if other is not network):
             found[VERSUS] = "which of two networks is right"
-        found |= {SIMILARITY: "similarity to what was clicked"}
+        found |= {SIMILARITY: "similarity to what was clicked", SELECTIONS: "what was selected"}
     return found
 
 
@@ -183,7 +186,7 @@ def _truth(moments: Moments, moment: Moment, _: Network | None) -> Coloring:
     classes, labels = moments.dataset.classes, moment.frame.labels
     if labels is None:
         raise UserError("the points of this frame have no labels")
-    return _by_class(labels.astype(np.int64), classes.names, class_colors(classes), "not labelled")
+    return by_class(labels.astype(np.int64), classes.names, class_colors(classes), "not labelled")
 
 
 def _weak(moments: Moments, moment: Moment, _: Network | None) -> Coloring:
@@ -193,14 +196,14 @@ def _weak(moments: Moments, moment: Moment, _: Network | None) -> Coloring:
     palette = mask_palette(manifest.classes, moments.dataset.classes)
     colors = np.concatenate((np.array([NOTHING], np.uint8), palette[: len(manifest.classes)]))
     entry = np.where(moment.weak == UNKNOWN, 0, moment.weak.astype(np.int64) + 1)
-    return _by_class(entry, manifest.classes, colors, "unknown")
+    return by_class(entry, manifest.classes, colors, "unknown")
 
 
 def _prediction(_: Moments, moment: Moment, network: Network | None) -> Coloring:
     answer = _classifying(moment, network)
     assert answer.predicted is not None
     assert answer.classes is not None
-    return _by_class(answer.predicted.astype(np.int64), answer.classes.names, class_colors(answer.classes), "none")
+    return by_class(answer.predicted.astype(np.int64), answer.classes.names, class_colors(answer.classes), "none")
 
 
 def _agreement(moments: Moments, moment: Moment, network: Network | None) -> Coloring:
@@ -258,7 +261,7 @@ def _classifying(moment: Moment, network: Network | None) -> Answer:
     return answer
 
 
-def _by_class(entry: NDArray[np.int64], names: tuple[str, ...], colors: RGB, nothing: str) -> Coloring:
+def by_class(entry: NDArray[np.int64], names: tuple[str, ...], colors: RGB, nothing: str) -> Coloring:
     """Points by class 1…C, 0 being nothing, which stands last in the legend."""
     table = np.concatenate((colors[1:], np.array([NOTHING], np.uint8)))
     legend = tuple(

@@ -214,5 +214,5 @@ def _grounded(data: Any, config: ExperimentConfig, folder: Path) -> dict[str, Pa
 
 
 def _split(split: str) -> SplitConfig:
-    parts = split.split(",")
-    return SplitConfig(split=parts if len(parts) > 1 else split)
+    scenes = [part for part in split.split(",") if part]
+    return SplitConfig(split=scenes if "," in split else split)

@@ -11,7 +11,7 @@ import numpy as np
 from olivine.drawing.report import Picture, Section, write_report
 from olivine.drawing.tiles import RGB, abreast, below, legend, png, scale, titled
 from olivine.errors import UserError
-from olivine.explorer.coloring import SIMILARITY, VERSUS, modes
+from olivine.explorer.coloring import SELECTIONS, SIMILARITY, VERSUS, modes
 from olivine.explorer.pictures import scene_picture
 from olivine.explorer.stage import Shown, Stage
 from olivine.explorer.view import View
@@ -96,7 +96,7 @@ def snapshots(stage: Stage, view: View, out: Path, colors: Sequence[str] = ()) -
             made at all.
     """
     known = modes(stage.moments, stage.network(view))
-    asked = {SIMILARITY: bool(view.query), VERSUS: bool(view.against)}
+    asked = {SIMILARITY: bool(view.query), SELECTIONS: bool(view.select), VERSUS: bool(view.against)}
     wanted = list(colors) or ([view.color] if view.color else [name for name in known if asked.get(name, True)])
     strange = [name for name in wanted if name not in known]
     if strange:

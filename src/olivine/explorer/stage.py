@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from olivine.data.frame import Boxes
 from olivine.drawing.tiles import RGB
 from olivine.errors import UserError
 from olivine.explorer.accumulation import Accumulation, Around, neighbours
-from olivine.explorer.coloring import SIMILARITY, VERSUS, Coloring, color, first_mode, modes
+from olivine.explorer.coloring import SELECTIONS, SIMILARITY, VERSUS, Coloring, color, first_mode, modes
 from olivine.explorer.copies import MOST_COPIES, Copy, asked_beside, spacing_m
 from olivine.explorer.mistakes.versus import coloring as versus
 from olivine.explorer.mistakes.versus import opponent
@@ -20,6 +21,7 @@ from olivine.explorer.moments import Moment, Moments
 from olivine.explorer.networks import Network
 from olivine.explorer.pictures import Eye, ahead, camera_picture, usual_eye
 from olivine.explorer.planes import frustum
+from olivine.explorer.selection import Selector
 from olivine.explorer.similarity import Query, levels, of_pixels, of_points, vector
 from olivine.explorer.similarity import coloring as coloring_of
 from olivine.explorer.view import ALL, View
@@ -99,12 +101,17 @@ class Stage:
 
     Args:
         moments: the frames.
+        out: folder below which labels of what visitors select are written.
+
+    Attributes:
+        moments, out: as given.
     """
 
-    def __init__(self, moments: Moments) -> None:
-        self.moments = moments
+    def __init__(self, moments: Moments, out: Path = Path("labels")) -> None:
+        self.moments, self.out = moments, out
         self._accumulation = Accumulation()
         self._mute: dict[str, str] = {}
+        self._selector: tuple[tuple[str, ...], Selector] | None = None  # of the selections that were shown last
 
     def network(self, view: View) -> Network | None:
         """The network that a view asks, the first where it names none that there is; None where there is none."""
@@ -223,7 +230,16 @@ class Stage:
             return coloring_of(of_points(moment.answer(network), level, to), view.threshold or None)
         if view.color == VERSUS and network is not None:
             return versus(self.moments, moment, network, opponent(self.moments, network, view.against))
+        if view.color == SELECTIONS:
+            return self._selector_of(view).coloring(moment)
         return color(self.moments, moment, view.color, network)
+
+    def _selector_of(self, view: View) -> Selector:
+        """What finds the points of a view's selections; kept, with what they are compared with."""
+        last = self._selector
+        if last is None or last[0] != view.select:
+            self._selector = last = (view.select, Selector.of(self.moments, view))
+        return last[1]
 
     def _layer_key(self, view: View, frame: int) -> tuple[View, int]:
         """What the colours of another frame depend on: all words but those that are of the picture alone."""

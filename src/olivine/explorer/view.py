@@ -46,6 +46,7 @@ class View:
         sweeps: the points of so many frames of the scene are brought together in the frame's place, 1…`MOST_SWEEPS`.
         beside: names of networks whose points stand beside those of `network`; or `all`.
         cameras: what stands in the scene of cameras, one of `CAMERAS`.
+        select: what was selected under a name, as `olivine.explorer.selection.Selection` is written.
         eye: where the scene is seen from, metres in the LiDAR frame; None for the usual place.
         target: what is looked at, likewise.
     """
@@ -64,6 +65,7 @@ class View:
     sweeps: int = 1
     beside: tuple[str, ...] = ()
     cameras: str = ""
+    select: tuple[str, ...] = ()
     eye: tuple[float, float, float] | None = None
     target: tuple[float, float, float] | None = None
 
@@ -76,6 +78,7 @@ class View:
         words += [("hide", name) for name in sorted(self.hidden)]
         words += [("beside", name) for name in self.beside]
         words += [("sweeps", str(self.sweeps))] if self.sweeps != usual.sweeps else []
+        words += [("select", text) for text in self.select]
         words += [(name, f"{value:g}") for name in _SHARES if (value := getattr(self, name)) != getattr(usual, name)]
         for name in ("eye", "target"):
             place = getattr(self, name)
@@ -95,7 +98,7 @@ class View:
         query = address.partition("?")[2] if "?" in address else address
         if len(query) > MAX_LENGTH:
             raise UserError(f"an address of {len(query)} letters is no view; views have at most {MAX_LENGTH}")
-        view, hidden, beside = View(), set[str](), list[str]()
+        view, hidden, beside, select = View(), set[str](), list[str](), list[str]()
         for name, text in _words(query):
             if name == "frame":
                 view = replace(view, frame=_whole(name, text))
@@ -105,6 +108,8 @@ class View:
                 hidden.add(text)
             elif name == "beside":
                 beside += [] if text in beside else [text]
+            elif name == "select":
+                select.append(text)
             elif name == "cameras" and text not in CAMERAS:
                 raise UserError(f"cameras={text!r} is no view; it is {' or '.join(CAMERAS[1:])}")
             elif name in _WORDS:
@@ -113,7 +118,7 @@ class View:
                 view = replace(view, **{name: min(max(_number(name, text), 0.0), 1.0)})  # type: ignore[arg-type]
             elif name in ("eye", "target"):
                 view = replace(view, **{name: _place(name, text)})  # type: ignore[arg-type]
-        return replace(view, hidden=frozenset(hidden), beside=tuple(beside))
+        return replace(view, hidden=frozenset(hidden), beside=tuple(beside), select=tuple(select))
 
 
 def _whole(name: str, text: str) -> int:
