@@ -16,9 +16,10 @@ import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
@@ -27,6 +28,8 @@ from torch import nn
 
 from lidar_clouds import KITTI, KITTI_CELLS, NUSCENES, cylindrical, kitti_grid, scan
 from olivine.backbones import VoxelBackBone8x
+from olivine.gpu import triton_kernels
+from olivine.native.boxes import Measure
 from olivine.sparse import SparseTensor
 from olivine.sparse.coordinates import CoordinateMap, kernel_offsets
 from olivine.sparse.engines import Epilogue, triton_engine
@@ -35,7 +38,10 @@ from olivine.sparse.kernel_map import KernelMap
 from olivine.weights.foreign import PublishedMinkUNet
 from sparse_work import convolutions
 
-_TYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.int32: "i32", torch.int64: "i64"}
+_TYPES = {torch.float64: "fp64", torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+_TYPES |= {torch.int32: "i32", torch.int64: "i64"}
+_OPTIONS = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": True}
+_SIDES = ("ROWS", "COLUMNS", "PAIRS", "PARTS", "IN", "OUT", "WIDE", "SPAN", "TOGETHER", "BLOCK")
 _CAPABILITIES = (80, 90)
 _PRECISIONS = {"bf16": (torch.bfloat16, False), "fp16": (torch.float16, False), "tf32": (torch.float32, True)}
 _PRECISIONS["fp32"] = torch.float32, False
@@ -50,19 +56,19 @@ class Variant:
         signature: type of each argument.
         constants: value of each argument that is compiled in.
         aligned: places of the arguments that are multiples of 16.
-        options: groups of threads, and stages.
+        options: groups of threads, stages, and whether products may be added before they are rounded.
     """
 
     name: str
     signature: tuple[tuple[str, str], ...]
     constants: tuple[tuple[str, Any], ...]
     aligned: tuple[int, ...]
-    options: tuple[tuple[str, int], ...]
+    options: tuple[tuple[str, Any], ...]
 
     def describe(self) -> str:
         """The sides of its block."""
         told = dict(self.constants)
-        return " ".join(f"{key}={told[key]}" for key in ("ROWS", "PAIRS", "IN", "OUT", "WIDE", "BLOCK") if key in told)
+        return " ".join(f"{key}={told[key]}" for key in _SIDES if key in told)
 
 
 @dataclass
@@ -76,7 +82,8 @@ class Recorder:
         """What a start on that grid is."""
         return self._note
 
-    def _note(self, *arguments: Any, num_warps: int = 4, num_stages: int = 3, **constants: Any) -> None:
+    def _note(self, *arguments: Any, **constants: Any) -> None:
+        options = tuple((name, constants.pop(name, usual)) for name, usual in _OPTIONS.items())
         if "WIDEN" in constants:
             constants["WIDEN"] = False  # as on a GPU
         signature, aligned = {}, []
@@ -92,7 +99,6 @@ class Recorder:
             divisible = isinstance(value, torch.Tensor) or (isinstance(value, int) and value % 16 == 0)
             if divisible and not parameter.do_not_specialize:
                 aligned.append(place)
-        options = (("num_warps", num_warps), ("num_stages", num_stages))
         name = self.program.__name__
         self.noted[Variant(name, (*signature.items(),), (*sorted(constants.items()),), (*aligned,), options)] += 1
 
@@ -105,14 +111,21 @@ def _type_of(value: Any) -> str:
     return "i32" if -(2**31) <= value < 2**31 else "i64"
 
 
+def programs() -> tuple[ModuleType, ...]:
+    """The modules of all programs."""
+    from olivine.gpu.programs import boxes, points
+    from olivine.sparse.engines.gpu.programs import maps, norms, products
+
+    return maps, products, norms, points, boxes
+
+
 @contextmanager
 def recorded() -> Iterator[Counter[Variant]]:
     """A block in which programs are noted, not started."""
-    from olivine.sparse.engines.gpu.programs import maps, products
-
     noted: Counter[Variant] = Counter()
-    with patch.dict(maps.__dict__), patch.dict(products.__dict__):
-        for module in (maps, products):
+    with ExitStack() as stack:
+        for module in programs():
+            stack.enter_context(patch.dict(module.__dict__))
             for name, program in list(vars(module).items()):
                 if hasattr(program, "arg_names") and not name.startswith("_"):
                     setattr(module, name, Recorder(program, noted))
@@ -159,6 +172,32 @@ def start(work: Sequence[tuple[KernelMap, int, int, bool]], dtype: torch.dtype, 
                 engine.convolve(features, weight, kernel_map, Epilogue(None, norm, grad, True))
             engine.convolve(features, weight, kernel_map, Epilogue())
             engine.gradients(features, weight, grad, kernel_map, (input_gradient, True))
+            start_norm(grad, c_out)
+
+
+def start_norm(features: torch.Tensor, channels: int) -> None:
+    """A norm in training of some rows, forward and backward, with what usually follows it."""
+    from olivine.sparse.engines.gpu.norms import DeviceNorm
+
+    norm = nn.BatchNorm1d(channels)
+    by, weight, bias = DeviceNorm(norm), norm.weight.detach(), norm.bias.detach()
+    for residual in (None, features):
+        out, mean, variance = by.normalize(features, weight, bias, norm.eps, residual, True)
+        of_features, of_residual = torch.empty_like(out), None if residual is None else torch.empty_like(out)
+        by.normalize_gradient(features, out, features, weight, norm.eps, mean, variance, of_features, of_residual)
+
+
+def start_boxes_and_points() -> None:
+    """As PV-RCNN and SECOND do, of the larger sizes: 9000 boxes, 20 000 points, balls of up to 32 points."""
+    kernels = triton_kernels()
+    boxes, xyz = torch.rand(9000, 7, dtype=torch.float64), torch.rand(20_000, 3)
+    kernels.suppress(boxes, 0.1, 500)
+    for measure in Measure:
+        kernels.measure_boxes(boxes[:100], boxes[:80], measure)
+        kernels.measure_pairs(boxes[:80], boxes[:80], measure)
+    for points in (xyz, xyz.double()):
+        kernels.furthest(points, torch.arange(len(xyz)), (0, len(xyz)), 2048)
+        kernels.balls(points, (0, len(xyz)), points[:2048], (0, 2048), (0.4, 0.8), (16, 32))
 
 
 def start_maps() -> None:
@@ -189,9 +228,7 @@ def compiled(variant: Variant, capability: int) -> Compiled:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from olivine.sparse.engines.gpu.programs import maps, products
-
-    program = getattr(products, variant.name, None) or getattr(maps, variant.name)
+    program = next(found for module in programs() if (found := getattr(module, variant.name, None)) is not None)
     attributes = {(place,): [["tt.divisibility", 16]] for place in variant.aligned}
     source = ASTSource(program, dict(variant.signature), dict(variant.constants), attributes)
     binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(variant.options))
@@ -219,6 +256,7 @@ def main() -> None:
         dtype, torch.backends.cuda.matmul.allow_tf32 = _PRECISIONS[name]
         with recorded() as noted:
             start_maps()
+            start_boxes_and_points()
             for work in works:
                 for sweeps in arguments.sweeps:
                     start(work, dtype, sweeps)

@@ -22,7 +22,7 @@ def names(part):
     return {IMPORTED_AS.get(name, name) for name in found}
 
 
-SAY_AT_THEIR_DOOR = ("testing", "sparse/engines/gpu/programs")
+SAY_AT_THEIR_DOOR = ("testing", "gpu/programs", "sparse/engines/gpu/programs")
 """Rooms that say at their door what they need, or that are entered only where it is there."""
 COMES_WITH = {"pydantic": "pydantic_core", "pypcd4": "lzf", "transformers": "huggingface_hub"}
 

@@ -27,9 +27,9 @@ def engine():
 
 
 def _enlarge(patch):
-    from olivine.sparse.engines.gpu import choices, engine, plans, voxels
+    from olivine.gpu.launch import power_of_two
+    from olivine.sparse.engines.gpu import choices, engine, norms, plans, voxels
     from olivine.sparse.engines.gpu.choices import Choice
-    from olivine.sparse.engines.gpu.launch import power_of_two
 
     def side(channels):
         return max(choices.LEAST, power_of_two(channels))
@@ -47,3 +47,5 @@ def _enlarge(patch):
         patch.setattr(module, "ROWS", 4096)
     for name in ("_SUM_ROWS", "_SUM_NUMBERS"):
         patch.setattr(engine, name, 4096)
+    patch.setattr(norms, "_ROWS", 512)
+    patch.setattr(norms, "_WIDE", 256)

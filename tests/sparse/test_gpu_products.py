@@ -189,6 +189,23 @@ def test_sums_of_rows_that_meet_are_right(engine, dtype):
     )
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=NAMES.get)
+@pytest.mark.parametrize(("size", "stride"), [((2, 2, 2), (2, 2, 2)), ((3, 3, 1), (2, 2, 2))])
+def test_the_largest_of_rows_that_meet_and_where_its_gradient_goes(engine, dtype, size, stride):
+    """Numbers that tie often, and some that are none."""
+    kernel_map = maps(engine, 90, size, stride)
+    features, _, grad = case(kernel_map, 7, 7, dtype)
+    features = features.round()
+    features[:3] = torch.nan
+    results = []
+    for each in (engine, REFERENCE):
+        best, winners = each.gather_max(features, kernel_map)
+        results.append((best, winners, each.max_gradient(grad, winners, kernel_map)))
+    assert torch.equal(results[0][1], results[1][1])
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=0, equal_nan=True)
+    assert error(results[0][2], results[1][2].double()) <= TOLERANCE[dtype]
+
+
 def test_a_kernel_of_one_cell_and_float64_go_pytorchs_way(engine):
     features = torch.randn(8, 5, dtype=torch.float64, device=DEVICE)
     weight = torch.randn(1, 5, 3, dtype=torch.float64, device=DEVICE)

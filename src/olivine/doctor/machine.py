@@ -13,7 +13,8 @@ import torch
 
 from olivine import __version__, native
 from olivine.files import cache_folder
-from olivine.sparse.engines import ASKED_BY, gpu_engine
+from olivine.gpu import ASKED_BY
+from olivine.sparse.engines import gpu_engine
 
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
     "sim": ("olivine simulate, olivine demo", ("embreex",)),

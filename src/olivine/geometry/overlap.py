@@ -1,10 +1,10 @@
 """How much rotated boxes overlap, and non-maximum suppression: exact, in float64 whatever the boxes are given in.
 
 Boxes are (x, y, z, dx, dy, dz, yaw) as in `olivine.geometry.boxes`; bird's-eye-view (BEV) measures leave z and dz out.
-On the CPU the C++ kernels of `olivine.native` do the work; on other devices, and without the kernels, PyTorch does, by
-the same formula. What a rectangle |x| ≤ w, |y| ≤ h cuts out of a convex polygon reaches, at x, from the polygon's
-lower edge to its upper one, both held to ±h. Its area is therefore -∮ min(max(y, -h), h) dx, counter-clockwise along
-the polygon where |x| ≤ w: each edge adds the mean of a clamped line times a clamped width.
+The kernels of the device do the work (`olivine.gpu.kernels_on`); where there are none, PyTorch does, by the same
+formula. What a rectangle |x| ≤ w, |y| ≤ h cuts out of a convex polygon reaches, at x, from the polygon's lower edge
+to its upper one, both held to ±h. Its area is therefore -∮ min(max(y, -h), h) dx, counter-clockwise along the polygon
+where |x| ≤ w: each edge adds the mean of a clamped line times a clamped width.
 
 No corner of the overlap is looked for and every term is continuous in the boxes, so coincident edges, touching corners
 and slivers need no tolerance: the error is a few roundings of the product of the longest sides. Boxes that an axis of
@@ -18,7 +18,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from olivine import native
+from olivine import gpu
 from olivine.native.boxes import Measure
 
 _PAIRS_AT_ONCE = 1 << 20  # of the PyTorch path, for its memory
@@ -113,7 +113,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, most: int | None = 
         raise ValueError(f"iou_threshold is in 0…1, got {iou_threshold}")
     order = torch.sort(scores.detach(), descending=True, stable=True).indices
     ordered, most = values[order].contiguous(), len(boxes) if most is None else most
-    kernels = native.library_on(boxes.device)
+    kernels = gpu.kernels_on(boxes.device)
     kept = (
         kernels.suppress(ordered, iou_threshold, most) if kernels else _suppress_by_torch(ordered, iou_threshold, most)
     )
@@ -122,7 +122,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, most: int | None = 
 
 def _matrix(a: Tensor, b: Tensor, measure: Measure) -> Tensor:
     one, other = _both(a, b)
-    kernels = native.library_on(one.device)
+    kernels = gpu.kernels_on(one.device)
     measured = kernels.measure_boxes(one, other, measure) if kernels else _matrix_by_torch(one, other, measure)
     return measured.to(a.dtype)
 
@@ -131,7 +131,7 @@ def _pairs(a: Tensor, b: Tensor, measure: Measure) -> Tensor:
     one, other = _both(a, b)
     if len(one) != len(other):
         raise ValueError(f"boxes that are paired are as many, got {len(one)} and {len(other)}")
-    kernels = native.library_on(one.device)
+    kernels = gpu.kernels_on(one.device)
     return (kernels.measure_pairs(one, other, measure) if kernels else _measured(one, other, measure)).to(a.dtype)
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from olivine import native
+from olivine import gpu
 from olivine.points.ragged import checked_bounds
 
 _DISTANCES_AT_ONCE = 2**22  # of the PyTorch path, for its memory
@@ -68,7 +68,7 @@ def ball_queries(
     _check_alike(xyz, centres, bounds, centre_bounds)
     if len(radii) != len(samples) or not all(radius > 0 for radius in radii) or not all(most >= 1 for most in samples):
         raise ValueError(f"radii above 0 and as many samples of 1 or more, got {list(radii)} and {list(samples)}")
-    kernels = native.library_on(xyz.device)
+    kernels = gpu.kernels_on(xyz.device)
     if kernels:
         return kernels.balls(xyz.contiguous(), bounds, centres.contiguous(), centre_bounds, radii, samples)
     return _balls_by_torch(xyz, bounds, centres, centre_bounds, radii, samples)

@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from olivine import native
+from olivine import gpu
 from olivine.errors import UserError
 from olivine.points.ragged import checked_bounds
 
@@ -46,7 +46,7 @@ def furthest_points(xyz: Tensor, offsets: Tensor, count: int) -> Tensor:
         raise UserError(
             f"frame {sizes.index(0)} of the batch has no points, so none can be picked from it; leave such frames out"
         )
-    kernels, order = native.library_on(xyz.device), _tie_order(bounds, xyz.device)
+    kernels, order = gpu.kernels_on(xyz.device), _tie_order(bounds, xyz.device)
     if kernels:
         return kernels.furthest(xyz.contiguous(), order, bounds, count)
     return _furthest_by_torch(xyz, order, bounds, count)

@@ -154,17 +154,24 @@ def gather_max(features: Tensor, kernel_map: KernelMap) -> Tensor:
         kernel_map: the pairs.
 
     Returns:
-        [N_out, C], differentiable; the gradient goes to the first of equals, in the order of the cells.
+        [N_out, C], differentiable once; the gradient goes to the first of equals, in the order of the cells.
     """
-    best = features.new_full((kernel_map.outputs.count, features.shape[1]), -torch.inf)
-    # Row N_in stands for "nothing seen" and holds zeros.
-    winner = torch.full(best.shape, kernel_map.inputs.count, dtype=torch.int64, device=best.device)
-    values = features.detach()
-    for in_rows, out_rows in zip(kernel_map.inputs.cells, kernel_map.outputs.cells, strict=True):
-        seen, before = values[in_rows], best[out_rows]
-        # A NaN wins over everything, so that it is not lost on the way.
-        wins = (winner[out_rows] == kernel_map.inputs.count) | (seen > before) | (seen.isnan() & ~before.isnan())
-        best[out_rows] = torch.where(wins, seen, before)
-        winner[out_rows] = torch.where(wins, in_rows[:, None], winner[out_rows])
-    padded = torch.cat([features, features.new_zeros(1, features.shape[1])])
-    return padded.gather(0, winner)
+    result: Tensor = _Max.apply(features, kernel_map)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Max(torch.autograd.Function):
+    """Max pooling, whose gradient goes where the largest came from."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, kernel_map: KernelMap) -> Tensor:
+        out, winners = engine_on(features.device).gather_max(features, kernel_map)
+        ctx.save_for_backward(winners)
+        ctx.kernel_map = kernel_map
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (winners,) = ctx.saved_tensors
+        return engine_on(grad.device).max_gradient(grad.contiguous(), winners, ctx.kernel_map), None

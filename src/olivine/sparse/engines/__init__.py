@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
-import os
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from olivine.errors import MissingExtraError, UserError
+from olivine.errors import UserError
+from olivine.gpu import ASKED_BY, asked, require_triton
 from olivine.native import Library, library
 from olivine.sparse.coordinates import CoordinateMap
 from olivine.sparse.engines import spconv
@@ -26,9 +25,6 @@ from olivine.sparse.engines.spconv import Spconv
 from olivine.sparse.kernel_map import KernelMap
 
 __all__ = ["Engine", "Epilogue", "build_kernel_map", "engine_on", "gpu_engine", "transposed", "triton_engine", "using"]
-
-ASKED_BY = "OLIVINE_GPU_ENGINE"
-"""The variable that names the engine of GPUs."""
 
 _REFERENCE, _SPCONV = Reference(), Spconv()
 _taken: list[Engine] = []  # by `using` blocks that are open
@@ -65,14 +61,12 @@ def gpu_engine() -> str:
         UserError: the variable names no engine, or spconv where there is none.
     """
     there = spconv.available(torch.device("cuda"))
-    asked = os.environ.get(ASKED_BY, "")
-    if not asked:
+    name = asked()
+    if name is None:
         return "spconv" if there else "pytorch"
-    if asked not in ("pytorch", "spconv", "triton"):
-        raise UserError(f"{ASKED_BY}={asked}: there is no such engine; set pytorch, spconv or triton")
-    if asked == "spconv" and not there:
+    if name == "spconv" and not there:
         raise UserError(f"{ASKED_BY}=spconv: no spconv for GPUs is installed; set pytorch or triton")
-    return asked
+    return name
 
 
 @functools.lru_cache(maxsize=1)
@@ -80,10 +74,9 @@ def triton_engine() -> Engine:
     """Our own programs, which run on a GPU, or interpreted on the CPU under `TRITON_INTERPRET=1`.
 
     Raises:
-        UserError: Triton is not installed.
+        MissingExtraError: Triton is not installed.
     """
-    if importlib.util.find_spec("triton") is None:
-        raise MissingExtraError("triton", "gpu")
+    require_triton()
     from olivine.sparse.engines.gpu.engine import Triton
 
     return Triton()

@@ -163,6 +163,25 @@ class Engine(ABC):
         """out[u] = Σ in[rows that meet u], [N_out, C], without a gradient."""
 
     @abstractmethod
+    def gather_max(self, features: Tensor, kernel_map: KernelMap) -> tuple[Tensor, Tensor]:
+        """out[u] = max in[rows that meet u], 0 where none does, without a gradient; a NaN wins over everything.
+
+        Returns:
+            `(out, winners)`: [N_out, C], and int32 [N_out, C] the row that each is of, of equals the first in the order
+            of the cells; N_in where there is none.
+        """
+
+    @abstractmethod
+    def max_gradient(self, grad: Tensor, winners: Tensor, kernel_map: KernelMap) -> Tensor:
+        """Gradient of `gather_max` in its features: [N_out, C] of its result → [N_in, C], summed in the order of cells.
+
+        Args:
+            grad: [N_out, C].
+            winners: as `gather_max` returned them.
+            kernel_map: the pairs.
+        """
+
+    @abstractmethod
     def batch_norm(self, features: Tensor, norm: nn.BatchNorm1d, residual: Tensor | None, *, relu: bool) -> Tensor:
         """relu(norm(features) + residual), differentiable; in training of at least two rows.
 

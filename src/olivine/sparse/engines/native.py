@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from olivine.native import Library
 from olivine.sparse.coordinates import OVERFLOW, CoordinateMap, Triple
 from olivine.sparse.engines.base import Epilogue
 from olivine.sparse.engines.reference import Reference
+from olivine.sparse.engines.training_norm import normalize_in_training
 from olivine.sparse.hooks import is_plain
 from olivine.sparse.kernel_map import KernelMap, Side
 
@@ -95,11 +94,7 @@ class Native(Reference):
         parts = (features, norm.weight, norm.running_mean, norm.running_var, residual)
         if not (norm.training and is_plain(norm) and _fits(*parts)):
             return super().batch_norm(features, norm, residual, relu=relu)
-        _check(features, norm, residual)
-        out: Tensor
-        out, mean, variance = _BatchNorm.apply(  # type: ignore[no-untyped-call]
-            features, norm.weight, norm.bias, residual, norm.eps, relu, self._library
-        )
+        out, mean, variance = normalize_in_training(features, norm, residual, relu, self._library)
         _update(norm, mean, variance, len(features))
         return out
 
@@ -133,14 +128,6 @@ def _contiguous(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
 
 
-def _check(features: Tensor, norm: nn.BatchNorm1d, residual: Tensor | None) -> None:
-    """Make sure that all sizes fit: the C++ kernels trust them."""
-    if features.dim() != 2 or features.shape[1] != norm.num_features:
-        raise ValueError(f"features {list(features.shape)} do not fit a norm of {norm.num_features} channels")
-    if residual is not None and residual.shape != features.shape:
-        raise ValueError(f"a residual {list(residual.shape)} does not fit features {list(features.shape)}")
-
-
 def _update(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: int) -> None:
     """Move the running statistics towards those of a batch, whose variance enters unbiased, as in PyTorch."""
     tracked, running_mean, running_var = norm.num_batches_tracked, norm.running_mean, norm.running_var
@@ -151,40 +138,3 @@ def _update(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, count: int) ->
         momentum = 1 / int(tracked) if norm.momentum is None else norm.momentum
         running_mean.lerp_(mean, momentum)
         running_var.lerp_(variance * (count / (count - 1)), momentum)
-
-
-class _BatchNorm(torch.autograd.Function):
-    """relu(weight · (x − mean) / √(var + eps) + bias + residual) by the statistics of the batch; float32 on the CPU."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        features: Tensor,
-        weight: Tensor,
-        bias: Tensor,
-        residual: Tensor | None,
-        eps: float,
-        relu: bool,
-        kernels: Library,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        features, weight, bias = features.contiguous(), weight.contiguous(), bias.contiguous()
-        residual = None if residual is None else residual.contiguous()
-        out, mean, variance = kernels.normalize(features, weight, bias, eps, residual, relu)
-        ctx.save_for_backward(features, weight, mean, variance, out if relu else None)
-        ctx.eps, ctx.kernels = eps, kernels
-        ctx.mark_non_differentiable(mean, variance)
-        return out, mean, variance
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        features, weight, mean, variance, out = ctx.saved_tensors
-        grad = grad.contiguous()
-        grad_features = torch.empty_like(features) if ctx.needs_input_grad[0] else None
-        # Without a ReLU the residual's gradient is that of the result.
-        grad_residual = grad if ctx.needs_input_grad[3] else None
-        masked = torch.empty_like(grad) if ctx.needs_input_grad[3] and out is not None else None
-        grad_weight, grad_bias = ctx.kernels.normalize_gradient(
-            grad, out, features, weight, ctx.eps, mean, variance, grad_features, masked
-        )
-        return grad_features, grad_weight, grad_bias, grad_residual if masked is None else masked, None, None, None

@@ -76,6 +76,26 @@ class Reference(Engine):
             out.index_add_(0, out_rows, features.index_select(0, in_rows))
         return out
 
+    def gather_max(self, features: Tensor, kernel_map: KernelMap) -> tuple[Tensor, Tensor]:
+        """Largest of rows that meet."""
+        none = kernel_map.inputs.count
+        best = features.new_zeros(kernel_map.outputs.count, features.shape[1])
+        winners = torch.full(best.shape, none, dtype=torch.int32, device=best.device)
+        for in_rows, out_rows in zip(kernel_map.inputs.cells, kernel_map.outputs.cells, strict=True):
+            seen, before, winner = features[in_rows], best[out_rows], winners[out_rows]
+            # A NaN wins over everything, so that it is not lost on the way.
+            wins = (winner == none) | (seen > before) | (seen.isnan() & ~before.isnan())
+            best[out_rows] = torch.where(wins, seen, before)
+            winners[out_rows] = torch.where(wins, in_rows[:, None], winner)
+        return best, winners
+
+    def max_gradient(self, grad: Tensor, winners: Tensor, kernel_map: KernelMap) -> Tensor:
+        """Gradient of the largest in its rows; within a cell no row occurs twice, so that no order is left open."""
+        out = grad.new_zeros(kernel_map.inputs.count, grad.shape[1])
+        for in_rows, out_rows in zip(kernel_map.inputs.cells, kernel_map.outputs.cells, strict=True):
+            out.index_add_(0, in_rows, grad[out_rows].masked_fill(winners[out_rows] != in_rows[:, None], 0))
+        return out
+
     def batch_norm(self, features: Tensor, norm: nn.BatchNorm1d, residual: Tensor | None, *, relu: bool) -> Tensor:
         """relu(norm(features) + residual)."""
         out: Tensor = norm(features)

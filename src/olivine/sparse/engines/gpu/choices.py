@@ -13,7 +13,7 @@ from itertools import product
 
 import torch
 
-from olivine.sparse.engines.gpu.launch import blocks, power_of_two
+from olivine.gpu.launch import blocks, power_of_two
 
 LEAST = 16
 """The shortest side of a product that the matrix units take."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from olivine.gpu.launch import blocks, on_device_of, power_of_two
 from olivine.sparse.coordinates import CoordinateMap, Triple
 from olivine.sparse.engines.base import Epilogue
 from olivine.sparse.engines.gpu import choices, plans, voxels
-from olivine.sparse.engines.gpu.launch import blocks, on_device_of, power_of_two
+from olivine.sparse.engines.gpu.norms import DeviceNorm
 from olivine.sparse.engines.gpu.programs import products
 from olivine.sparse.engines.reference import Reference
+from olivine.sparse.engines.training_norm import normalize_in_training
+from olivine.sparse.hooks import is_plain
 from olivine.sparse.kernel_map import KernelMap
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -76,19 +80,49 @@ class Triton(Reference):
         """Sums of rows that meet."""
         if not _fits(features):
             return super().gather_sum(features, kernel_map)
-        out = features.new_empty(kernel_map.outputs.count, features.shape[1])
-        if out.numel():
-            plan = plans.plan_of(kernel_map)
-            grid = (blocks(len(out), _SUM_ROWS), blocks(out.shape[1], _SUM_WIDE))
-            blocked = {"CELLS": len(plan.sizes), "ROWS": _SUM_ROWS, "WIDE": _SUM_WIDE}
-            with on_device_of(features):
-                products.gather_sum[grid](out, features.contiguous(), plan.table, len(out), out.shape[1], **blocked)
-        return out
+        return _pooled(products.gather_sum, kernel_map, features)
+
+    def gather_max(self, features: Tensor, kernel_map: KernelMap) -> tuple[Tensor, Tensor]:
+        """Largest of rows that meet, and which rows those are."""
+        if not _fits(features):
+            return super().gather_max(features, kernel_map)
+        none = kernel_map.inputs.count
+        winners = torch.empty((kernel_map.outputs.count, features.shape[1]), dtype=torch.int32, device=features.device)
+        return _pooled(products.gather_max, kernel_map, features, winners, none), winners
+
+    def max_gradient(self, grad: Tensor, winners: Tensor, kernel_map: KernelMap) -> Tensor:
+        """Gradient of the largest in its rows, in the order of the cells of the transposed map."""
+        if not _fits(grad):
+            return super().max_gradient(grad, winners, kernel_map)
+        return _pooled(products.max_gradient, self.transposed(kernel_map), grad, winners)
+
+    def batch_norm(self, features: Tensor, norm: nn.BatchNorm1d, residual: Tensor | None, *, relu: bool) -> Tensor:
+        """relu(norm(features) + residual); in training one operation, forward and backward."""
+        parts = (norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        wide = all(part is not None and part.dtype == torch.float32 for part in parts)
+        rest = () if residual is None else (residual,)
+        if not (norm.training and is_plain(norm) and wide and norm.momentum is not None and _fits(features, *rest)):
+            return super().batch_norm(features, norm, residual, relu=relu)
+        return normalize_in_training(features, norm, residual, relu, DeviceNorm(norm))[0]
 
 
 def _fits(*tensors: Tensor) -> bool:
     """Whether the programs take these: of one type that they are written for."""
     return tensors[0].dtype in _DTYPES and len({tensor.dtype for tensor in tensors}) == 1
+
+
+def _pooled(program: Any, kernel_map: KernelMap, rows: Tensor, *others: Tensor | int) -> Tensor:
+    """What a program of pooling makes of rows [N_in, C] and of other tensors, [N_out, C]; numbers come last."""
+    rows = rows.contiguous()
+    out = rows.new_empty(kernel_map.outputs.count, rows.shape[1])
+    if out.numel():
+        plan, tensors = plans.plan_of(kernel_map), [other for other in others if isinstance(other, Tensor)]
+        grid = (blocks(len(out), _SUM_ROWS), blocks(out.shape[1], _SUM_WIDE))
+        blocked = {"CELLS": len(plan.sizes), "ROWS": _SUM_ROWS, "WIDE": _SUM_WIDE}
+        given = *tensors, plan.table, *out.shape, *others[len(tensors) :]
+        with on_device_of(rows):
+            program[grid](out, rows, *given, **blocked)
+    return out
 
 
 def _is_matrix(kernel_map: KernelMap) -> bool:

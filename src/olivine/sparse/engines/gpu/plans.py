@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from olivine.sparse.engines.gpu.launch import ROWS, blocks, on_device, on_device_of
+from olivine.gpu.launch import ROWS, blocks, on_device, on_device_of
 from olivine.sparse.engines.gpu.programs import maps as programs
 from olivine.sparse.kernel_map import KernelMap, Side
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
+from olivine.gpu.launch import ROWS, blocks, on_device, on_device_of
 from olivine.sparse.coordinates import OVERFLOW, CoordinateMap, Triple
-from olivine.sparse.engines.gpu.launch import ROWS, blocks, on_device, on_device_of
 from olivine.sparse.engines.gpu.programs import maps as programs
 
 _LIMIT = 2**63 - 1

@@ -168,3 +168,46 @@ def gather_sum(out, features, table, count, channels, CELLS: tl.constexpr, ROWS:
         total += tl.load(at, mask=(found >= 0)[:, None] & (columns < channels)[None, :], other=0.0).to(tl.float32)
     to = out + rows.to(tl.int64)[:, None] * channels + columns[None, :]
     tl.store(to, total.to(out.dtype.element_ty), mask=(rows < count)[:, None] & (columns < channels)[None, :])
+
+
+@triton.jit(do_not_specialize=["count", "none"])
+def gather_max(
+    out, features, winners, table, count, channels, none, CELLS: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr
+):
+    """A tile of the largest of in[table[k]] over the cells, and of the first row that has it; a NaN is the largest.
+
+    Where no row is met, 0 and the row `none`.
+    """
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * WIDE + tl.arange(0, WIDE)
+    best = tl.zeros((ROWS, WIDE), tl.float32)
+    winner = tl.zeros((ROWS, WIDE), tl.int32) + none
+    for cell in range(CELLS):
+        found = tl.load(table + cell * count.to(tl.int64) + rows, mask=rows < count, other=-1)
+        at = features + found.to(tl.int64)[:, None] * channels + columns[None, :]
+        there = (found >= 0)[:, None] & (columns < channels)[None, :]
+        seen = tl.load(at, mask=there, other=0.0).to(tl.float32)
+        wins = there & ((winner == none) | (seen > best) | ((seen != seen) & (best == best)))
+        best, winner = tl.where(wins, seen, best), tl.where(wins, found[:, None], winner)
+    to = rows.to(tl.int64)[:, None] * channels + columns[None, :]
+    mask = (rows < count)[:, None] & (columns < channels)[None, :]
+    tl.store(out + to, best.to(out.dtype.element_ty), mask=mask)
+    tl.store(winners + to, winner, mask=mask)
+
+
+@triton.jit(do_not_specialize=["count"])
+def max_gradient(
+    out, grad, winners, table, count, channels, CELLS: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr
+):
+    """A tile of Σ_k grad[table[k]] where the row won, in the order of the cells; the table is the transposed map's."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.program_id(1) * WIDE + tl.arange(0, WIDE)
+    total = tl.zeros((ROWS, WIDE), tl.float32)
+    for cell in range(CELLS):
+        found = tl.load(table + cell * count.to(tl.int64) + rows, mask=rows < count, other=-1)
+        at = found.to(tl.int64)[:, None] * channels + columns[None, :]
+        there = (found >= 0)[:, None] & (columns < channels)[None, :]
+        won = there & (tl.load(winners + at, mask=there, other=-1) == rows[:, None])
+        total += tl.load(grad + at, mask=won, other=0.0).to(tl.float32)
+    to = out + rows.to(tl.int64)[:, None] * channels + columns[None, :]
+    tl.store(to, total.to(out.dtype.element_ty), mask=(rows < count)[:, None] & (columns < channels)[None, :])
