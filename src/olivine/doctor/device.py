@@ -26,7 +26,8 @@ from olivine import native
 from olivine.doctor import layers, steps
 from olivine.doctor.check import Check, Line
 from olivine.errors import UserError
-from olivine.sparse.engines import ASKED_BY, engine_on, gpu_engine, triton_engine, using
+from olivine.gpu import ASKED_BY
+from olivine.sparse.engines import engine_on, gpu_engine, triton_engine, using
 
 PATIENCE_S = 300.0
 """So long may a check take, with the start of its process and the compilation of what it runs."""
