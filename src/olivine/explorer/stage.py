@@ -15,6 +15,7 @@ from olivine.errors import UserError
 from olivine.explorer.accumulation import Accumulation, Around, neighbours
 from olivine.explorer.coloring import SELECTIONS, SIMILARITY, VERSUS, Coloring, color, first_mode, modes
 from olivine.explorer.copies import MOST_COPIES, Copy, asked_beside, spacing_m
+from olivine.explorer.mistakes.inquiries import Inquiries
 from olivine.explorer.mistakes.versus import coloring as versus
 from olivine.explorer.mistakes.versus import opponent
 from olivine.explorer.moments import Moment, Moments
@@ -105,10 +106,11 @@ class Stage:
 
     Attributes:
         moments, out: as given.
+        inquiries: what visitors asked of the whole dataset.
     """
 
     def __init__(self, moments: Moments, out: Path = Path("labels")) -> None:
-        self.moments, self.out = moments, out
+        self.moments, self.out, self.inquiries = moments, out, Inquiries(moments)
         self._accumulation = Accumulation()
         self._mute: dict[str, str] = {}
         self._selector: tuple[tuple[str, ...], Selector] | None = None  # of the selections that were shown last

@@ -76,6 +76,16 @@ def test_frames_that_cannot_be_looked_at_are_passed_over_and_counted(moments, ro
     assert (len(many.troubles), many.failed) == (TROUBLES, 30)
 
 
+def test_a_network_that_trains_on_meanwhile_ends_it(moments, network, monkeypatch):
+    survey = Survey(moments, [network], lambda moment, _: moment.index)
+    found = iter(survey)
+    next(found)
+    monkeypatch.setattr(type(network), "version", 9)
+    with pytest.raises(UserError, match="segmenter has trained on meanwhile"):
+        next(found)
+    assert survey.done == 1
+
+
 def test_weights_that_cannot_be_read_end_it(root, tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(b"none")
     moments = Moments(open_subject([root / "datasets" / "street", tmp_path / "weights.safetensors"]))

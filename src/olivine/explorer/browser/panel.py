@@ -16,6 +16,7 @@ from olivine.explorer.browser.colors import Colors, Legend
 from olivine.explorer.browser.desk import Desk, Part
 from olivine.explorer.browser.frames import Frames
 from olivine.explorer.browser.images import Images
+from olivine.explorer.browser.mistakes import Mistakes
 from olivine.explorer.browser.scene import Scene
 from olivine.explorer.browser.share import Share
 from olivine.explorer.browser.similarity import Similarity
@@ -62,9 +63,11 @@ class Panel:
             colors, legend, images = Colors(desk, scene), Legend(desk), Images(desk)
         with tabs.add_tab("Compare"):
             similarity = Similarity(desk, images)
+        with tabs.add_tab("Mistakes"):
+            mistakes = Mistakes(desk, scene)
         with tabs.add_tab("Share"):
             share = Share(desk)
-        return scene, legend, frames, colors, similarity, share, images
+        return scene, legend, frames, colors, mistakes, similarity, share, images
 
     def close(self) -> None:
         """End the thread; the visitor has gone."""

@@ -77,6 +77,7 @@ class Explorer:
     def close(self) -> None:
         """Stop serving, and let all visitors go."""
         self._gate.close()
+        self._stage.inquiries.stop()
         with self._lock:
             for panel in self._panels.values():
                 panel.close()

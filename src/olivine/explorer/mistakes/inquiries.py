@@ -12,6 +12,9 @@ from olivine.explorer.mistakes.versus import Versus
 from olivine.explorer.moments import Moments
 from olivine.explorer.networks import Network
 
+_Asked = tuple[str, int]
+"""A network, and which of its versions: a run that still trains becomes another."""
+
 
 class Tally(Protocol):
     """What a survey is added up to."""
@@ -82,8 +85,8 @@ class Inquiries:
 
     def __init__(self, moments: Moments) -> None:
         self._moments = moments
-        self._confusions: dict[str, Inquiry[Confusion]] = {}
-        self._versus: dict[tuple[str, str], Inquiry[Versus]] = {}
+        self._confusions: dict[_Asked, Inquiry[Confusion]] = {}
+        self._versus: dict[tuple[_Asked, _Asked], Inquiry[Versus]] = {}
         self._lock = threading.Lock()
 
     def confusion(self, network: Network) -> Inquiry[Confusion]:
@@ -92,11 +95,19 @@ class Inquiries:
         Raises:
             UserError: as of `Confusion`.
         """
+        key = _asked(network)
         with self._lock:
-            if network.run.name not in self._confusions:
-                table = Confusion(self._moments, network)
-                self._confusions[network.run.name] = Inquiry(self._moments, [network], table)
-            return self._confusions[network.run.name]
+            if key not in self._confusions:
+                self._confusions[key] = Inquiry(self._moments, [network], Confusion(self._moments, network))
+            return self._confusions[key]
+
+    def known_confusion(self, network: Network) -> Inquiry[Confusion] | None:
+        """The same where it was asked before, else None."""
+        return self._confusions.get(_asked(network))
+
+    def known_versus(self, first: Network, second: Network) -> Inquiry[Versus] | None:
+        """As `versus` where it was asked before, else None."""
+        return self._versus.get((_asked(first), _asked(second)))
 
     def versus(self, first: Network, second: Network) -> Inquiry[Versus]:
         """Where a network beats another; not started.
@@ -104,7 +115,7 @@ class Inquiries:
         Raises:
             UserError: as of `Versus`.
         """
-        key = first.run.name, second.run.name
+        key = _asked(first), _asked(second)
         with self._lock:
             if key not in self._versus:
                 table = Versus(self._moments, first, second)
@@ -118,3 +129,7 @@ class Inquiries:
                 confusion.stop()
             for versus in self._versus.values():
                 versus.stop()
+
+
+def _asked(network: Network) -> _Asked:
+    return network.run.name, network.version

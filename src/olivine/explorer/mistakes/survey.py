@@ -59,6 +59,7 @@ class Survey(Generic[Found]):
         self._moments, self._networks, self._look = moments, tuple(networks), look
         self._order = spread(len(moments)) if order is None else list(order)
         self._stopped = threading.Event()
+        self._versions: list[int] | None = None
         self.total, self.done, self.failed = len(self._order), 0, 0
         self.troubles: list[tuple[int, str]] = []
 
@@ -84,11 +85,12 @@ class Survey(Generic[Found]):
         """Go through the frames that are left, yielding (place of the frame, what was found) of each.
 
         Raises:
-            UserError: the weights of a network cannot be read.
+            UserError: the weights of a network cannot be read, or are others than before, of a run that still trains.
         """
-        for network in self._networks:
-            _ = network.model  # else every frame would say that there is none
+        if self._versions is None:  # which loads them; else every frame would say that they cannot be read
+            self._versions = [network.version for network in self._networks]
         while self.done < self.total and not self.stopped:
+            self._check_versions(self._versions)
             place = self._order[self.done]
             try:
                 moment = Moment(place, self._moments.dataset[place], self._moments.subject.pairs)
@@ -100,6 +102,11 @@ class Survey(Generic[Found]):
                 continue
             self.done += 1
             yield place, found
+
+    def _check_versions(self, versions: list[int]) -> None:
+        for network, version in zip(self._networks, versions, strict=True):
+            if network.version != version:
+                raise UserError(f"{network.run.name} has trained on meanwhile; go through the frames anew")
 
 
 def in_background(
