@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
-import time
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from builders.browsing import said_address, until, visit
 from olivine.explorer.moments import Moments
 from olivine.explorer.opening import open_subject
 from olivine.explorer.stage import Stage
 from olivine.explorer.view import View
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytest.importorskip("viser", reason="the extra `explore` is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
-
-SWITCHES = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
-
 
 @pytest.fixture(scope="module")
-def explorer(root):
+def explorer(root, browsing):
     from olivine.explorer.browser.server import Explorer
 
     subject = open_subject([root / "datasets" / "street", root / "runs" / "segmenter", root / "runs" / "pretraining"])
@@ -35,38 +26,10 @@ def explorer(root):
     running.close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def visit(browser, address, known=()):
-    page = browser.new_page(viewport={"width": 1200, "height": 800})
-    troubles = []
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda line: troubles.append(line.text) if line.type == "error" else None)
-    page.goto(address)
-    page.get_by_text(re.compile(r"\d points · \d+ ms")).wait_for(timeout=60_000)
-    yield page
-    page.close()
-    assert [line for line in troubles if not any(word in line for word in known)] == []
-
-
 def colourful(page):
     """How many pixels of the scene have a colour of their own."""
     picture = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)[:, 340:880]
     return int((picture.max(axis=2) - picture.min(axis=2) > 60).sum())
-
-
-def until(test):
-    end = time.monotonic() + 30
-    while not test():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
 
 
 def test_points_are_drawn_and_frames_colours_and_the_filter_change_them(explorer, browser):
@@ -117,12 +80,6 @@ def test_a_frame_that_vanished_is_said_and_the_explorer_goes_on(explorer, browse
             page.get_by_text("sample-0-1").wait_for()
     finally:
         hidden.rename(path)
-
-
-def said_address(page):
-    """What stands under Share."""
-    words = page.evaluate("[...document.querySelectorAll('input')].map(input => input.value)")
-    return next((word for word in words if word.startswith("?")), "")
 
 
 def click_what_is_looked_at(page):

@@ -1,0 +1,39 @@
+"""Chromium as the system has it, drawing by software, and what tests of the explorer do with its pages."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from contextlib import contextmanager
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+SWITCHES = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
+
+
+@contextmanager
+def visit(browser, address, known=()):
+    """A page of the explorer that shows its first view; errors on its console fail the test, but for known ones."""
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    troubles = []
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("console", lambda line: troubles.append(line.text) if line.type == "error" else None)
+    page.goto(address)
+    page.get_by_text(re.compile(r"\d points · \d+ ms")).wait_for(timeout=60_000)
+    yield page
+    page.close()
+    assert [line for line in troubles if not any(word in line for word in known)] == []
+
+
+def until(test):
+    """Wait for it."""
+    end = time.monotonic() + 30
+    while not test():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.1)
+
+
+def said_address(page):
+    """What stands under Share."""
+    words = page.evaluate("[...document.querySelectorAll('input')].map(input => input.value)")
+    return next((word for word in words if word.startswith("?")), "")
