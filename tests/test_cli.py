@@ -34,8 +34,8 @@ COMMANDS = {
     "evaluate": ["RUN", "KEY=VALUE", "--json", "--detections", "--labels", "--frames", "--rules"],
     "predict": ["MODEL", "SOURCE", "OUT", "KEY=VALUE", "--format", "--pictures", "--shard", "--data", "--json"],
     "explore": [
-        *["THING...", "--snapshot", "--mistakes", "--view", "--split", "--data", "--host", "--port", "--no-browser"],
-        *["--select", "--out", "--frames", "--json"],
+        *["THING...", "--snapshot", "--mistakes", "--label-errors", "--marks", "--view", "--split", "--data", "--host"],
+        *["--port", "--no-browser", "--select", "--out", "--frames", "--json"],
     ],
     "compare": ["RECIPE", "KEY=VALUE"],
     "export": ["RUN", "OUT", "--to"],

@@ -321,7 +321,7 @@ def _keys(entry: Any, tree: Any) -> list[str]:
     """The keys of an error's place as the user wrote them: pydantic puts the member of a union it tried between."""
     keys, node = [], tree
     for part in entry["loc"]:
-        inside = part in node if isinstance(node, dict) else isinstance(node, list) and isinstance(part, int)
+        inside = part in node if isinstance(node, dict) else isinstance(node, list) and part in range(len(node))
         if inside:
             node = node[part]
             keys.append(str(part))

@@ -29,6 +29,13 @@ def explore(
         Path | None,
         typer.Option(help="Go through all frames and write what the network gets wrong to this folder; serve nothing."),
     ] = None,
+    label_errors: Annotated[
+        Path | None,
+        typer.Option(help="Go through all frames and write likely label errors to this folder; serve nothing."),
+    ] = None,
+    marks: Annotated[
+        Path | None, typer.Option(help="File of what people said of labels; default: marks.json beside the weights.")
+    ] = None,
     view: Annotated[str, typer.Option(help="What is shown, e.g. 'frame=12&color=agreement'.", metavar="ADDRESS")] = "",
     split: Annotated[
         str | None, typer.Option(help="Which frames: a split, or scenes, each with a comma; else the run's, or all.")
@@ -51,6 +58,8 @@ def explore(
     as_json: AsJson = False,
 ) -> None:
     """Look at points, labels, predictions, mistakes and features in a browser, or as pictures."""
+    from olivine.explorer.mistakes.label_errors import write_label_errors
+    from olivine.explorer.mistakes.marks import marks_of
     from olivine.explorer.mistakes.report import write_mistakes
     from olivine.explorer.moments import Moments
     from olivine.explorer.opening import open_subject
@@ -67,14 +76,17 @@ def explore(
             _write_labels(stage.moments, selections, out, frames, as_json=as_json)
             return
         shown = replace(shown, select=tuple(map(str, selections)))
-    if snapshot is None and mistakes is None:
+    if snapshot is None and mistakes is None and label_errors is None:
         from olivine.explorer.browser.server import serve
 
         serve(stage, shown, host, port, browser=not no_browser, say=say)
         return
     written = [] if snapshot is None else snapshots(stage, shown, snapshot)
+    opened = command(things, split=split, own=own)
     if mistakes is not None:
-        written += write_mistakes(stage, shown, mistakes, command(things, split=split, own=own))
+        written += write_mistakes(stage, shown, mistakes, opened)
+    if label_errors is not None:
+        written += write_label_errors(stage, shown, label_errors, marks_of(stage.moments.subject, marks), opened)
     names = [str(path) for path in written]
     say(json.dumps(names) if as_json else "\n".join(names))
 

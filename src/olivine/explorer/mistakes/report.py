@@ -57,7 +57,7 @@ def write_mistakes(stage: Stage, view: View, out: Path, opened: str = "olivine e
     if network is None:
         raise UserError("no network, no mistakes; name a run of `olivine segment`")
     table = Confusion(stage.moments, network)
-    survey = _gone_through(stage, [network], table)
+    survey = gone_through(stage, [network], table)
     if not table.labelled:
         why = f": frame {survey.troubles[0][0]}: {survey.troubles[0][1]}" if survey.troubles else ""
         raise UserError(f"{stage.moments.dataset.name}: no frame has labels to be wrong about{why}")
@@ -68,7 +68,7 @@ def write_mistakes(stage: Stage, view: View, out: Path, opened: str = "olivine e
     if view.against or view.color == VERSUS:
         second = opponent(stage.moments, network, view.against)
         duel = Versus(stage.moments, network, second)
-        _gone_through(stage, [network, second], duel)
+        gone_through(stage, [network, second], duel)
         found["versus"] = _described_duel(stage, network, second, duel)
         sections += _duel_sections(stage, network, second, duel)
     write_json(out / "mistakes.json", found)
@@ -76,8 +76,20 @@ def write_mistakes(stage: Stage, view: View, out: Path, opened: str = "olivine e
     return [out / "mistakes.json", *written, write_report(out / "mistakes.html", title, sections)]
 
 
-def _gone_through(stage: Stage, networks: Sequence[Network], table: Tally) -> Survey[Any]:
-    """A survey that is through, which says now and then how far it is."""
+def gone_through(stage: Stage, networks: Sequence[Network], table: Tally) -> Survey[Any]:
+    """Go through all frames, saying now and then how far it is.
+
+    Args:
+        stage: what makes views concrete.
+        networks: those that are asked.
+        table: what is found is added to it.
+
+    Returns:
+        The survey, which is through.
+
+    Raises:
+        UserError: the weights of a network cannot be read.
+    """
     survey: Survey[Any] = Survey(stage.moments, networks, table.look)
     said = time.monotonic()
     for place, found in survey:
