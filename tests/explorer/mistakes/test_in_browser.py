@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import unquote
 
 import pytest
 import torch
@@ -12,6 +11,7 @@ from builders.browsing import said_address, until, visit
 from builders.segmenter import segmenter
 from olivine.explorer.mistakes.confusion import Confusion
 from olivine.explorer.mistakes.survey import Survey
+from olivine.explorer.mistakes.versus import FIRST, Versus
 from olivine.explorer.moments import Moments
 from olivine.explorer.opening import open_subject
 from olivine.explorer.stage import Stage
@@ -64,11 +64,32 @@ def test_a_cell_of_the_matrix_leads_to_its_worst_cluster(explorer, browser):
         eye, target = worst.seen(View()).eye, worst.seen(View()).target
 
         def there():
-            view = View.of(unquote(said_address(page)).lstrip("?"))
+            view = View.of(said_address(page))
             looks = view.eye == pytest.approx(eye, abs=0.02) and view.target == pytest.approx(target, abs=0.02)
             return looks and (view.frame, view.color, view.network) == (worst.frame, "agreement", "one")
 
         until(there)
-    with visit(browser, explorer.address) as page:  # another visitor finds what the first asked
+
+
+def test_where_one_network_beats_another_and_a_second_visitor_finds_what_the_first_asked(explorer, browser):
+    moments = explorer._stage.moments
+    table, arms = Versus(moments, *moments.networks.values()), list(moments.networks.values())
+    for place, found in Survey(moments, arms, table.look):
+        table.add(place, found)
+    best, points = table.best_clusters(FIRST)[0], table.counts.sum(axis=0)
+    with visit(browser, explorer.address) as page:
+        page.get_by_text("Share", exact=True).click()
         page.get_by_text("Mistakes", exact=True).click()
         page.get_by_text("4 of 4 frames").wait_for()
+        assert page.get_by_text("Against another run").count() == 1
+        page.get_by_role("button", name="Compare in all frames").click()
+        page.get_by_role("cell", name=f"{points[FIRST]:,}", exact=True).first.wait_for()
+        label = re.compile(rf"^frame {best.frame} · {best.points:,} points")
+        page.get_by_role("button", name=label).last.click()
+        page.get_by_text("Share", exact=True).click()
+
+        def there():
+            view = View.of(said_address(page))
+            return (view.frame, view.color, view.network, view.against) == (best.frame, "versus", "one", "other")
+
+        until(there)

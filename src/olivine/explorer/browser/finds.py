@@ -21,7 +21,7 @@ LISTED = 10
 """So many clusters are listed."""
 
 _NOWHERE = "go to a frame"
-_MARK = (255, 255, 255)
+_MARK, _QUIET = (255, 255, 255), (64, 70, 82)
 
 
 class Finds(Part):
@@ -42,7 +42,7 @@ class Finds(Part):
         self._marked: int | None = None
         self._title = gui.add_html("")
         self._menu = gui.add_dropdown("Frames", (_NOWHERE,), visible=False)
-        self._buttons: list[Any] = [gui.add_button("", visible=False) for _ in range(LISTED)]
+        self._buttons: list[Any] = [gui.add_button("", visible=False, color=_QUIET) for _ in range(LISTED)]
         self._menu.on_update(lambda _: self._to_frame(str(self._menu.value)))
         for place, button in enumerate(self._buttons):
             button.on_click(lambda _, place=place: self._to_cluster(place))

@@ -20,6 +20,7 @@ from olivine.explorer.browser.mistakes import Mistakes
 from olivine.explorer.browser.scene import Scene
 from olivine.explorer.browser.share import Share
 from olivine.explorer.browser.similarity import Similarity
+from olivine.explorer.browser.versus import Beats
 from olivine.explorer.stage import Stage
 from olivine.explorer.view import View
 
@@ -64,10 +65,10 @@ class Panel:
         with tabs.add_tab("Compare"):
             similarity = Similarity(desk, images)
         with tabs.add_tab("Mistakes"):
-            mistakes = Mistakes(desk, scene)
+            mistakes, beats = Mistakes(desk, scene), Beats(desk, scene)
         with tabs.add_tab("Share"):
             share = Share(desk)
-        return scene, legend, frames, colors, mistakes, similarity, share, images
+        return scene, legend, frames, colors, mistakes, beats, similarity, share, images
 
     def close(self) -> None:
         """End the thread; the visitor has gone."""
