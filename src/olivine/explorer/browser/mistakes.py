@@ -36,6 +36,7 @@ class Mistakes(Part):
         super().__init__(desk)
         gui = desk.client.gui
         self._network: Network | None = None
+        self._version: int | None = None
         self._chosen: tuple[int, int] | None = None
         self._buttons: dict[tuple[int, int], Any] = {}
         with gui.add_folder("Confusion matrix"):
@@ -49,8 +50,9 @@ class Mistakes(Part):
     def update(self, shown: Shown) -> None:
         """Be about the network that is asked."""
         network = self.desk.stage.network(shown.view)
-        if network is not self._network:
-            self._network, self._chosen = network, None
+        version = None if network is None else network.version  # of a run that still trains there is a new one
+        if (network, version) != (self._network, self._version):
+            self._network, self._version, self._chosen = network, version, None
             self._finds.clear()
             self._errand.follow(None if network is None else self.desk.stage.inquiries.known_confusion(network))
             self._show()

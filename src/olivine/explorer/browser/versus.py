@@ -35,6 +35,7 @@ class Beats(Part):
         gui, stage = desk.client.gui, desk.stage
         self._able = {name: network for name, network in stage.moments.networks.items() if may_predict(network)}
         self._network: Network | None = None
+        self._version: int | None = None
         with gui.add_folder("Against another run", visible=len(self._able) > 1):
             self._menu = gui.add_dropdown("Against", list(self._able) or [""])
             self._errand = Errand(desk, "Compare in all frames")
@@ -50,8 +51,9 @@ class Beats(Part):
     def update(self, shown: Shown) -> None:
         """Be about the network that is asked; compare it with the one that the view names."""
         network = self.desk.stage.network(shown.view)
-        if network is not self._network:
-            self._network = network
+        version = None if network is None else network.version  # of a run that still trains there is a new one
+        if (network, version) != (self._network, self._version):
+            self._network, self._version = network, version
             others = [name for name, other in self._able.items() if other is not network]
             self._menu.options = others or [""]
             self._menu.value = shown.view.against if shown.view.against in others else self._menu.options[0]
