@@ -95,7 +95,7 @@ def test_a_snapshot_has_a_picture_of_every_colouring_and_a_page_of_them(stage, t
     sizes = {Image.open(path).size[0] for path in written[:-1]}
     assert min(sizes) >= 1200
     page = written[-1].read_text()
-    assert page.count("data:image/png;base64,") == len(names)
+    assert page.count("<figure>") == page.count('class="colors"') == len(names)
     assert 'src="http' not in page
     again = snapshots(stage, View(frame=1, hidden=frozenset({"car"})), tmp_path / "again")
     assert [path.read_bytes() for path in written] == [path.read_bytes() for path in again]
@@ -104,7 +104,7 @@ def test_a_snapshot_has_a_picture_of_every_colouring_and_a_page_of_them(stage, t
 def test_a_name_with_markup_in_it_is_only_shown(stage, tmp_path, monkeypatch):
     monkeypatch.setattr(type(stage.moments.subject), "title", "<script>alert(1)</script>")
     *_, page = snapshots(stage, View(color="range"), tmp_path)
-    assert "<script>" not in page.read_text()
+    assert "<script>alert" not in page.read_text()
 
 
 def test_what_cannot_be_drawn_is_refused(stage, tmp_path):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from olivine.cli.common import AsJson, log, say
+from olivine.drawing.links import EXPLORER_HOST, EXPLORER_PORT
 from olivine.errors import printable
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def explore(
     own: Annotated[
         str | None, typer.Option("--data", help="Open it as a dataset of your own.", metavar="MODULE:CLASS")
     ] = None,
-    host: Annotated[str, typer.Option(help="Listen there; others than this machine need a token.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Listen on this port; 0 takes any that is free.")] = 8090,
+    host: Annotated[str, typer.Option(help="Listen there; others than this machine need a token.")] = EXPLORER_HOST,
+    port: Annotated[int, typer.Option(help="Listen on this port; 0 takes any that is free.")] = EXPLORER_PORT,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Open no browser.")] = False,
     select: Annotated[
         Path | None, typer.Option(help="A file of selections; with --out their labels are written.", metavar="FILE")

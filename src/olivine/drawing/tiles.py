@@ -112,6 +112,13 @@ def png(picture: RGB) -> bytes:
     return buffer.getvalue()
 
 
+def jpeg(picture: RGB, quality: int = 88) -> bytes:
+    """A picture [H, W, 3] uint8 RGB as the bytes of a JPEG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
+
+
 def _font() -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(_TEXT_PX)
 

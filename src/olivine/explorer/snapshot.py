@@ -12,6 +12,7 @@ from olivine.drawing.report import Picture, Section, write_report
 from olivine.drawing.tiles import RGB, abreast, below, legend, png, scale, titled
 from olivine.errors import UserError
 from olivine.explorer.coloring import SELECTIONS, SIMILARITY, VERSUS, modes
+from olivine.explorer.page import solid
 from olivine.explorer.pictures import scene_picture
 from olivine.explorer.stage import Shown, Stage
 from olivine.explorer.view import View
@@ -30,16 +31,7 @@ def picture(stage: Stage, shown: Shown) -> RGB:
     Raises:
         UserError: an image or a mask cannot be read.
     """
-    dataset, view = stage.moments.dataset, shown.view
-    frame = shown.moment.frame
-    what = modes(stage.moments, stage.network(view))[view.color]
-    who = (
-        f", {view.network}"
-        if view.network and view.color in ("prediction", "agreement", "uncertainty", "features", SIMILARITY, VERSUS)
-        else ""
-    )
-    who += f" against {view.against}" if view.color == VERSUS else ""
-    title = f"{what}{who}: frame {view.frame} of {dataset.name}, {frame.scene}, {frame.token}"
+    frame, title = shown.moment.frame, heading(stage, shown)
     width = _TILES_PX[min(max(len(frame.cameras), 1), COLUMNS) - 1]
     tiles = [titled(stage.camera(shown, place, width), camera.name) for place, camera in enumerate(frame.cameras)]
     images = [abreast(tiles, COLUMNS)] if tiles else []
@@ -47,6 +39,20 @@ def picture(stage: Stage, shown: Shown) -> RGB:
         title += f" ({'; '.join(shown.notes)})"
     scenes = _side_by_side(shown, title) if shown.beside else [titled(_scene(shown, SCENE_PX), title)]
     return below([*scenes, *images, *key(shown)])
+
+
+def heading(stage: Stage, shown: Shown) -> str:
+    """What a view shows, in words."""
+    dataset, view = stage.moments.dataset, shown.view
+    what = modes(stage.moments, stage.network(view))[view.color]
+    who = (
+        f", {view.network}"
+        if view.network and view.color in ("prediction", "agreement", "uncertainty", "features", SIMILARITY, VERSUS)
+        else ""
+    )
+    who += f" against {view.against}" if view.color == VERSUS else ""
+    frame = shown.moment.frame
+    return f"{what}{who}: frame {view.frame} of {dataset.name}, {frame.scene}, {frame.token}"
 
 
 def _scene(shown: Shown, size: tuple[int, int]) -> RGB:
@@ -103,7 +109,7 @@ def snapshots(stage: Stage, view: View, out: Path, colors: Sequence[str] = ()) -
         raise UserError(f"color={strange[0]}: there is no such colouring here; there are {', '.join(known)}")
     if view.frame >= len(stage.moments):
         raise UserError(f"frame={view.frame}: there are {len(stage.moments)} frames, counted from 0")
-    written, pictures, troubles = list[Path](), list[Picture](), list[str]()
+    written, pictures, troubles, seen = list[Path](), list[Picture](), list[str](), list[tuple[str, Shown]]()
     for name in wanted:
         shown = stage.show(replace(view, color=name))
         if shown.trouble:
@@ -114,8 +120,12 @@ def snapshots(stage: Stage, view: View, out: Path, colors: Sequence[str] = ()) -
         write_bytes(path, data)
         written.append(path)
         pictures.append(Picture(data, f"{known[name]}; ?{shown.view.address()}"))
+        seen.append((known[name], shown))
     if not pictures:
         raise UserError(f"no picture can be made of frame {view.frame}: {'; '.join(troubles)}")
-    sections = [Section("Pictures", troubles, pictures=pictures, wide=True)]
+    sections = [
+        Section("Scene", scene=solid(seen)),
+        Section("Pictures", troubles, pictures=pictures, wide=True),
+    ]
     title = f"{stage.moments.subject.title}: frame {view.frame}"
     return [*written, write_report(out / f"{view.frame:06d}.html", title, sections)]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
+from olivine.drawing.links import explorer_command, view_of
 from olivine.errors import UserError
 
 MAX_LENGTH, MAX_WORDS = 8000, 300
@@ -83,7 +83,7 @@ class View:
         for name in ("eye", "target"):
             place = getattr(self, name)
             words += [] if place is None else [(name, ",".join(f"{value:.2f}" for value in place))]
-        return urlencode(words)
+        return view_of(words)
 
     @staticmethod
     def of(address: str) -> View:
@@ -163,8 +163,4 @@ def command(
         split: which frames, where others than usual.
         own: import path of a dataset of one's own.
     """
-    words = ["olivine", "explore", *map(str, things)]
-    words += ["--split", split] if split else []
-    words += ["--data", own] if own else []
-    words += ["--view", view.address()] if view is not None and view.address() else []
-    return shlex.join(words)
+    return explorer_command(things, "" if view is None else view.address(), split=split, own=own)

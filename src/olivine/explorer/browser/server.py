@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from olivine.drawing.links import EXPLORER_PORT
 from olivine.errors import MissingExtraError, UserError
 from olivine.explorer.browser.gate import LOOPBACK, Gate, new_token
 from olivine.explorer.browser.panel import Panel
@@ -24,9 +25,6 @@ from olivine.explorer.view import View
 
 if TYPE_CHECKING:
     import viser
-
-PORT = 8090
-"""Where the explorer listens unless another port is asked for."""
 
 _FRESH_S = 30.0
 _log = logging.getLogger("olivine")
@@ -50,7 +48,9 @@ class Explorer:
         UserError: it cannot listen there, or the first frame or a network cannot be read.
     """
 
-    def __init__(self, stage: Stage, view: View | None = None, host: str = LOOPBACK[0], port: int = PORT) -> None:
+    def __init__(
+        self, stage: Stage, view: View | None = None, host: str = LOOPBACK[0], port: int = EXPLORER_PORT
+    ) -> None:
         self._stage, self._view = stage, View() if view is None else view
         stage.show(self._view)  # what is wrong is said here, and not to a visitor
         self._asked: deque[tuple[float, View]] = deque(maxlen=32)

@@ -1,14 +1,17 @@
-"""The part that hands on what is on screen: as an address, and as a picture."""
+"""The part that hands on what is on screen: as an address, as a picture, and as a page."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from olivine.drawing.tiles import png
 from olivine.errors import UserError
 from olivine.explorer.browser.desk import Desk, Part
-from olivine.explorer.snapshot import picture
+from olivine.explorer.coloring import modes
+from olivine.explorer.page import page
+from olivine.explorer.snapshot import heading, picture
 from olivine.explorer.stage import Shown
 from olivine.explorer.view import View
 
@@ -23,7 +26,9 @@ class Share(Part):
         with gui.add_folder("What is on screen"):
             self._address = gui.add_text("View", "", hint="Put it behind the address, or after --view")
             save = gui.add_button("Save as picture", hint="PNG with images and legend")
-        save.on_click(lambda _: self._download())
+            solid = gui.add_button("Save as page", hint="HTML with the scene to turn and the images; needs no server")
+        save.on_click(lambda _: self._download("png", lambda shown: png(picture(desk.stage, shown))))
+        solid.on_click(lambda _: self._download("html", self._page))
 
     def update(self, shown: Shown) -> None:
         """Say the address of the view."""
@@ -40,21 +45,30 @@ class Share(Part):
 
     def addressed(self, view: View) -> str:
         """The address of a view as it is seen now."""
-        camera = self.desk.client.camera
-        return replace(view, eye=_place(camera.position), target=_place(camera.look_at)).address()
+        return self._seen(view).address()
 
-    def _download(self) -> None:
-        shown = self.desk.shown
-        if shown is None:
+    def _seen(self, view: View) -> View:
+        """A view from where the visitor looks at it now."""
+        camera = self.desk.client.camera
+        return replace(view, eye=_place(camera.position), target=_place(camera.look_at))
+
+    def _page(self, shown: Shown) -> bytes:
+        stage = self.desk.stage
+        what = modes(stage.moments, stage.network(shown.view))[shown.view.color]
+        return page(stage, shown, heading(stage, shown), what)
+
+    def _download(self, ending: str, make: Callable[[Shown], bytes]) -> None:
+        """Hand what is on screen to the visitor as a file."""
+        if self.desk.shown is None:
             return
+        shown = replace(self.desk.shown, view=self._seen(self.desk.shown.view))
         try:
-            data = png(picture(self.desk.stage, shown))
+            data = make(shown)
         except UserError as error:
             self.desk.say(str(error))
             return
-        self.desk.client.send_file_download(
-            f"{shown.view.frame:06d}-{shown.view.color}.png", data, save_immediately=True
-        )
+        name = f"{shown.view.frame:06d}-{shown.view.color}.{ending}"
+        self.desk.client.send_file_download(name, data, save_immediately=True)
 
 
 def _place(values: Any) -> tuple[float, float, float]:
