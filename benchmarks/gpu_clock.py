@@ -73,7 +73,9 @@ class Clock(ABC):
     def peak_mb(self, *, reset: bool = False) -> float:
         """The most memory since the last reset, 10⁶ bytes."""
 
-    def measure(self, run: Callable[[], object], *, seconds: float, most: int = 50, least: int = 5) -> Timing:
+    def measure(
+        self, run: Callable[[], object], *, seconds: float, most: int = 50, least: int = 5, warm: int = 2
+    ) -> Timing:
         """Measure a call over and over.
 
         Args:
@@ -81,8 +83,9 @@ class Clock(ABC):
             seconds: how long to go on, about; the calls that warm up are not counted.
             most: measurements at most.
             least: measurements at least.
+            warm: calls that warm up, beside one that says how long a call takes.
         """
-        for _ in range(2):  # compiles, chooses, fills the allocator
+        for _ in range(warm):  # compiles, chooses, fills the allocator
             run()
         self.wait()
         begin = time.perf_counter()

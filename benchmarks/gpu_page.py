@@ -90,12 +90,8 @@ def _networks(found: Records) -> list[str]:
     paths = list(dict.fromkeys(path for row in cases.values() for path in row))
     ours = paths[0]
     heading = [*paths, f"{ours}: host", "maps", "× pytorch", "× dense", "peak GB"]
-    lines = [
-        "## Networks",
-        "",
-        "Median milliseconds; `host` is the time until the call returned, `maps` what making them",
-    ]
-    lines += ["anew adds.", "", "| " + " | ".join(["case", *heading]) + " |", "|---" * (len(heading) + 1) + "|"]
+    lines = ["## Networks", "", "Median milliseconds; `host` is the time until the call returned, `maps` what making"]
+    lines += ["them anew adds.", "", "| " + " | ".join(["case", *heading]) + " |", "|---" * (len(heading) + 1) + "|"]
     for case, row in cases.items():
         cells = [_ms(row.get(path, {})) for path in paths]
         lines.append(f"| {_cell(case)} | " + " | ".join([*cells, *_derived(row, ours)]) + " |")
@@ -121,9 +117,9 @@ def _step(found: Records) -> list[str]:
     lines = [
         "## A step of OLIVINE",
         "",
-        "The published recipe for nuScenes on made-up sweeps and images. By stage, with the",
+        "The published recipe for nuScenes on made-up sweeps and images. By stage, with",
     ]
-    lines += ["device waited for at the ends of each, on batches in memory:", ""]
+    lines += ["the device waited for at the ends of each, on batches in memory:", ""]
     staged = [record for record in found if "stages_ms" in record]
     if staged:
         names = list(staged[0]["stages_ms"])
@@ -144,12 +140,12 @@ def _step(found: Records) -> list[str]:
 
 
 def _aim(record: dict[str, Any]) -> str:
-    verdict = "reached" if record["aim_reached"] else "not reached"
+    verdict, hours = "reached" if record["aim_reached"] else "not reached", record["hours_of_28130_frames_50_epochs"]
+    waiting = f"{record['waiting_for_data_ms']:.0f} ms of a step of {record['median_step_ms']:.0f} waiting for data"
     return (
         f"{record['case'].capitalize()}: {record['frames_per_s']:.1f} frames a second, batch {record['batch']}, "
-        f"{record['workers']} workers, {record['waiting_for_data_ms']:.0f} ms of a step of {record['median_step_ms']:.0f} "
-        f"waiting for data, {record['peak_mb'] / 1000:.1f} GB. 28 130 frames × 50 epochs would take "
-        f"**{record['hours_of_28130_frames_50_epochs']:.1f} hours**; the aim of 12 hours, 33 frames a second, is {verdict}."
+        f"{record['workers']} workers, {waiting}, {record['peak_mb'] / 1000:.1f} GB. 28 130 frames × 50 epochs would "
+        f"take **{hours:.1f} hours**; the aim of 12 hours, 33 frames a second, is {verdict}."
     )
 
 

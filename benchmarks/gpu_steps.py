@@ -26,9 +26,9 @@ from olivine.data.batch import Batch
 from olivine.data.frame import Dataset
 from olivine.data.loader import Loader
 from olivine.data.needs import Inputs
+from olivine.gpu import ASKED_BY
 from olivine.methods import Method
 from olivine.pretraining.run import PretrainConfig, prepare_for, pretrain
-from olivine.sparse.engines import ASKED_BY
 from olivine.teachers import RandomTeacherConfig
 
 FRAMES, EPOCHS = 28_130, 50
@@ -282,7 +282,7 @@ def _timed_step(part: Part, method: Method, optimizer: Any, batch: Batch, kind: 
     optimizer.zero_grad()
     mark()
     clock.wait()
-    moved, forward, backward, update = (clock.between(one, two) for one, two in zip(marks, marks[1:], strict=False))
+    moved, forward, backward, update = (clock.between(one, two) for one, two in itertools.pairwise(marks))
     inner = {stage: method.timings.get(stage, 0.0) for stage in ("teacher", "backbone", "loss")}
     rest = max(0.0, forward - sum(inner.values()))
     return {"batch to the device": moved, **inner, "rest of forward": rest, "backward": backward, "optimizer": update}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, TypeVar
 
@@ -60,7 +61,7 @@ class Place:
         moved = {entry.name: self.put(getattr(value, entry.name)) for entry in fields(value)}
         return replace(value, **moved)  # type: ignore[type-var]
 
-    def context(self) -> contextlib.AbstractContextManager[Any]:
+    def context(self) -> AbstractContextManager[Any]:
         """The block in which the work is done."""
         if self.autocast is None:
             return contextlib.nullcontext()
@@ -91,9 +92,14 @@ class Check:
     autocast: torch.dtype | None = None
     tf32: bool = False
 
-    def line(self, device: torch.device) -> Line:
-        """Do the work on both and compare."""
-        with _rounding(self.tf32):
+    def line(self, device: torch.device, within: Callable[[], AbstractContextManager[Any]] | None = None) -> Line:
+        """Do the work on both and compare.
+
+        Args:
+            device: the device.
+            within: makes the block in which the device's work is done.
+        """
+        with _rounding(self.tf32), (within or contextlib.nullcontext)():
             found = _done(self.work, self._place(device, torch.float32, self.autocast))
         expected = self._on_cpu(self.exact, None)
         apart, tolerance = difference(found, expected), self.tolerance

@@ -16,18 +16,19 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 
 import olivine
-from olivine import native
+from olivine import gpu, native
 from olivine.doctor import layers, steps
 from olivine.doctor.check import Check, Line
 from olivine.errors import UserError
 from olivine.gpu import ASKED_BY
-from olivine.sparse.engines import engine_on, gpu_engine, triton_engine, using
+from olivine.sparse.engines import gpu_engine, triton_engine, using
 
 PATIENCE_S = 300.0
 """So long may a check take, with the start of its process and the compilation of what it runs."""
@@ -181,21 +182,29 @@ def _main(arguments: Sequence[str]) -> int:
     device, only, first = torch.device(arguments[0]), arguments[1], int(arguments[2])
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    engine = triton_engine() if _interpreted(device) else engine_on(device)
-    with using(engine):
-        for check in checks_for(device, only)[first:]:
-            line = _line(check, device)
-            said = {"check": line.name, "difference": line.difference, "tolerance": line.tolerance}
-            sys.stdout.write(json.dumps(said | {"trouble": line.trouble}) + "\n")
-            sys.stdout.flush()
-            if line.trouble and not _alive(device):
-                return _BETWEEN
+    for check in checks_for(device, only)[first:]:
+        line = _line(check, device)
+        said = {"check": line.name, "difference": line.difference, "tolerance": line.tolerance}
+        sys.stdout.write(json.dumps(said | {"trouble": line.trouble}) + "\n")
+        sys.stdout.flush()
+        if line.trouble and not _alive(device):
+            return _BETWEEN
     return 0
+
+
+@contextlib.contextmanager
+def _programs(device: torch.device) -> Iterator[None]:
+    """A block in which the CPU interprets the programs for GPUs, where it is to."""
+    if not _interpreted(device):
+        yield
+        return
+    with using(triton_engine()), gpu.using(gpu.triton_kernels()):
+        yield
 
 
 def _line(check: Check, device: torch.device) -> Line:
     try:
-        return check.line(device)
+        return check.line(device, partial(_programs, device))
     except Exception as error:  # noqa: BLE001 (whatever it is, the other checks go on)
         return Line(check.name, None, check.tolerance, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
