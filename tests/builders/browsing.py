@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import time
 from contextlib import contextmanager
+
+import numpy as np
+from PIL import Image
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SWITCHES = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]
@@ -23,6 +27,11 @@ def visit(browser, address, known=()):
     yield page
     page.close()
     assert [line for line in troubles if not any(word in line for word in known)] == []
+
+
+def pixels(part):
+    """[H, W, 3] int what a page, or a part of one, looks like."""
+    return np.asarray(Image.open(io.BytesIO(part.screenshot())).convert("RGB")).astype(int)
 
 
 def until(test):

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from builders.chromium import launched, pixels, until
+from builders.browsing import pixels, until
 from olivine.drawing.report import Picture, Section, report_html
 from olivine.drawing.scene import MAX_POINTS, Look, Scene, scene_html
 from olivine.explorer.moments import Moments
@@ -80,12 +80,6 @@ def test_a_page_of_a_view_has_what_is_on_screen(root):
     assert "frame=1&amp;color=truth&amp;network=segmenter&amp;hide=car&amp;sweeps=2" in text
     beside = stage.show(View(frame=1, color="prediction", beside=("all",)))
     assert len(solid([("x", beside)]).points_m) == 300
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as browser:
-        yield browser
 
 
 def middle(canvas):

@@ -27,6 +27,9 @@ from olivine.weights.file import WEIGHTS_FILE
 
 _NOTHING = "nothing is selected yet; compare with a point, set a threshold, and select"
 
+MAX_SELECTIONS = 30
+"""A view has no more, so that its address stays one."""
+
 MAX_CLASSES = 254
 """Labels have no more classes."""
 

@@ -123,6 +123,8 @@ def snapshots(stage: Stage, view: View, out: Path, colors: Sequence[str] = ()) -
         seen.append((known[name], shown))
     if not pictures:
         raise UserError(f"no picture can be made of frame {view.frame}: {'; '.join(troubles)}")
+    first = stage.settled(view).color
+    seen.sort(key=lambda each: each[1].view.color != first)  # the others stay in their order
     sections = [
         Section("Scene", scene=solid(seen)),
         Section("Pictures", troubles, pictures=pictures, wide=True),

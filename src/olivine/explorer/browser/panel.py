@@ -18,6 +18,7 @@ from olivine.explorer.browser.frames import Frames
 from olivine.explorer.browser.images import Images
 from olivine.explorer.browser.mistakes import Mistakes
 from olivine.explorer.browser.scene import Scene
+from olivine.explorer.browser.selection import Selections
 from olivine.explorer.browser.share import Share
 from olivine.explorer.browser.similarity import Similarity
 from olivine.explorer.browser.versus import Beats
@@ -63,12 +64,12 @@ class Panel:
         with tabs.add_tab("Look"):
             colors, legend, images = Colors(desk, scene), Legend(desk), Images(desk)
         with tabs.add_tab("Compare"):
-            similarity = Similarity(desk, images)
+            similarity, selections = Similarity(desk, images), Selections(desk)
         with tabs.add_tab("Mistakes"):
             mistakes, beats = Mistakes(desk, scene), Beats(desk, scene)
         with tabs.add_tab("Share"):
             share = Share(desk)
-        return scene, legend, frames, colors, mistakes, beats, similarity, share, images
+        return scene, legend, frames, colors, mistakes, beats, similarity, selections, share, images
 
     def close(self) -> None:
         """End the thread; the visitor has gone."""
