@@ -21,10 +21,10 @@ def rows_in_order_of(coordinates, wanted):
     """int64 rows of `coordinates` that hold the voxels `wanted`, in their order."""
     position = {tuple(row): index for index, row in enumerate(coordinates.tolist())}
     assert len(position) == len(coordinates)
-    return torch.tensor([position[tuple(row)] for row in np.asarray(wanted).tolist()], dtype=torch.int64)
+    return torch.tensor([position[tuple(row)] for row in torch.as_tensor(wanted).tolist()], dtype=torch.int64)
 
 
 def relative_error(value, reference):
     """Largest difference as a fraction of the largest reference value."""
-    reference = torch.as_tensor(reference).double()
-    return float((torch.as_tensor(value).detach().double() - reference).abs().max() / reference.abs().max())
+    reference = torch.as_tensor(reference).cpu().double()
+    return float((torch.as_tensor(value).detach().cpu().double() - reference).abs().max() / reference.abs().max())

@@ -11,6 +11,7 @@ Voxels = dict[tuple[int, int, int, int], np.ndarray]
 
 def voxels_of(features, coordinates) -> Voxels:
     """The dictionary of a tensor's rows."""
+    features, coordinates = (each.cpu() if hasattr(each, "cpu") else each for each in (features, coordinates))
     rows = np.asarray(features, dtype=np.float64)
     return {tuple(int(v) for v in c): f for c, f in zip(np.asarray(coordinates), rows, strict=True)}
 

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builders.device import NOISE, there
 from builders.sparse import random_cloud, relative_error, rows_in_order_of
 from olivine.sparse import AveragePooling, MaxPooling, SparseTensor, SumPooling
 from oracles import sparse as oracle
@@ -28,7 +29,8 @@ DEFINITIONS = {
 @pytest.mark.parametrize("name", POOLINGS)
 def test_pooling_matches_minkowski_engine(name):
     with np.load(GOLDEN) as golden:
-        out = POOLINGS[name](SparseTensor(torch.from_numpy(golden["feats"]), torch.from_numpy(golden["coords"]).int()))
+        tensor = SparseTensor(torch.from_numpy(golden["feats"]), torch.from_numpy(golden["coords"]).int())
+        out = POOLINGS[name](there(tensor))
         rows = rows_in_order_of(out.coordinates, golden[f"{name}/out_coords"])
         assert len(out) == len(rows)
         assert relative_error(out.features[rows][::3], golden[f"{name}/out_feats"]) < 5e-6
@@ -38,7 +40,7 @@ def test_pooling_matches_minkowski_engine(name):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.tuples(*[st.integers(1, 3)] * 3), st.tuples(*[st.integers(1, 3)] * 3))
 def test_pooling_agrees_with_its_definition(kind, seed, size, stride):
-    tensor = random_cloud(40, 2, seed=seed)
+    tensor = there(random_cloud(40, 2, seed=seed))
     out = kind(size, stride=stride)(tensor)
     voxels = oracle.voxels_of(tensor.features, tensor.coordinates)
     targets = oracle.coarser(voxels, stride)
@@ -51,15 +53,15 @@ def test_pooling_agrees_with_its_definition(kind, seed, size, stride):
 
 @pytest.mark.parametrize("layer", POOLINGS.values(), ids=POOLINGS)
 def test_gradients_agree_with_finite_differences(layer):
-    tensor = random_cloud(30, 2, high=-2)
+    tensor = there(random_cloud(30, 2, high=-2))
     features = tensor.features.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: layer(tensor.replace(x)).features, [features])
+    assert torch.autograd.gradcheck(lambda x: layer(tensor.replace(x)).features, [features], nondet_tol=NOISE)
 
 
 def test_the_maximum_of_equals_sends_its_gradient_to_the_first_and_a_nan_is_not_lost():
     coordinates = torch.tensor([[0, 0, 0, 0], [0, 1, 0, 0], [0, 2, 0, 0], [0, 3, 0, 0]], dtype=torch.int32)
-    features = torch.tensor([[5.0], [5.0], [1.0], [torch.nan]], requires_grad=True)
-    out = MaxPooling()(SparseTensor(features, coordinates)).features
+    features = there(torch.tensor([[5.0], [5.0], [1.0], [torch.nan]])).requires_grad_()
+    out = MaxPooling()(SparseTensor(features, there(coordinates))).features
     assert out[0] == 5
     assert out[1].isnan()
     out[0].sum().backward()
