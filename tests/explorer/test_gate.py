@@ -83,47 +83,76 @@ def ask(port, words, more=b""):
         answer = connection.recv(1 << 16)
         if more:
             connection.sendall(more)
-            while len(answer) < len(words) + words.count("\n") + len(more):
+            while not answer.endswith(more.upper()):
                 answer += connection.recv(1 << 16)
         return answer
 
 
+def led(answer):
+    """Where a redirect leads."""
+    assert answer.startswith(b"HTTP/1.1 303")
+    return answer.decode().partition("Location: ")[2].partition("\r\n")[0]
+
+
 def test_whoever_may_come_in_is_handed_on_both_ways_and_the_view_is_told(behind):
     seen = []
-    gate = Gate("127.0.0.1", 0, behind.port, "", seen.append)
+    gate = Gate("127.0.0.1", 0, behind.port, "", lambda *told: seen.append(told))
+    place = led(ask(gate.port, "GET /?frame=2&hide=car&websocket=ws://old HTTP/1.1\nHost: localhost\n\n"))
+    visit, _, query = place.partition("/?")
+    assert query == "frame=2&hide=car"
     more = b"x" * 300_000
-    answer = ask(gate.port, "GET /?frame=2&hide=car HTTP/1.1\nHost: localhost\n\n", more)
-    assert answer.startswith(b"GET /?FRAME=2&HIDE=CAR HTTP/1.1")
+    answer = ask(gate.port, f"GET /{place} HTTP/1.1\nHost: localhost\n\n", more)
+    assert answer.startswith(b"GET / HTTP/1.1\r\nHOST")
     assert answer.endswith(more.upper())
     assert b"HOST: LOCALHOST" in ask(gate.port, "GET /assets/a.js HTTP/1.1\nHost: localhost\n\n")
-    ask(gate.port, "GET / HTTP/1.1\nHost: localhost\nUpgrade: websocket\n\n")
-    assert seen == ["frame=2&hide=car"]
+    opened = ask(gate.port, f"GET /{visit} HTTP/1.1\nHost: localhost\nUpgrade: websocket\n\n")
+    assert opened.startswith(f"GET /{visit} HTTP".upper().encode())
+    assert seen == [(visit, "frame=2&hide=car")]
     gate.close()
     with pytest.raises(ConnectionRefusedError):
         ask(gate.port, "GET / HTTP/1.1\nHost: localhost\n\n")
 
 
+def test_every_visit_has_a_place_of_its_own_which_is_opened_once(behind):
+    seen = []
+    gate = Gate("127.0.0.1", 0, behind.port, "", lambda *told: seen.append(told))
+    places = [led(ask(gate.port, f"GET /?frame={k} HTTP/1.1\nHost: localhost\n\n")) for k in range(20)]
+    for place in reversed(places):
+        ask(gate.port, f"GET /{place} HTTP/1.1\nHost: localhost\n\n")
+    assert len(dict(seen)) == 20
+    assert [query for _, query in seen] == [f"frame={k}" for k in reversed(range(20))]
+    again = led(ask(gate.port, f"GET /{places[0]}&websocket=ws://x/y HTTP/1.1\nHost: localhost\n\n"))
+    assert again.startswith("../v-")
+    assert again.endswith("/?frame=0")
+    strange = led(ask(gate.port, "GET /v-abcdefghijkl/?frame=5 HTTP/1.1\nHost: localhost\n\n"))
+    assert strange.startswith("../v-")
+    assert len(seen) == 20
+    gate.close()
+
+
 def test_a_wrong_token_is_refused_and_the_right_one_becomes_a_cookie(behind):
     seen = []
-    gate = Gate("127.0.0.1", 0, behind.port, "secret", seen.append)
-    for path in ("/", "/?token=wrong", "/assets/a.js"):
+    gate = Gate("127.0.0.1", 0, behind.port, "secret", lambda *told: seen.append(told))
+    for path in ("/", "/?token=wrong", "/assets/a.js", "/v-abcdefghijkl/?token=secre"):
         assert ask(gate.port, f"GET {path} HTTP/1.1\nHost: gpu\n\n").startswith(b"HTTP/1.1 403")
     assert ask(gate.port, "POST / HTTP/1.1\nHost: gpu\n\n").startswith(b"HTTP/1.1 400")
     assert seen == []
-    answer = ask(gate.port, "GET /?token=secret&frame=3 HTTP/1.1\nHost: gpu\n\n").decode()
-    assert answer.startswith("HTTP/1.1 303")
-    assert "Location: /?frame=3\r\n" in answer
+    answer = ask(gate.port, "GET /?token=secret&frame=3 HTTP/1.1\nHost: gpu\n\n")
+    visit, _, query = led(answer).partition("/?")
+    assert query == "frame=3"
     cookie = f"olivine_{gate.port}=secret"
-    assert f"Set-Cookie: {cookie}; HttpOnly; SameSite=Strict" in answer
-    assert ask(gate.port, f"GET /?frame=3 HTTP/1.1\nHost: gpu\nCookie: {cookie}\n\n").startswith(b"GET /?FRAME=3")
-    assert seen == ["frame=3"]
-    away = ask(gate.port, "GET //evil.example/?token=secret HTTP/1.1\nHost: gpu\n\n").decode()
-    assert "Location: /evil.example/?\r\n" in away
+    assert f"Set-Cookie: {cookie}; HttpOnly; SameSite=Strict" in answer.decode()
+    page = f"GET /{visit}/?frame=3 HTTP/1.1\nHost: gpu\n"
+    assert ask(gate.port, page + "\n").startswith(b"HTTP/1.1 403")
+    assert ask(gate.port, f"{page}Cookie: {cookie}\n\n").startswith(b"GET / HTTP/1.1\r\nHOST: GPU")
+    assert seen == [(visit, "frame=3")]
+    away = ask(gate.port, "GET //evil.example/?token=secret HTTP/1.1\nHost: gpu\n\n")
+    assert led(away) == "/evil.example/?"
     gate.close()
 
 
 def test_a_head_without_end_is_cut_off(behind):
-    gate = Gate("127.0.0.1", 0, behind.port, "", lambda _: None)
+    gate = Gate("127.0.0.1", 0, behind.port, "", lambda *_: None)
     with socket.create_connection(("127.0.0.1", gate.port), timeout=5) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 70_000)
         with suppress(ConnectionResetError):
@@ -133,4 +162,4 @@ def test_a_head_without_end_is_cut_off(behind):
 
 def test_a_port_that_is_taken_is_named(behind):
     with pytest.raises(UserError, match=f"cannot listen on 127.0.0.1:{behind.port}.*choose another --port"):
-        Gate("127.0.0.1", behind.port, 1, "", lambda _: None)
+        Gate("127.0.0.1", behind.port, 1, "", lambda *_: None)

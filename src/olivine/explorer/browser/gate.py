@@ -3,6 +3,9 @@
 The server itself listens on this machine alone. The gate hands every connection on to it, after a look at the head of
 its one request: a page of another site is kept out by its `Origin` and `Host`, and where others may come in, a token in
 the address is asked for, which a cookie then carries.
+
+Whoever opens the explorer is led to a place of their own, `/v-<twelve letters>/`. The connection that the page then
+makes asks for the same place, and so tells whose it is: of two who come at the same moment each has their own view.
 """
 
 from __future__ import annotations
@@ -10,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
+import re
 import secrets
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -25,7 +30,11 @@ HEAD_BYTES = 32_768
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """Hosts that are this machine."""
 
+PENDING = 256
+"""So many visits are known that nobody has come to yet."""
+
 _HEAD_S, _PIECE = 10.0, 65_536
+_PLACE = re.compile(r"/(v-[\w-]{12})/?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,14 @@ class Head:
     def opens_a_page(self) -> bool:
         """Whether somebody opens the explorer; the connection that the page then makes asks for the same path."""
         document = self.headers.get("sec-fetch-dest", "document") == "document"
-        return self.path in ("/", "/index.html") and document and "upgrade" not in self.headers
+        asked = self.path in ("/", "/index.html") or bool(self.visit)
+        return asked and document and "upgrade" not in self.headers
+
+    @property
+    def visit(self) -> str:
+        """The visit whose place is asked for, or empty."""
+        found = _PLACE.fullmatch(self.path)
+        return found[1] if found else ""
 
 
 class Rules:
@@ -111,16 +127,18 @@ class Gate:
         port: likewise; 0 for any that is free.
         behind: port of the server, on this machine.
         token: as of `Rules`.
-        entered: told the query of every page that is opened, without the token.
+        entered: told of every page that is opened: the visit, which is the path of the connection that the page then
+            makes, and the query without the token.
 
     Attributes:
         port: where it listens.
     """
 
-    def __init__(self, host: str, port: int, behind: int, token: str, entered: Callable[[str], None]) -> None:
+    def __init__(self, host: str, port: int, behind: int, token: str, entered: Callable[[str, str], None]) -> None:
         self._behind, self._entered, self._token = behind, entered, token
         self._loop = asyncio.new_event_loop()
         self._busy = set[asyncio.Task[None]]()
+        self._pending = OrderedDict[str, None]()
         try:
             self._server = self._loop.run_until_complete(
                 asyncio.start_server(self._received, host, port, limit=HEAD_BYTES)
@@ -169,16 +187,36 @@ class Gate:
             writer.write(_answer(reason, said))
             await writer.drain()
             return
-        query = urlencode([(name, word) for name, word in head.query if name != "token"])
-        if self._rules.carried_by_address(head):
-            cookie = f"{self._rules.cookie}={self._token}; HttpOnly; SameSite=Strict; Path=/"
-            place = head.path.lstrip("/")
-            writer.write(_answer("303 See Other", "", f"Location: /{place}?{query}", f"Set-Cookie: {cookie}"))
+        query = urlencode([(name, word) for name, word in head.query if name not in ("token", "websocket")])
+        headers = self._carrying(head)
+        if head.opens_a_page and (headers or head.visit not in self._pending):
+            way = "../" if head.path.endswith("/") and head.visit else ""
+            headers = (f"Location: {way}{self._invite()}/?{query}", *headers)
+        elif headers:
+            headers = (f"Location: /{head.path.lstrip('/')}?{query}", *headers)
+        if headers:
+            writer.write(_answer("303 See Other", "", *headers))
             await writer.drain()
             return
         if head.opens_a_page:
-            self._entered(query)
+            del self._pending[head.visit]
+            self._entered(head.visit, query)
+            raw = _at_home(raw)
         await self._hand_on(raw, reader, writer)
+
+    def _carrying(self, head: Head) -> tuple[str, ...]:
+        """The cookie that carries the token from now on, where it came in the address."""
+        if not self._rules.carried_by_address(head):
+            return ()
+        return (f"Set-Cookie: {self._rules.cookie}={self._token}; HttpOnly; SameSite=Strict; Path=/",)
+
+    def _invite(self) -> str:
+        """The place of a new visit."""
+        visit = f"v-{secrets.token_urlsafe(9)}"
+        self._pending[visit] = None
+        while len(self._pending) > PENDING:
+            self._pending.popitem(last=False)
+        return visit
 
     async def _hand_on(self, raw: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._behind)
@@ -200,6 +238,12 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         while piece := await reader.read(_PIECE):
             writer.write(piece)
             await writer.drain()
+
+
+def _at_home(raw: bytes) -> bytes:
+    """The head of a request for a visit's place, as one for the server's only page."""
+    _, _, rest = raw.partition(b"\r\n")
+    return b"GET / HTTP/1.1\r\n" + rest
 
 
 def new_token() -> str:

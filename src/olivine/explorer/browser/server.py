@@ -10,9 +10,8 @@ import shutil
 import socket
 import sys
 import threading
-import time
 import webbrowser
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,9 @@ from olivine.explorer.view import View
 if TYPE_CHECKING:
     import viser
 
-_FRESH_S = 30.0
+VISITS = 256
+"""The views of so many visits are remembered, so that a page whose connection was lost finds its own again."""
+
 _log = logging.getLogger("olivine")
 
 
@@ -53,8 +54,8 @@ class Explorer:
     ) -> None:
         self._stage, self._view = stage, View() if view is None else view
         stage.show(self._view)  # what is wrong is said here, and not to a visitor
-        self._asked: deque[tuple[float, View]] = deque(maxlen=32)
-        self._panels: dict[int, Panel] = {}
+        self._asked = OrderedDict[str, View]()
+        self._panels: dict[int, tuple[str, Panel]] = {}
         self._lock = threading.Lock()
         self._server = _viser_server()
         self._server.on_client_connect(self._come)
@@ -79,36 +80,47 @@ class Explorer:
         self._gate.close()
         self._stage.inquiries.stop()
         with self._lock:
-            for panel in self._panels.values():
+            for _, panel in self._panels.values():
                 panel.close()
         with contextlib.redirect_stdout(io.StringIO()):
             self._server.stop()
 
-    def _entered(self, query: str) -> None:
-        """Somebody opens a page, whose connection follows."""
+    def _entered(self, visit: str, query: str) -> None:
+        """Somebody opens a page, whose connection follows under the name of the visit."""
         try:
             view = View.of(query) if query else self._view
         except UserError as error:
             _log.warning("warning: %s", error)
             view = self._view
-        self._asked.append((time.monotonic(), view))
+        self._remember(visit, view)
+
+    def _remember(self, visit: str, view: View) -> None:
+        with self._lock:
+            self._asked[visit] = view
+            self._asked.move_to_end(visit)
+            while len(self._asked) > VISITS:
+                self._asked.popitem(last=False)
 
     def _come(self, client: viser.ClientHandle) -> None:
-        view = self._view
-        while self._asked:
-            when, asked = self._asked.popleft()
-            if time.monotonic() - when < _FRESH_S:
-                view = asked
-                break
-        panel = Panel(client, self._stage, view)
+        visit = self._visit(client)
+        panel = Panel(client, self._stage, self._asked.get(visit, self._view))
         with self._lock:
-            self._panels[client.client_id] = panel
+            self._panels[client.client_id] = visit, panel
+
+    def _visit(self, client: viser.ClientHandle) -> str:
+        """The visit that a connection belongs to, which is the path that it was opened with."""
+        # viser says which connection a client is, but not its path. Where a later version keeps connections elsewhere,
+        # visitors see the first view, whatever their address says, which the browser's tests would tell.
+        connections = getattr(getattr(self._server, "_websock_server", None), "_live_connections", {})
+        request = getattr(connections.get(client.client_id), "request", None)
+        return "" if request is None else str(request.path).strip("/")
 
     def _gone(self, client: viser.ClientHandle) -> None:
         with self._lock:
-            panel = self._panels.pop(client.client_id, None)
+            visit, panel = self._panels.pop(client.client_id, ("", None))
         if panel is not None:
             panel.close()
+            self._remember(visit, panel.desk.view)
 
 
 def serve(stage: Stage, view: View, host: str, port: int, *, browser: bool, say: Callable[[str], None]) -> None:
