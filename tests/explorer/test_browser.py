@@ -111,8 +111,7 @@ def test_a_click_on_an_image_in_the_scene_compares_with_its_pixel(explorer, brow
 
     camera = explorer._stage.moments[0].frame.cameras[0]
     at, eye = plane(camera), np.linalg.inv(camera.camera_from_lidar)[:3, 3]
-    with visit(browser, f"{explorer.address}?{looking(eye, at.center_m)}") as page:
-        page.get_by_label("In the scene").or_(page.get_by_text("In the scene")).first.click()
+    with visit(browser, f"{explorer.address}?{looking(eye, at.center_m)}&cameras=images") as page:
         page.get_by_role("tab", name="Share").click()
         until(lambda: said_address(page))
         page.wait_for_timeout(1500)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from olivine.errors import printable
@@ -38,7 +39,9 @@ class Frames(Part):
             self._frame.value = shown.view.frame
         frame = shown.moment.frame
         seconds = time.perf_counter() - self.desk.began
-        self._about.content = _about(frame.scene, frame.token, int(shown.visible.sum()), len(shown.visible), seconds)
+        notes = [*shown.notes, f"{shown.missing} still to come"] if shown.missing else shown.notes
+        drawn = int(shown.visible.sum())
+        self._about.content = _about(frame.scene, frame.token, drawn, len(shown.visible), seconds, notes)
 
     def idle(self) -> None:
         """Play."""
@@ -64,8 +67,9 @@ class Frames(Part):
         self.go((self.desk.view.frame + by) % len(self.desk.stage.moments))
 
 
-def _about(scene: str, token: str, shown: int, count: int, seconds: float) -> str:
+def _about(scene: str, token: str, shown: int, count: int, seconds: float, notes: Sequence[str] = ()) -> str:
     """A line about the frame, as HTML in which no name of the data does anything."""
     words = f"{html.escape(printable(scene))} · {html.escape(printable(token))}"
     points = f"{shown:,} of {count:,} points" if shown < count else f"{count:,} points"
-    return f'<div style="{SMALL}">{words}<br>{points} · {1000 * seconds:.0f} ms</div>'
+    said = "".join(f"<br>{html.escape(printable(note))}" for note in notes)
+    return f'<div style="{SMALL}">{words}<br>{points} · {1000 * seconds:.0f} ms{said}</div>'

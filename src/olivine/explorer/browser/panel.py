@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from olivine.errors import UserError, printable
+from olivine.explorer.browser.around import Around
 from olivine.explorer.browser.colors import Colors, Legend
 from olivine.explorer.browser.desk import Desk, Part
 from olivine.explorer.browser.frames import Frames
@@ -63,13 +64,14 @@ class Panel:
         tabs = desk.client.gui.add_tab_group()
         with tabs.add_tab("Look"):
             colors, legend, images = Colors(desk, scene), Legend(desk), Images(desk)
+            around = Around(desk)
         with tabs.add_tab("Compare"):
             similarity, selections = Similarity(desk, images), Selections(desk)
         with tabs.add_tab("Mistakes"):
             mistakes, beats = Mistakes(desk, scene), Beats(desk, scene)
         with tabs.add_tab("Share"):
             share = Share(desk)
-        return scene, legend, frames, colors, mistakes, beats, similarity, selections, share, images
+        return scene, legend, frames, colors, mistakes, beats, similarity, selections, share, around, images
 
     def close(self) -> None:
         """End the thread; the visitor has gone."""
@@ -99,7 +101,7 @@ class Panel:
 
     def _present(self, view: View) -> None:
         self.desk.began = time.perf_counter()
-        self.desk.shown = shown = self.desk.stage.show(view)
+        self.desk.shown = shown = self.desk.stage.show(view, wait=False)
         if shown.trouble:
             self.desk.say(shown.trouble)
         for part in self._parts:

@@ -53,7 +53,7 @@ class Explorer:
         self, stage: Stage, view: View | None = None, host: str = LOOPBACK[0], port: int = EXPLORER_PORT
     ) -> None:
         self._stage, self._view = stage, View() if view is None else view
-        stage.show(self._view)  # what is wrong is said here, and not to a visitor
+        stage.show(self._view, wait=False)  # what is wrong is said here, and not to a visitor
         self._asked = OrderedDict[str, View]()
         self._panels: dict[int, tuple[str, Panel]] = {}
         self._lock = threading.Lock()

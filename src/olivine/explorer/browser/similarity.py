@@ -40,9 +40,8 @@ class Similarity(Part):
         shown = self.desk.shown
         if shown is None:
             return
-        rows = np.flatnonzero(shown.visible)
-        points_m = shown.moment.frame.points_lidar_m[rows]
-        row = pick(points_m, np.array(event.ray_origin), np.array(event.ray_direction))
+        places_m, rows = shown.clickable
+        row = pick(places_m, np.array(event.ray_origin), np.array(event.ray_direction))
         if row is not None:
             self._compare(Query(shown.view.frame, row=int(rows[row])))
 
