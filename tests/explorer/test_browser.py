@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from builders.browsing import said_address, until, visit
+from builders.browsing import click_what_is_looked_at, looking, said_address, until, visit
 from olivine.explorer.moments import Moments
 from olivine.explorer.opening import open_subject
 from olivine.explorer.stage import Stage
@@ -80,16 +80,6 @@ def test_a_frame_that_vanished_is_said_and_the_explorer_goes_on(explorer, browse
             page.get_by_text("sample-0-1").wait_for()
     finally:
         hidden.rename(path)
-
-
-def click_what_is_looked_at(page):
-    box = page.locator("canvas").first.bounding_box()
-    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-
-
-def looking(eye, target):
-    return "&".join(f"{name}={','.join(f'{value:.3f}' for value in place)}" for name, place in
-                    (("eye", eye), ("target", target)))  # fmt: skip
 
 
 def test_a_click_on_a_point_compares_with_it(explorer, browser):

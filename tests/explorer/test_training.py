@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from builders.kitti_detection import tiny_detection, tiny_kitti
-from olivine.backbones import Head
-from olivine.config import dump, load_recipe, validate
+from olivine.config import dump, validate
 from olivine.data.needs import Inputs
 from olivine.detection.config import DetectConfig
 from olivine.detection.saved import describe_detector
@@ -21,70 +20,44 @@ from olivine.explorer.opening import open_subject
 from olivine.explorer.stage import Stage
 from olivine.explorer.view import View
 from olivine.inference import load
-from olivine.segmentation.config import SegmentConfig
-from olivine.segmentation.task import SegmentationTask
 from olivine.weights.file import save_weights
 
-SMALL = [
-    "backbone.name=minkunet14a", "backbone.width=0.125", "voxels.name=cartesian", "voxels.size_m=[2,2,1]",
-    "voxels.features=[intensity]", "weights=null", "voxels.radius_m=null", "voxels.bounds_m=null",
-]  # fmt: skip
 
-
-def save(folder, model, step):
+def write(folder, model, step):
     Checkpoint(step, model, {}, None, None, 0).save(folder / "checkpoints" / "last.pt")
 
 
-@pytest.fixture
-def run(root, tmp_path, monkeypatch):
-    """A run of segmentation that still trains, and what makes its network of a seed."""
-    monkeypatch.chdir(root)
-    settings = ["data.root=datasets/street", "data.version=v1.0-mini", "name=young", "val_split.split=[scene-0103]",
-                "train_split.split=[scene-0061]", "train_split.every=1"]  # fmt: skip
-    config = load_recipe(SegmentConfig, "finetune_nuscenes", [*settings, f"out={tmp_path}", *SMALL])
-    folder = tmp_path / "young"
-    folder.mkdir()
-    (folder / "config.yaml").write_text(dump(config))
-
-    def task(seed):
-        torch.manual_seed(seed)
-        backbone = config.backbone.build(Inputs(config.voxels))
-        return SegmentationTask(backbone, Head(backbone.channels, 16))
-
-    return folder, task
-
-
-def test_a_run_without_a_checkpoint_is_looked_at_later(run):
+def test_a_run_without_a_checkpoint_is_looked_at_later(young):
     with pytest.raises(UserError, match=r"young: neither weights\.safetensors nor a checkpoint yet"):
-        open_subject([run[0]])
+        open_subject([young[0]])
 
 
-def test_a_run_that_still_trains_is_shown_as_its_last_checkpoint_has_it_and_says_so(run, root):
-    folder, task = run
-    save(folder, task(1).state_dict(), 40)
+def test_a_run_that_still_trains_is_shown_as_its_last_checkpoint_has_it_and_says_so(young, root):
+    folder, save = young
+    task = save(1, 40)
     stage = Stage(Moments(open_subject([folder])))
     shown = stage.show(View(color="prediction"))
     assert shown.trouble == ""
     assert "young still trains: step 40" in shown.notes
     written = shutil.copytree(root / "runs" / "segmenter", folder.parent / "written")
     about = load(written).about
-    save_weights(written, task(1).backbone, about, {"classes": task(1).head})
+    save_weights(written, task.backbone, about, {"classes": task.head})
     points, intensity = shown.moment.frame.points_lidar_m, shown.moment.frame.intensity
     answer = shown.moment.answer(stage.moments.networks["young"])
     np.testing.assert_array_equal(answer.predicted, load(written).predict(points, intensity))
     assert answer.classes.names == load(written).classes.names
 
 
-def test_a_later_checkpoint_and_the_weights_at_the_end_are_shown_when_they_are_there(run, root, caplog):
-    folder, task = run
-    save(folder, task(1).state_dict(), 40)
+def test_a_later_checkpoint_and_the_weights_at_the_end_are_shown_when_they_are_there(young, root, caplog):
+    folder, save = young
+    task = save(1, 40)
     stage = Stage(Moments(open_subject([folder])))
     network = stage.moments.networks["young"]
     first, again = stage.show(View()), stage.show(View())
     assert first.moment.answer(network) is again.moment.answer(network)
     before, basis = again.moment.answer(network), stage.moments.basis(network)
 
-    save(folder, task(2).state_dict(), 1000)
+    task = save(2, 1000)
     later = stage.show(View())
     assert later.notes == ("young still trains: step 1,000",)
     assert not np.allclose(later.moment.answer(network).probabilities, before.probabilities)
@@ -96,7 +69,7 @@ def test_a_later_checkpoint_and_the_weights_at_the_end_are_shown_when_they_are_t
     assert [shown.notes for shown in torn] == [later.notes] * 3
     assert caplog.text.count("what was read before is shown") == 1
 
-    save_weights(folder, task(2).backbone, load(root / "runs" / "segmenter").about, {"classes": task(2).head})
+    save_weights(folder, task.backbone, load(root / "runs" / "segmenter").about, {"classes": task.head})
     done = stage.show(View())
     assert done.notes == ()
     np.testing.assert_allclose(
@@ -104,18 +77,18 @@ def test_a_later_checkpoint_and_the_weights_at_the_end_are_shown_when_they_are_t
     )
 
 
-def test_a_damaged_or_strange_checkpoint_is_named(run):
-    folder, task = run
-    save(folder, task(1).state_dict(), 40)
+def test_a_damaged_or_strange_checkpoint_is_named(young):
+    folder, save = young
+    task = save(1, 40)
     path = folder / "checkpoints" / "last.pt"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match=r"last\.pt: cannot read this checkpoint"):
         Stage(Moments(open_subject([folder]))).show(View())
-    save(folder, {"other.weight": torch.zeros(3)}, 40)
+    write(folder, {"other.weight": torch.zeros(3)}, 40)
     with pytest.raises(UserError, match=r"last\.pt: not a checkpoint of a run of the kind segment"):
         Stage(Moments(open_subject([folder]))).show(View())
-    state = {key: value for key, value in task(1).state_dict().items() if "final" not in key and "0.kernel" not in key}
-    save(folder, state, 40)
+    state = {key: value for key, value in task.state_dict().items() if "final" not in key and "0.kernel" not in key}
+    write(folder, state, 40)
     with pytest.raises(UserError, match="these weights do not fit the network"):
         Stage(Moments(open_subject([folder]))).show(View())
 
@@ -129,7 +102,7 @@ def test_a_detector_that_still_trains_finds_what_its_weights_would(tmp_path):
     young, grown = tmp_path / "runs" / "young", tmp_path / "runs" / "grown"
     young.mkdir(parents=True)
     (young / "config.yaml").write_text(dump(config))
-    save(young, DetectionTask(detector).state_dict(), 3)
+    write(young, DetectionTask(detector).state_dict(), 3)
     about = describe_detector(
         config.detector, config.backbone, Inputs(config.voxels), 1.0, eval_max_voxels=config.eval_max_voxels
     )

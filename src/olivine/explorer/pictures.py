@@ -55,7 +55,7 @@ class Eye:
         back = away * (1, 1, 0) / max(float(np.linalg.norm(away[:2])), 1e-9)
         aside = np.asarray(offset_m) / 2
         width_m = float(np.linalg.norm(offset_m))
-        x, y, z = np.array(self.position) + aside + back * 0.5 * width_m + (0, 0, 0.4 * width_m)
+        x, y, z = np.array(self.position) + aside + back * 0.9 * width_m + (0, 0, 0.55 * width_m)
         at_x, at_y, at_z = np.array(self.target) + aside
         return Eye((float(x), float(y), float(z)), (float(at_x), float(at_y), float(at_z)))
 

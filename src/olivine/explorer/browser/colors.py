@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from olivine.drawing.tiles import scale
+from olivine.drawing.tiles import RGB, scale
 from olivine.errors import UserError, printable
 from olivine.explorer.browser.desk import Desk, Part
 from olivine.explorer.browser.scene import Scene
-from olivine.explorer.coloring import Coloring, modes
+from olivine.explorer.coloring import Coloring, Scale, modes
 from olivine.explorer.stage import Shown
 from olivine.explorer.view import View
 
@@ -84,7 +84,8 @@ class Legend(Part):
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
         self._folder = desk.client.gui.add_folder("Legend")
-        self._of: tuple[str, ...] = ()
+        self._of: tuple[object, ...] = ()
+        self._measured = False
         self._parts: list[Any] = []
 
     def update(self, shown: Shown) -> None:
@@ -92,11 +93,14 @@ class Legend(Part):
         coloring, view = shown.coloring, shown.view
         there = coloring.counts() > 0
         lines = [line for line, some in zip(coloring.legend, there, strict=True) if some or line.name in view.hidden]
-        wanted = (view.color, *(line.name for line in lines))
-        if wanted != self._of or coloring.scale is not None:
+        wanted = _meaning(coloring, view, [line.name for line in lines])
+        if coloring.scale is not None and self._measured:
+            if wanted != self._of:
+                self._parts[0].image, self._of = _strip(coloring.scale), wanted
+        elif wanted != self._of:
             for part in self._parts:
                 part.remove()
-            self._parts, self._of = [], wanted
+            self._parts, self._of, self._measured = [], wanted, coloring.scale is not None
             with self._folder:
                 self._parts = self._build(coloring, [line.name for line in lines])
         if coloring.scale is None:
@@ -106,8 +110,7 @@ class Legend(Part):
     def _build(self, coloring: Coloring, names: list[str]) -> list[Any]:
         gui, parts = self.desk.client.gui, list[Any]()
         if coloring.scale is not None:
-            strip = scale(coloring.scale.colors, coloring.scale.ticks, coloring.scale.title)
-            return [gui.add_image(strip, format="png")]
+            return [gui.add_image(_strip(coloring.scale), format="png")]
         for name in names:
             button = gui.add_button(printable(name), hint="Hide or show")
             button.on_click(lambda _, name=name: self._filter(name))
@@ -119,3 +122,13 @@ class Legend(Part):
             return replace(view, hidden=view.hidden ^ {name})
 
         self.desk.change(turned)
+
+
+def _meaning(coloring: Coloring, view: View, names: list[str]) -> tuple[object, ...]:
+    """What the legend is of: as long as it stays the same, its parts stay."""
+    measured = coloring.scale
+    return (view.color, *names) if measured is None else (view.color, measured.title, measured.ticks)
+
+
+def _strip(measured: Scale) -> RGB:
+    return scale(measured.colors, measured.ticks, measured.title)

@@ -139,23 +139,25 @@ class Gate:
         self._loop = asyncio.new_event_loop()
         self._busy = set[asyncio.Task[None]]()
         self._pending = OrderedDict[str, None]()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        listening = asyncio.start_server(self._received, host, port, limit=HEAD_BYTES)
         try:
-            self._server = self._loop.run_until_complete(
-                asyncio.start_server(self._received, host, port, limit=HEAD_BYTES)
-            )
+            self._server = asyncio.run_coroutine_threadsafe(listening, self._loop).result()
         except OSError as error:
-            self._loop.close()
+            self._end()
             raise UserError(
                 f"cannot listen on {host}:{port} ({error.strerror or error}); choose another --port"
             ) from error
         self.port: int = self._server.sockets[0].getsockname()[1]
         self._rules = Rules(token, self.port)
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
 
     def close(self) -> None:
         """Stop listening, and cut all connections."""
         asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(5)
+        self._end()
+
+    def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         self._loop.close()
