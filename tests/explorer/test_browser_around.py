@@ -26,18 +26,18 @@ def serving(things, host="127.0.0.1"):
 
 def test_visitors_who_come_at_the_same_moment_each_see_their_own_view(root, browser):
     with serving([root / "datasets" / "street"]) as explorer, ExitStack() as pages:
-        addresses = [f"{explorer.address}?frame={frame}&color=range&sweeps={1 + frame % 2}" for frame in (3, 0, 2)]
+        addresses = [f"{explorer.address}?frame={frame}&color=range&sweeps={1 + frame % 2}" for frame in (3, 2)]
         visits = [pages.enter_context(visit(browser, address, wait=False)) for address in addresses]
-        for page, token in zip(visits, ("1-1", "0-0", "1-0"), strict=True):
+        for page, token in zip(visits, ("1-1", "1-0"), strict=True):
             arrived(page)
             page.get_by_text(f"sample-{token}").wait_for()
         visits[0].get_by_text("2 frames in one").wait_for()
         assert visits[1].get_by_text("frames in one").count() == 0
-        visits[2].keyboard.press("n")
-        visits[2].get_by_text("sample-1-1").wait_for()
-        visits[2].reload()
-        arrived(visits[2])
-        visits[2].get_by_text("sample-1-0").wait_for()  # as its address says
+        visits[1].keyboard.press("n")
+        visits[1].get_by_text("sample-1-1").wait_for()
+        visits[1].reload()
+        arrived(visits[1])
+        visits[1].get_by_text("sample-1-0").wait_for()  # as its address says
 
 
 def test_runs_stand_side_by_side_under_their_names_and_each_copy_can_be_clicked(root, browser, tmp_path):
@@ -51,7 +51,6 @@ def test_runs_stand_side_by_side_under_their_names_and_each_copy_can_be_clicked(
         eye = place + (place / np.linalg.norm(place)) * 3 + copy.offset_m
         view = f"beside=all&cameras=frusta&color=prediction&{looking(eye, place + copy.offset_m)}"
         with visit(browser, f"{explorer.address}?{view}") as page:
-            page.get_by_role("tab", name="Compare").click()
             until(lambda: MARKUP.replace("/", "_") in page.evaluate("document.body.innerText"))
             page.get_by_role("tab", name="Share").click()
             until(lambda: said_address(page))
