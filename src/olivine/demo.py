@@ -134,12 +134,13 @@ def _report(settings: CompareConfig, comparison: Comparison, data: NuScenesConfi
     models = {name: load(run) for name, run in arms.items()}
     models |= {f"{arm}, pretrained": load(run) for arm, run in pretrained.items()}
     gained, *rest = comparison_sections(folder)
+    runs = [*arms.values(), *pretrained.values()]  # the first says which frames are opened
     sections = [
         gained,
         Section("What this is, and what it is not", HONESTY, note=True),
         *rest,
-        Section("Clouds", pictures=cloud_pictures(scored, middle, models), wide=True),
-        Section("Images and weak labels", pictures=image_pictures(scored, middle), wide=True),
+        Section("Clouds", pictures=cloud_pictures(scored, middle, models), wide=True, explored=runs),
+        Section("Images and weak labels", pictures=image_pictures(scored, middle), wide=True, explored=runs),
         Section("How the scores were made", listing=_protocols(settings), folded=True),
     ]
     return write_report(folder / "report.html", "Images teach a LiDAR network", sections)

@@ -20,6 +20,7 @@ from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels
 from olivine.drawing.tiles import TITLE_PX
 from olivine.errors import UserError
+from olivine.explorer.view import View
 from olivine.inference import DetectedObjects, Model
 from olivine.visualize import gallery
 from olivine.visualize.boxes import SHOWN_SCORE
@@ -56,6 +57,8 @@ def test_clouds_show_truth_predictions_and_features(dataset: Frames, monkeypatch
     np.testing.assert_array_equal(drawn[0]["trained: prediction"], dataset.classes.colors[predicted])
     assert len(pictures) == 3
     assert frame.token in pictures[0].caption
+    views = [View.of(picture.view) for picture in pictures[:2]]
+    assert views == [View(color=color, beside=("all",)) for color in ("prediction", "features")]
     for picture in pictures:
         Image.open(io.BytesIO(picture.data)).verify()
 
@@ -68,6 +71,8 @@ def test_a_cloud_without_labels_has_no_truth_to_show(dataset: Frames) -> None:
 
 def test_images_show_points_and_weak_labels_three_abreast(dataset: Frames) -> None:
     depth, labels = image_pictures(dataset, 0)
+    assert View.of(depth.view) == View(color="range")
+    assert View.of(labels.view) == View(color="weak", mask=0.5)
     for picture in (depth, labels):
         width, height = Image.open(io.BytesIO(picture.data)).size
         assert width >= 3 * 64

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +22,11 @@ from olivine.config import validate
 from olivine.data.frame import Boxes
 from olivine.data.kitti_labels import read_objects
 from olivine.errors import UserError
+from olivine.explorer.opening import open_subject
+from olivine.explorer.view import View
 from olivine.visualize import detections
 from olivine.visualize.comparison import comparison_sections
+from olivine.visualize.explored import explored
 from olivine.visualize.run_report import report_if_scored, report_run
 
 SHORT = {"epochs": 1, "max_steps": 1, "batch_size": 3, "workers": 0, "tensorboard": False}
@@ -50,6 +56,19 @@ def test_each_run_of_a_comparison_of_detectors_has_its_report(finished: Comparis
         assert "Frame 000008: 0 found, 11 labelled" in page.text
         assert '"task": "detection"' in page.text
         assert len(page.pictures) == 4  # two metrics' curves; the frame's image, and the frame from above
+        leads_to(finished.path / f"{arm}-few-seed0" / "report.html", "000008")
+
+
+def leads_to(report: Path, token: str) -> None:
+    """The command and the address below the report's pictures of a frame show that frame."""
+    text = html.unescape(report.read_text())
+    words = [shlex.split(line) for line in re.findall("<code>(olivine explore [^<]*)</code>", text)]
+    assert len(words) == 2
+    for _, _, *things, option, view in words:
+        assert option == "--view"
+        dataset = open_subject([Path(thing) for thing in things]).dataset
+        assert dataset.token(View.of(view).frame) == token
+        assert f'href="http://127.0.0.1:8090/?{view}"' in text
 
 
 def test_the_report_of_the_comparison_has_tables_by_class_and_what_each_arm_found(
@@ -74,7 +93,10 @@ def test_the_report_of_the_comparison_has_tables_by_class_and_what_each_arm_foun
         found = read_objects(finished.path / f"{arm}-few-seed0" / "predictions" / "000008.txt", scored=True)
         assert boxes[arm].names == found.names
         np.testing.assert_allclose(boxes[arm].boxes[:, 3:6], found.size_hwl_m[:, ::-1])
-    assert len(sections["Frames: few, first seed"].pictures) == 4  # an image of each, and all from above
+    frames = sections["Frames: few, first seed"]
+    assert len(frames.pictures) == 4  # an image of each, and all from above
+    assert [path.name for path in frames.explored] == ["one-few-seed0", "other-few-seed0"]
+    assert {View.of(picture.view) for picture in frames.pictures} == {View(frame=0, beside=("all",))}
 
 
 def test_a_report_that_cannot_be_made_is_said_and_stops_nothing(
@@ -105,6 +127,12 @@ def test_a_segmentation_is_reported_alike(tmp_path: Path, capsys: pytest.Capture
     assert page.pictures == [(run / "confusion.png").read_bytes()]
     assert main(["evaluate", str(run)]) == 0
     assert (run / "evaluations" / "1" / "report.html").exists()
+    for folder in (run, run / "evaluations" / "1"):
+        assert f"olivine explore {run} --view color=agreement" in (folder / "report.html").read_text()
+    config = run / "evaluations" / "1" / "config.yaml"
+    assert explored(config.parent) == (run,)
+    config.write_text(config.read_text().replace("val_split:", "val_split: {split: other}\nother:"))
+    assert explored(config.parent) == ()  # other frames, counted otherwise
 
 
 def test_what_is_no_scored_run_has_no_report(tmp_path: Path) -> None:

@@ -147,8 +147,8 @@ def _way(view: str, explored: Sequence[Path]) -> str:
         return ""
     address = html.escape(explorer_address(view))
     return (
-        f"<br><code>{_shown(explorer_command(explored, view))}</code> "
-        f'(<a href="{address}" target="_blank" rel="noopener">open</a>, where it runs)'
+        f"<div><code>{_shown(explorer_command(explored, view))}</code> "
+        f'(<a href="{address}" target="_blank" rel="noopener">open</a>, where it runs)</div>'
     )
 
 

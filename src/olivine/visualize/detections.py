@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,11 @@ from olivine.detection.evaluate import kitti_frames, score_folder
 from olivine.detection.kitti.report import sections
 from olivine.detection.results import headline
 from olivine.detection.scoring import split_name
+from olivine.drawing.links import view_of
 from olivine.drawing.report import Picture, Section
 from olivine.drawing.tiles import abreast, png
 from olivine.visualize.boxes import SHOWN_SCORE, box_colors, box_tiles, extent_of
+from olivine.visualize.explored import explored
 from olivine.visualize.gallery import box_pictures
 from olivine.visualize.projection import spread
 
@@ -41,7 +44,9 @@ def detection_sections(folder: Path, results: dict[str, Any]) -> list[Section]:
     dataset = config.data.open(config.val_split)
     scores = score_folder(dataset, folder / "predictions", config.scored_classes(), split_name(config))
     said = f"What was found with a score from {SHOWN_SCORE:g} on, and what is labelled."
-    frames = Section("Frames", [said], pictures=_pictures(dataset, folder, config), wide=True)
+    frames = Section(
+        "Frames", [said], pictures=_pictures(dataset, folder, config), wide=True, explored=explored(folder)
+    )
     return [
         Section("Score", [headline(results)], note=True),
         *sections(scores),
@@ -75,9 +80,11 @@ def compared_frames(title: str, runs: Mapping[str, Path]) -> Section | None:
         there = {"labelled": _labelled(frame, config.detector.classes)}
         boxes = there | {arm: _found(dataset, index, run) for arm, run in runs.items()}
         names = (name for each in boxes.values() for name in each.names)
-        pictures += box_pictures(frame, boxes, box_colors((*config.detector.classes, *names), dataset.classes))
+        view = view_of([("frame", index), ("beside", "all")])
+        drawn = box_pictures(frame, boxes, box_colors((*config.detector.classes, *names), dataset.classes))
+        pictures += [replace(picture, view=view) for picture in drawn]
     said = f"What each arm found with a score from {SHOWN_SCORE:g} on, and what is labelled."
-    return Section(title, [said], pictures=pictures, wide=True) if pictures else None
+    return Section(title, [said], pictures=pictures, wide=True, explored=list(runs.values())) if pictures else None
 
 
 def _pictures(dataset: Dataset, folder: Path, config: DetectConfig) -> list[Picture]:
@@ -94,10 +101,8 @@ def _pictures(dataset: Dataset, folder: Path, config: DetectConfig) -> list[Pict
                  ((found, "found"), (there, "labelled"))]  # fmt: skip
         images = [tile for tiles, _ in parts for tile in tiles]
         shown = [*([abreast(images, 1)] if images else []), abreast([above for _, above in parts], 2)]
-        pictures += [
-            Picture(png(tile), f"Frame {frame.token}: {len(found.names)} found, {len(there.names)} labelled")
-            for tile in shown
-        ]
+        said, view = f"{len(found.names)} found, {len(there.names)} labelled", view_of([("frame", index)])
+        pictures += [Picture(png(tile), f"Frame {frame.token}: {said}", view) for tile in shown]
     return pictures
 
 

@@ -11,6 +11,7 @@ from olivine.data.frame import Boxes, Dataset, Frame
 from olivine.data.pairs import find_pairs
 from olivine.data.voxelize import CartesianVoxels
 from olivine.drawing.figures import clouds, maps, pca_colors
+from olivine.drawing.links import view_of
 from olivine.drawing.report import Picture
 from olivine.drawing.tiles import abreast, below, legend, png
 from olivine.errors import UserError
@@ -48,10 +49,12 @@ def cloud_pictures(dataset: Dataset, index: int, models: Mapping[str, Model]) ->
             predicted = model.predict(*seen, intensity_max=frame.intensity_max)
             colors[f"{name}: prediction"] = dataset.classes.colors[predicted]
     caption = f"Frame {frame.token} from above, 35 m around the car, coloured by class."
-    pictures = [Picture(clouds(frame.points_lidar_m, colors), caption)]
+    view = view_of([("frame", index), ("color", "prediction"), ("beside", "all")])
+    pictures = [Picture(clouds(frame.points_lidar_m, colors), caption, view)]
     if features:
         text = "The same frame before any fine-tuning: the leading three principal components of its features."
-        pictures.append(Picture(clouds(frame.points_lidar_m, features), text))
+        view = view_of([("frame", index), ("color", "features"), ("beside", "all")])
+        pictures.append(Picture(clouds(frame.points_lidar_m, features), text, view))
     names = [name.replace("_", " ") for name in dataset.classes.names]
     return [*pictures, Picture(png(legend(names, dataset.classes.colors[1:], _LEGEND_PX)), "Classes.")]
 
@@ -118,11 +121,13 @@ def image_pictures(dataset: Dataset, index: int) -> list[Picture]:
     palette = mask_palette(names, dataset.classes) if dataset.manifest else None
     depth, labels = frame_tiles(frame, find_pairs(frame), palette, _TILE_PX)
     text = "LiDAR points on the images, coloured by depth: red near, violet far."
-    pictures = [Picture(png(below([abreast(depth, COLUMNS), depth_scale()])), text)]
+    view = view_of([("frame", index), ("color", "range")])
+    pictures = [Picture(png(below([abreast(depth, COLUMNS), depth_scale()])), text, view)]
     if dataset.manifest and palette is not None:
         text = f"Weak labels ({dataset.manifest.labeller}) and the points that take them."
         tiles = abreast(labels, COLUMNS)
-        pictures.append(Picture(png(below([tiles, mask_legend(names, palette, tiles.shape[1])])), text))
+        view = view_of([("frame", index), ("color", "weak"), ("mask", 0.5)])
+        pictures.append(Picture(png(below([tiles, mask_legend(names, palette, tiles.shape[1])])), text, view))
     return pictures
 
 

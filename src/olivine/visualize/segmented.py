@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from olivine.drawing.links import view_of
 from olivine.drawing.report import Picture, Section
 from olivine.segmentation.results import headline, rescored
+from olivine.visualize.explored import explored
 
 
 def segmentation_sections(folder: Path, results: dict[str, Any]) -> list[Section]:
@@ -21,7 +23,8 @@ def segmentation_sections(folder: Path, results: dict[str, Any]) -> list[Section
     picture = folder / "confusion.png"
     if picture.exists():
         said = "Share of the points of each true class (rows) that was predicted as each class (columns), in percent."
-        sections.append(Section("What was taken for what", pictures=[Picture(picture.read_bytes(), said)], wide=True))
+        shown = [Picture(picture.read_bytes(), said, view_of([("color", "agreement")]))]
+        sections.append(Section("What was taken for what", pictures=shown, wide=True, explored=explored(folder)))
     return sections
 
 
