@@ -35,7 +35,8 @@ def _enlarge(patch):
         return max(choices.LEAST, power_of_two(channels))
 
     def convolution(rows, pairs, cells, c_in, c_out, precision):
-        return Choice(min(4096, side(rows)), side(c_in), side(c_out), 4, 2)
+        inner, together = choices.narrow(cells, c_in) or (side(c_in), 1)
+        return Choice(min(4096, side(rows)), inner, side(c_out), 4, 2, together)
 
     def weight_gradient(c_in, c_out, precision):
         return Choice(1024, side(c_in), side(c_out), 4, 2)

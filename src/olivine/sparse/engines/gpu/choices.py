@@ -1,14 +1,17 @@
-"""How large the tiles of a product are: chosen by a model of the device from the sizes alone, never by measuring.
+"""How large the tiles of a product are: chosen by a model of the device from the sizes alone.
 
-So the same sizes give the same sums in the same order, on every run and in every process. The model counts, for each
-candidate, the blocks that a device works on at once, and for each step of a block what it multiplies and what it reads.
+The model counts, for each candidate, the blocks that a device works on at once, and for each step of a block what it
+multiplies and what it reads. It decides alone what sums depend on: how many channels are summed in a step, how many
+pairs in a chunk, and which matrix unit multiplies. `offered` are tiles of another size that give the same bits; which
+of them is fastest may be measured (`tuning`). So the same sizes give the same sums in the same order, on every run and
+in every process.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
@@ -17,6 +20,8 @@ from olivine.gpu.launch import blocks, power_of_two
 
 LEAST = 16
 """The shortest side of a product that the matrix units take."""
+_WARPGROUP = 64
+"""Rows that four groups of threads multiply together."""
 PROCESSORS = 132
 """Of an H100 or H200; an A100 has 108, for which the same tiles do."""
 _BYTES_PER_NS = 40.0
@@ -39,6 +44,7 @@ class Choice:
         channels: output channels of a tile.
         warps: groups of 32 threads.
         stages: steps whose reads are under way at once.
+        together: kernel cells whose channels stand side by side in the inner side of a step.
     """
 
     rows: int
@@ -46,6 +52,18 @@ class Choice:
     channels: int
     warps: int
     stages: int
+    together: int = 1
+
+
+def narrow(cells: int, c_in: int) -> tuple[int, int] | None:
+    """The inner side of a step, and how many cells stand side by side there, where channels are few, at most 8.
+
+    A step of one cell would be 16 wide for one to eight channels, and a first layer has as many steps as its tiles have
+    cells. None where each cell has steps of its own.
+    """
+    side = power_of_two(c_in)
+    inner = LEAST if cells <= 2 * LEAST else 2 * LEAST
+    return (inner, inner // side) if 2 * side <= LEAST else None
 
 
 def precision_of(dtype: torch.dtype) -> str:
@@ -67,13 +85,14 @@ def convolution(rows: int, pairs: int, cells: int, c_in: int, c_out: int, precis
         c_out: output channels.
         precision: as `precision_of`.
     """
-    inner = max(LEAST, min(power_of_two(c_in), 64 if precision == "half" else 32))
+    few = narrow(cells, c_in)
+    inner, together = few or (max(LEAST, min(power_of_two(c_in), 64 if precision == "half" else 32)), 1)
     most = 64 if precision == "ieee" else 128
     widths = [width for width in (16, 32, 64, 128) if width <= min(most, max(LEAST, power_of_two(c_out)))]
 
     def cost(tile: tuple[int, int]) -> float:
         height, width = tile
-        steps = _cells_of_tile(pairs / max(rows, 1), cells, height) * blocks(c_in, inner)
+        steps = _cells_of_tile(pairs / max(rows, 1), cells, height) / together * blocks(c_in, inner)
         number = blocks(rows, height) * blocks(c_out, width)
         waves = max(1.0, number / (PROCESSORS * _SHARED))
         at_once = min(_SHARED, max(1.0, number / PROCESSORS))
@@ -82,8 +101,7 @@ def convolution(rows: int, pairs: int, cells: int, c_in: int, c_out: int, precis
     # An equal cost goes to the larger tile. A tile of 128 × 128 in TF32 needs more registers than there are.
     tiles = product((128, 64, 32, 16), reversed(widths))
     height, width = min((t for t in tiles if precision != "tf32" or t[0] * t[1] < 128 * 128), key=cost)
-    warps = 8 if height * width >= 128 * 128 else 4 if height * width >= 32 * 32 else 2
-    return Choice(height, inner, width, warps, 3 if precision == "half" else 2)
+    return Choice(height, inner, width, _warps(height, width), 3 if precision == "half" else 2, together)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -95,6 +113,31 @@ def weight_gradient(c_in: int, c_out: int, precision: str) -> Choice:
     return Choice(32 if precision != "half" else 64, inner, channels, warps, 3 if precision == "half" else 2)
 
 
+def offered(model: Choice, c_out: int) -> tuple[Choice, ...]:
+    """Tiles of a convolution that give the same bits as the model's, which comes first.
+
+    A row's sums go over cells and channels in the same order in each. Tiles of 64 rows and more are multiplied by
+    another unit (wgmma) than smaller ones on GPUs of compute capability 9.0, so that no tile is offered across.
+    """
+    heights = (64, 128) if model.rows >= _WARPGROUP else (16, 32)
+    widths = sorted({model.channels, min(model.channels * 2, 128), max(model.channels // 2, LEAST)})
+    widths = [width for width in widths if width <= max(LEAST, power_of_two(c_out))]
+    area = max(model.rows * model.channels, 64 * 64)
+    others = [
+        replace(model, rows=height, channels=width, warps=_warps(height, width))
+        for height in heights
+        for width in widths
+        if height * width <= area
+    ]
+    return (model, *(tile for tile in others if tile != model))
+
+
+def offered_gradients(model: Choice) -> tuple[Choice, ...]:
+    """Blocks of a weight's gradient that give the same bits as the model's, which comes first: pairs come in order."""
+    others = [replace(model, rows=rows, warps=warps) for rows in (model.rows // 2, model.rows) for warps in (4, 8)]
+    return (model, *(tile for tile in others if tile != model))
+
+
 def chunk_length(pairs: int, tiles: int) -> int:
     """Pairs of a chunk of a weight's gradient, so that there is work for all processors a few times over.
 
@@ -104,6 +147,10 @@ def chunk_length(pairs: int, tiles: int) -> int:
     """
     wanted = pairs * tiles // (8 * PROCESSORS)
     return min(8192, max(256, power_of_two(max(1, wanted))))
+
+
+def _warps(height: int, width: int) -> int:
+    return 8 if height * width >= 128 * 128 else 4 if height * width >= 32 * 32 else 2
 
 
 def _cells_of_tile(mean: float, cells: int, height: int) -> float:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from olivine.gpu.launch import blocks, on_device_of, power_of_two
 from olivine.sparse.coordinates import CoordinateMap, Triple
 from olivine.sparse.engines.base import Epilogue
-from olivine.sparse.engines.gpu import choices, plans, voxels
+from olivine.sparse.engines.gpu import choices, plans, tuning, voxels
+from olivine.sparse.engines.gpu.choices import Choice
 from olivine.sparse.engines.gpu.norms import DeviceNorm
 from olivine.sparse.engines.gpu.programs import products
 from olivine.sparse.engines.reference import Reference
@@ -131,45 +132,46 @@ def _is_matrix(kernel_map: KernelMap) -> bool:
 
 
 def _convolve(out: Tensor, features: Tensor, weight: Tensor, kernel_map: KernelMap, then: Epilogue) -> None:
-    (cells, c_in, c_out), count = weight.shape, len(out)
+    (cells, c_in, c_out), count, pairs = weight.shape, len(out), sum(kernel_map.inputs.sizes)
     precision = choices.precision_of(features.dtype)
-    choice = choices.convolution(count, sum(kernel_map.inputs.sizes), cells, c_in, c_out, precision)
-    plan = plans.plan_of(kernel_map)
-    tiles = plan.tiles(choice.rows)
-    bias, norm = then.bias, then.norm
+    plan, norm = plans.plan_of(kernel_map), then.norm
     parts = (None,) * 4 if norm is None else (norm.running_mean, norm.running_var, norm.weight, norm.bias)
     residual = then.residual if then.residual is None else then.residual.contiguous()
-    products.convolve[(len(tiles.counts), blocks(c_out, choice.channels))](
-        out,
-        features,
-        weight,
-        plan.ordered,
-        plan.order,
-        tiles.cells,
-        tiles.counts,
-        count,
-        c_in,
-        c_out,
-        *weight.stride(),
-        bias,
-        *parts,
-        residual,
-        0.0 if norm is None else norm.eps,
-        CELLS=cells,
-        ROWS=choice.rows,
-        OUT=choice.channels,
-        IN=choice.inner,
-        EVEN_IN=c_in % choice.inner == 0,
-        EVEN_OUT=c_out % choice.channels == 0,
-        BIAS=bias is not None,
-        NORM=norm is not None,
-        RESIDUAL=residual is not None,
-        RELU=then.relu,
-        PRECISION="tf32" if precision == "tf32" else "ieee",
-        WIDEN=not features.is_cuda,
-        num_warps=choice.warps,
-        num_stages=choice.stages,
-    )
+    followed = then.bias, *parts, residual, 0.0 if norm is None else norm.eps
+
+    def launch(tile: Choice) -> None:
+        tiles = plan.tiles(tile.rows)
+        given = plan.ordered, plan.order, tiles.cells, tiles.counts, count, c_in, c_out, *weight.stride()
+        products.convolve[(len(tiles.counts), blocks(c_out, tile.channels))](
+            out,
+            features,
+            weight,
+            *given,
+            *followed,
+            CELLS=cells,
+            ROWS=tile.rows,
+            OUT=tile.channels,
+            IN=tile.inner,
+            TOGETHER=tile.together,
+            EVEN_IN=c_in % tile.inner == 0,
+            EVEN_OUT=c_out % tile.channels == 0,
+            RELU=then.relu,
+            **_common(tile, precision, features),
+        )
+
+    offered = choices.offered(choices.convolution(count, pairs, cells, c_in, c_out, precision), c_out)
+    sizes = f"{tuning.size_class(count, pairs)} {cells} {c_in} {c_out} {features.dtype} {precision}"
+    launch(tuning.chosen(f"convolve {sizes}", offered, launch, features.device))
+
+
+def _common(tile: Choice, precision: str, features: Tensor) -> dict[str, Any]:
+    """What every start of a product is told."""
+    return {
+        "PRECISION": "tf32" if precision == "tf32" else "ieee",
+        "WIDEN": not features.is_cuda,
+        "num_warps": tile.warps,
+        "num_stages": tile.stages,
+    }
 
 
 def _weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> Tensor:
@@ -177,34 +179,31 @@ def _weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> T
     result = features.new_empty(cells, c_in, c_out)
     if not result.numel():
         return result
-    precision = choices.precision_of(features.dtype)
-    choice = choices.weight_gradient(c_in, c_out, precision)
-    across = blocks(c_in, choice.inner), blocks(c_out, choice.channels)
-    plan = plans.plan_of(kernel_map)
-    chunks = plan.chunks(choices.chunk_length(sum(plan.sizes), across[0] * across[1]))
+    precision, plan = choices.precision_of(features.dtype), plans.plan_of(kernel_map)
+    model, pairs = choices.weight_gradient(c_in, c_out, precision), sum(plan.sizes)
+    across = blocks(c_in, model.inner), blocks(c_out, model.channels)
+    chunks = plan.chunks(choices.chunk_length(pairs, across[0] * across[1]))
     partial = features.new_empty((chunks.count, c_in, c_out), dtype=torch.float32)
-    if chunks.count:
+    given = kernel_map.inputs.rows, kernel_map.outputs.rows, plan.starts, chunks.starts, c_in, c_out, chunks.length
+
+    def launch(tile: Choice) -> None:
         products.weight_gradient[(chunks.count, across[0], across[1])](
             partial,
             features,
             grad,
-            kernel_map.inputs.rows,
-            kernel_map.outputs.rows,
-            plan.starts,
-            chunks.starts,
-            c_in,
-            c_out,
-            chunks.length,
+            *given,
             CELLS=cells,
             SPAN=power_of_two(cells),
-            IN=choice.inner,
-            OUT=choice.channels,
-            PAIRS=choice.rows,
-            PRECISION="tf32" if precision == "tf32" else "ieee",
-            WIDEN=not features.is_cuda,
-            num_warps=choice.warps,
-            num_stages=choice.stages,
+            IN=tile.inner,
+            OUT=tile.channels,
+            PAIRS=tile.rows,
+            **_common(tile, precision, features),
         )
+
+    if chunks.count:
+        sizes = f"{pairs.bit_length()} {cells} {c_in} {c_out} {features.dtype} {precision}"
+        offered = choices.offered_gradients(model)
+        launch(tuning.chosen(f"weight_gradient {sizes}", offered, launch, features.device))
     grid = (blocks(c_in * c_out, _SUM_NUMBERS), cells)
     products.sum_chunks[grid](result, partial, chunks.starts, c_in * c_out, BLOCK=_SUM_NUMBERS)
     return result

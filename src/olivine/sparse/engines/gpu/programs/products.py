@@ -11,6 +11,64 @@ import triton
 import triton.language as tl
 
 
+@triton.jit
+def _wide(tensors, step, parts, rows_of, channels, sizes, along, IN: tl.constexpr, EVEN: tl.constexpr):
+    """The factors of one step where IN channels of a cell are taken at a time: [ROWS, IN] and [IN, OUT].
+
+    The arguments are those of `convolve`, in groups: features, weight, table and the cells of the tile; places in the
+    table and which of them are rows; count, c_in and c_out; strides of the weight; EVEN_IN and EVEN_OUT.
+    """
+    features, weight, table, cells = tensors
+    places, inside = rows_of
+    count, c_in, c_out = sizes
+    along_cell, along_in, along_out = along
+    cell = tl.load(cells + step // parts).to(tl.int64)
+    inner = step % parts * IN + tl.arange(0, IN)
+    rows = tl.load(table + cell * count + places, mask=inside, other=-1)
+    at = features + rows.to(tl.int64)[:, None] * c_in + inner[None, :]
+    of = weight + cell * along_cell + inner[:, None] * along_in + channels[None, :] * along_out
+    if EVEN[0]:
+        left = tl.load(at, mask=(rows >= 0)[:, None], other=0.0)
+    else:
+        left = tl.load(at, mask=(rows >= 0)[:, None] & (inner < c_in)[None, :], other=0.0)
+    if EVEN[0] and EVEN[1]:
+        right = tl.load(of)
+    else:
+        right = tl.load(of, mask=(inner < c_in)[:, None] & (channels < c_out)[None, :], other=0.0)
+    return left, right
+
+
+@triton.jit
+def _narrow(tensors, step, number, rows_of, channels, sizes, along, IN: tl.constexpr, TOGETHER: tl.constexpr):
+    """The same where channels are so few that TOGETHER of the tile's `number` cells stand side by side in one step."""
+    features, weight, table, cells = tensors
+    places, inside = rows_of
+    count, c_in, c_out = sizes
+    along_cell, along_in, along_out = along
+    slots = step * TOGETHER + tl.arange(0, IN) // (IN // TOGETHER)
+    inner = tl.arange(0, IN) % (IN // TOGETHER)
+    real = (slots < number) & (inner < c_in)
+    cell = tl.load(cells + slots, mask=real, other=0).to(tl.int64)
+    rows = tl.load(table + cell[None, :] * count + places[:, None], mask=inside[:, None] & real[None, :], other=-1)
+    left = tl.load(features + rows.to(tl.int64) * c_in + inner[None, :], mask=rows >= 0, other=0.0)
+    of = weight + (cell * along_cell + inner * along_in)[:, None] + channels[None, :] * along_out
+    return left, tl.load(of, mask=real[:, None] & (channels < c_out)[None, :], other=0.0)
+
+
+@triton.jit
+def _followed(total, channels, wide, bias, mean, variance, scale, shift, eps):
+    """norm(total + bias), of which each is left out where it is None."""
+    if bias is not None:
+        total += tl.load(bias + channels, mask=wide, other=0.0).to(tl.float32)[None, :]
+    if mean is not None:
+        spread = tl.sqrt(tl.load(variance + channels, mask=wide, other=1.0).to(tl.float32) + eps)
+        factor = tl.load(scale + channels, mask=wide, other=0.0).to(tl.float32) / spread
+        middle = tl.load(mean + channels, mask=wide, other=0.0).to(tl.float32)
+        total = (total - middle[None, :]) * factor[None, :]
+        total += tl.load(shift + channels, mask=wide, other=0.0).to(tl.float32)[None, :]
+    return total
+
+
 @triton.jit(do_not_specialize=["count"])
 def convolve(
     out,
@@ -37,11 +95,9 @@ def convolve(
     ROWS: tl.constexpr,
     OUT: tl.constexpr,
     IN: tl.constexpr,
+    TOGETHER: tl.constexpr,
     EVEN_IN: tl.constexpr,
     EVEN_OUT: tl.constexpr,
-    BIAS: tl.constexpr,
-    NORM: tl.constexpr,
-    RESIDUAL: tl.constexpr,
     RELU: tl.constexpr,
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -56,36 +112,23 @@ def convolve(
     inside = places < count
     channels = tl.program_id(1) * OUT + tl.arange(0, OUT)
     wide = channels < c_out
-    parts = tl.cdiv(c_in, IN)
+    number, parts = tl.load(counts + tile), tl.cdiv(c_in, IN)
+    steps = number * parts if TOGETHER == 1 else tl.cdiv(number, TOGETHER)
+    tensors, rows_of = (features, weight, table, cells + tile * CELLS), (places, inside)
+    sizes, along = (count, c_in, c_out), (along_cell, along_in, along_out)
     total = tl.zeros((ROWS, OUT), tl.float32)
-    for step in range(0, tl.load(counts + tile) * parts):
-        cell = tl.load(cells + tile * CELLS + step // parts).to(tl.int64)
-        inner = step % parts * IN + tl.arange(0, IN)
-        rows = tl.load(table + cell * count + places, mask=inside, other=-1)
-        at = features + rows.to(tl.int64)[:, None] * c_in + inner[None, :]
-        of = weight + cell * along_cell + inner[:, None] * along_in + channels[None, :] * along_out
-        if EVEN_IN:
-            left = tl.load(at, mask=(rows >= 0)[:, None], other=0.0)
+    for step in range(0, steps):
+        if TOGETHER == 1:
+            left, right = _wide(tensors, step, parts, rows_of, channels, sizes, along, IN, (EVEN_IN, EVEN_OUT))
         else:
-            left = tl.load(at, mask=(rows >= 0)[:, None] & (inner < c_in)[None, :], other=0.0)
-        if EVEN_IN and EVEN_OUT:
-            right = tl.load(of)
-        else:
-            right = tl.load(of, mask=(inner < c_in)[:, None] & wide[None, :], other=0.0)
+            left, right = _narrow(tensors, step, number, rows_of, channels, sizes, along, IN, TOGETHER)
         if WIDEN:
             left, right = left.to(tl.float32), right.to(tl.float32)
         total = tl.dot(left, right, total, input_precision=PRECISION)
-    if BIAS:
-        total += tl.load(bias + channels, mask=wide, other=0.0).to(tl.float32)[None, :]
-    if NORM:
-        spread = tl.sqrt(tl.load(variance + channels, mask=wide, other=1.0).to(tl.float32) + eps)
-        factor = tl.load(scale + channels, mask=wide, other=0.0).to(tl.float32) / spread
-        middle = tl.load(mean + channels, mask=wide, other=0.0).to(tl.float32)
-        total = (total - middle[None, :]) * factor[None, :]
-        total += tl.load(shift + channels, mask=wide, other=0.0).to(tl.float32)[None, :]
+    total = _followed(total, channels, wide, bias, mean, variance, scale, shift, eps)
     mask = inside[:, None] & wide[None, :]
     to = tl.load(order + places, mask=inside, other=0)[:, None] * c_out + channels[None, :]
-    if RESIDUAL:
+    if residual is not None:
         total += tl.load(residual + to, mask=mask, other=0.0).to(tl.float32)
     if RELU:
         total = tl.where(total < 0, 0.0, total)  # keeps what is no number
