@@ -123,7 +123,7 @@ def _measured(launch: Launch, tile: Choice) -> float:
     launch(tile)
     times: list[float] = []
     for _ in range(_ROUNDS):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         start.record()
         for _ in range(_RUNS):
             launch(tile)
