@@ -60,7 +60,6 @@ def explore(
 ) -> None:
     """Look at points, labels, predictions, mistakes and features in a browser, or as pictures."""
     from olivine.explorer.mistakes.label_errors import write_label_errors
-    from olivine.explorer.mistakes.marks import marks_of
     from olivine.explorer.mistakes.report import write_mistakes
     from olivine.explorer.moments import Moments
     from olivine.explorer.opening import open_subject
@@ -68,7 +67,8 @@ def explore(
     from olivine.explorer.stage import Stage
     from olivine.explorer.view import View, command
 
-    stage, shown = Stage(Moments(open_subject(things, split, own)), out=out or Path("labels")), View.of(view)
+    stage = Stage(Moments(open_subject(things, split, own)), out or Path("labels"), marks)
+    shown = View.of(view)
     if select is not None:
         from olivine.explorer.selection import read_selections
 
@@ -87,7 +87,7 @@ def explore(
     if mistakes is not None:
         written += write_mistakes(stage, shown, mistakes, opened)
     if label_errors is not None:
-        written += write_label_errors(stage, shown, label_errors, marks_of(stage.moments.subject, marks), opened)
+        written += write_label_errors(stage, shown, label_errors, opened)
     names = [str(path) for path in written]
     say(json.dumps(names) if as_json else "\n".join(names))
 

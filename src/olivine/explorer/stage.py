@@ -16,6 +16,7 @@ from olivine.explorer.accumulation import Accumulation, Around, neighbours
 from olivine.explorer.coloring import SELECTIONS, SIMILARITY, VERSUS, Coloring, color, first_mode, modes
 from olivine.explorer.copies import MOST_COPIES, Copy, asked_beside, spacing_m
 from olivine.explorer.mistakes.inquiries import Inquiries
+from olivine.explorer.mistakes.marks import marks_of
 from olivine.explorer.mistakes.versus import coloring as versus
 from olivine.explorer.mistakes.versus import opponent
 from olivine.explorer.moments import Moment, Moments
@@ -103,14 +104,17 @@ class Stage:
     Args:
         moments: the frames.
         out: folder below which labels of what visitors select are written.
+        marks: file of what people said of labels; by default as of `marks_of`.
 
     Attributes:
         moments, out: as given.
+        marks: what people said of labels.
         inquiries: what visitors asked of the whole dataset.
     """
 
-    def __init__(self, moments: Moments, out: Path = Path("labels")) -> None:
+    def __init__(self, moments: Moments, out: Path = Path("labels"), marks: Path | None = None) -> None:
         self.moments, self.out, self.inquiries = moments, out, Inquiries(moments)
+        self.marks = marks_of(moments.subject, marks)
         self._accumulation = Accumulation()
         self._mute: dict[str, str] = {}
         self._selector: tuple[tuple[str, ...], Selector] | None = None  # of the selections that were shown last

@@ -11,7 +11,7 @@ from olivine.cli import main
 from olivine.errors import UserError
 from olivine.explorer.mistakes import candidates, label_errors
 from olivine.explorer.mistakes.label_errors import write_label_errors
-from olivine.explorer.mistakes.marks import Mark, Marks, marks_of, stretches
+from olivine.explorer.mistakes.marks import Mark, marks_of, stretches
 from olivine.explorer.mistakes.survey import Survey
 from olivine.explorer.mistakes.suspects import LabelErrors
 from olivine.explorer.moments import Moments
@@ -21,8 +21,13 @@ from olivine.explorer.view import View
 
 
 @pytest.fixture(scope="module")
-def stage(root):
-    return Stage(Moments(open_subject([root / "datasets" / "street", root / "runs" / "segmenter"])))
+def moments(root):
+    return Moments(open_subject([root / "datasets" / "street", root / "runs" / "segmenter"]))
+
+
+@pytest.fixture
+def stage(moments, tmp_path):
+    return Stage(moments, marks=tmp_path / "marks.json")
 
 
 @pytest.fixture(autouse=True)
@@ -44,10 +49,9 @@ def ranked(stage):
 def test_the_json_has_what_was_ranked_and_the_views_that_show_it(stage, tmp_path):
     suspects, out = ranked(stage), tmp_path / "new" / "out"
     first, dataset = suspects[0].candidate, stage.moments.dataset
-    marks = Marks(tmp_path / "marks.json")
     said = {"dataset": "nuscenes", "given": "car", "proposed": "bus", "label": "right", "time": "2026-01-02T03:04:05Z"}
-    marks.add(Mark(token=dataset.token(first.cluster.frame), rows=stretches(first.rows), **said))
-    json_path, page_path = write_label_errors(stage, View(), out, marks, "olivine explore here")
+    stage.marks.add(Mark(token=dataset.token(first.cluster.frame), rows=stretches(first.rows), **said))
+    json_path, page_path = write_label_errors(stage, View(), out, "olivine explore here")
     found = json.loads(json_path.read_text())
     assert (found["open"], found["network"]) == ("olivine explore here", "segmenter")
     assert found["coverage"] == {"frames": 4, "unreadable_frames": 0}
@@ -78,22 +82,21 @@ def test_names_with_markup_in_them_are_only_shown(stage, tmp_path, monkeypatch):
     classes = replace(dataset.classes, names=tuple(f"<script>{name}" for name in dataset.classes.names))
     monkeypatch.setattr(dataset, "classes", classes)
     with pytest.raises(UserError, match="knows none of the classes"):
-        write_label_errors(stage, View(), tmp_path, Marks(tmp_path / "marks.json"))
+        write_label_errors(stage, View(), tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr(label_errors, "PICTURED", 1)
     monkeypatch.setattr(type(dataset), "scene", lambda *_: "<script>alert(1)</script>")
-    _, page = write_label_errors(stage, View(), tmp_path, Marks(tmp_path / "marks.json"))
+    _, page = write_label_errors(stage, View(), tmp_path)
     assert "<script>" not in page.read_text()
 
 
 def test_what_has_nothing_to_doubt_or_nobody_who_doubts_is_refused(stage, root, tmp_path, monkeypatch):
-    marks = Marks(tmp_path / "marks.json")
     bare = Stage(Moments(open_subject([root / "datasets" / "street"])))
     with pytest.raises(UserError, match="name a run of `olivine segment`"):
-        write_label_errors(bare, View(), tmp_path, marks)
+        write_label_errors(bare, View(), tmp_path)
     monkeypatch.setattr(type(stage.moments.dataset), "label_path", lambda *_: None)
     with pytest.raises(UserError, match="no frame has labels to doubt"):
-        write_label_errors(stage, View(), tmp_path, marks)
+        write_label_errors(stage, View(), tmp_path)
     assert not any(tmp_path.iterdir())
 
 

@@ -6,22 +6,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from olivine.errors import printable
 from olivine.explorer.browser.desk import SMALL, Desk, Part
 from olivine.explorer.browser.scene import Scene
+from olivine.explorer.browser.trips import Trips
 from olivine.explorer.mistakes.clusters import Cluster
 from olivine.explorer.stage import Shown
 from olivine.explorer.view import View
-from olivine.geometry import corners
-from olivine.geometry.edges import EDGES
 
 LISTED = 10
 """So many clusters are listed."""
 
 _NOWHERE = "go to a frame"
-_MARK, _QUIET = (255, 255, 255), (64, 70, 82)
+_QUIET = (64, 70, 82)
 
 
 class Finds(Part):
@@ -35,11 +32,9 @@ class Finds(Part):
     def __init__(self, desk: Desk, scene: Scene) -> None:
         super().__init__(desk)
         gui = desk.client.gui
-        self._scene, self._view = scene, View()
+        self._trips, self._view = Trips(desk, scene, "found"), View()
         self._frames: list[int] = []
         self._clusters: list[Cluster] = []
-        self._going: Cluster | None = None
-        self._marked: int | None = None
         self._title = gui.add_html("")
         self._menu = gui.add_dropdown("Frames", (_NOWHERE,), visible=False)
         self._buttons: list[Any] = [gui.add_button("", visible=False, color=_QUIET) for _ in range(LISTED)]
@@ -74,43 +69,17 @@ class Finds(Part):
 
     def update(self, shown: Shown) -> None:
         """Look at the cluster that was gone to, and draw a box around it until another frame is shown."""
-        going = self._going
-        if going is not None and shown.view.frame == going.frame and shown.view.eye == going.seen(View()).eye:
-            self._going = None
-            self._scene.look(shown)
-            self._mark(going)
-        elif self._marked is not None and shown.view.frame != self._marked:
-            self._mark(None)
+        self._trips.update(shown)
 
     def _to_frame(self, words: str) -> None:
         options = list(self._menu.options)
         if words in options[1:]:
             frame = self._frames[options.index(words) - 1]
-            self._go(replace(self._view, frame=frame))
+            self._trips.go(replace(self._view, frame=frame))
 
     def _to_cluster(self, place: int) -> None:
         if place < len(self._clusters):
-            self._going = self._clusters[place]
-            self._go(self._going.seen(self._view))
-
-    def _go(self, to: View) -> None:
-        """Show what a view of these lists shows; the rest stays as it is."""
-
-        def gone(view: View) -> View:
-            return replace(
-                view, frame=to.frame, color=to.color, network=to.network, against=to.against, hidden=frozenset(),
-                eye=to.eye or view.eye, target=to.target or view.target,
-            )  # fmt: skip
-
-        self.desk.change(gone)
-        self.desk.again()  # where it is on screen already, to look at it once more
-
-    def _mark(self, cluster: Cluster | None) -> None:
-        self._marked = None if cluster is None else cluster.frame
-        lines = np.zeros((1, 2, 3), np.float32)
-        if cluster is not None:
-            lines = corners(cluster.box[None])[:, EDGES].reshape(-1, 2, 3).astype(np.float32)
-        self.desk.client.scene.add_line_segments("/found", lines, _MARK, thickness=2, thickness_units="screen")
+            self._trips.visit(self._clusters[place], self._view)
 
 
 def _line(place: int, words: str) -> str:

@@ -22,6 +22,7 @@ from olivine.explorer.browser.scene import Scene
 from olivine.explorer.browser.selection import Selections
 from olivine.explorer.browser.share import Share
 from olivine.explorer.browser.similarity import Similarity
+from olivine.explorer.browser.suspects import Suspects
 from olivine.explorer.browser.versus import Beats
 from olivine.explorer.stage import Stage
 from olivine.explorer.view import View
@@ -68,10 +69,11 @@ class Panel:
         with tabs.add_tab("Compare"):
             similarity, selections = Similarity(desk, images), Selections(desk)
         with tabs.add_tab("Mistakes"):
-            mistakes, beats = Mistakes(desk, scene), Beats(desk, scene)
+            mistakes, beats, suspects = Mistakes(desk, scene), Beats(desk, scene), Suspects(desk, scene)
         with tabs.add_tab("Share"):
             share = Share(desk)
-        return scene, legend, frames, colors, mistakes, beats, similarity, selections, share, around, images
+        quick = scene, legend, frames, colors, mistakes, beats, suspects
+        return *quick, similarity, selections, share, around, images
 
     def close(self) -> None:
         """End the thread; the visitor has gone."""

@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from olivine.explorer.mistakes.confusion import Confusion
 from olivine.explorer.mistakes.survey import Survey, in_background
+from olivine.explorer.mistakes.suspects import LabelErrors
 from olivine.explorer.mistakes.versus import Versus
 from olivine.explorer.moments import Moments
 from olivine.explorer.networks import Network
@@ -87,6 +88,7 @@ class Inquiries:
         self._moments = moments
         self._confusions: dict[_Asked, Inquiry[Confusion]] = {}
         self._versus: dict[tuple[_Asked, _Asked], Inquiry[Versus]] = {}
+        self._label_errors: dict[_Asked, Inquiry[LabelErrors]] = {}
         self._lock = threading.Lock()
 
     def confusion(self, network: Network) -> Inquiry[Confusion]:
@@ -122,6 +124,22 @@ class Inquiries:
                 self._versus[key] = Inquiry(self._moments, [first, second], table)
             return self._versus[key]
 
+    def label_errors(self, network: Network) -> Inquiry[LabelErrors]:
+        """Which labels a network doubts; not started.
+
+        Raises:
+            UserError: as of `LabelErrors`.
+        """
+        key = _asked(network)
+        with self._lock:
+            if key not in self._label_errors:
+                self._label_errors[key] = Inquiry(self._moments, [network], LabelErrors(self._moments, network))
+            return self._label_errors[key]
+
+    def known_label_errors(self, network: Network) -> Inquiry[LabelErrors] | None:
+        """The same where it was asked before, else None."""
+        return self._label_errors.get(_asked(network))
+
     def stop(self) -> None:
         """Stop all that goes on."""
         with self._lock:
@@ -129,6 +147,8 @@ class Inquiries:
                 confusion.stop()
             for versus in self._versus.values():
                 versus.stop()
+            for doubts in self._label_errors.values():
+                doubts.stop()
 
 
 def _asked(network: Network) -> _Asked:

@@ -13,7 +13,7 @@ from olivine.drawing.report import Picture, Section, write_report
 from olivine.drawing.tiles import below, png, titled
 from olivine.errors import UserError
 from olivine.explorer.mistakes.closeup import closeup
-from olivine.explorer.mistakes.marks import Marks, stretches
+from olivine.explorer.mistakes.marks import stretches
 from olivine.explorer.mistakes.report import gone_through
 from olivine.explorer.mistakes.suspects import LabelErrors, Suspect
 from olivine.explorer.moments import Moments
@@ -62,16 +62,13 @@ def describe(moments: Moments, suspect: Suspect, network: Network) -> dict[str, 
     }
 
 
-def write_label_errors(
-    stage: Stage, view: View, out: Path, marks: Marks, opened: str = "olivine explore"
-) -> list[Path]:
+def write_label_errors(stage: Stage, view: View, out: Path, opened: str = "olivine explore") -> list[Path]:
     """Go through the whole dataset and write its likely label errors, the likeliest first.
 
     Args:
         stage: what makes views concrete.
         view: names the network.
         out: a folder, made if missing.
-        marks: what people said of them.
         opened: the command that opens what is looked at, to which `--view` is added.
 
     Returns:
@@ -84,6 +81,7 @@ def write_label_errors(
     network, moments = stage.network(view), stage.moments
     if network is None:
         raise UserError("nothing that doubts a label; name a run of `olivine segment`")
+    marks = stage.marks
     marks.all()  # what is wrong with them is said before all frames are gone through
     table = LabelErrors(moments, network)
     survey = gone_through(stage, [network], table)
