@@ -97,6 +97,15 @@ def test_frames_are_ranked_by_how_far_a_side_is_ahead_and_clusters_by_how_bad_th
             assert [each.badness for each in found] == sorted((each.badness for each in found), reverse=True)
 
 
+def test_in_a_frame_in_which_both_are_alike_neither_is_ahead(moments, arms):
+    moment, one, _ = posed(moments, arms, 0)
+    table = Versus(moments, *arms)
+    table.add(0, table.look(moment, one, one))
+    assert table.best_frames(FIRST) == table.best_frames(SECOND) == []
+    assert table.best_clusters(FIRST) == []
+    assert table.counts[:, [0, 3]].sum() == table.counts.sum() > 0
+
+
 def test_a_cluster_is_as_bad_as_the_one_that_is_wrong_was_sure(moments, arms):
     moment, one, other = posed(moments, arms, 3)
     table = Versus(moments, *arms, kept=1000)

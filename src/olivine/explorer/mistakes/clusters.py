@@ -85,8 +85,8 @@ def connected(points_m: NDArray[np.floating], group: NDArray[np.integer], reach_
         return np.zeros(0, np.intp)
     # Clipped far beyond what any sensor reaches, so that cells are numbered within 64 bits.
     places = np.floor(np.clip(np.asarray(points_m, np.float64) / reach_m, -_FARTHEST, _FARTHEST)).astype(np.int64)
-    places -= places.min(axis=0) - 1  # a rim, so that no neighbour leaves its row of the grid
-    sizes = places.max(axis=0) + 2
+    places -= places.min(axis=0)
+    sizes = places.max(axis=0) + 2  # with an empty layer, where neighbours beyond either end of a row fall
     strides = np.array([sizes[1] * sizes[2], sizes[2], 1])
     cells, voxel = np.unique(group.astype(np.int64) * int(np.prod(sizes)) + places @ strides, return_inverse=True)
     links = []
