@@ -68,6 +68,14 @@ def pixel_at(
     Returns:
         The pixel, or None where the ray passes beside the image or away from it.
     """
+    met = meets(camera, origin_m, direction, depth_m)
+    return None if met is None else met[0]
+
+
+def meets(
+    camera: Camera, origin_m: NDArray[np.floating], direction: NDArray[np.floating], depth_m: float = DEPTH_M
+) -> tuple[tuple[float, float], float] | None:
+    """Where a ray meets a standing image: the pixel as of `pixel_at`, and how far away, metres; or None."""
     ends_m = np.stack((np.asarray(origin_m, np.float64), np.asarray(origin_m, np.float64) + direction))
     start_m, end_m = transform_points(camera.camera_from_lidar, ends_m)
     along = end_m - start_m
@@ -76,4 +84,5 @@ def pixel_at(
     uv, _ = project((start_m + share * along)[None], camera.intrinsics)
     column, row = float(uv[0, 0]), float(uv[0, 1])
     width, height = camera.size
-    return (column, row) if -0.5 <= column < width - 0.5 and -0.5 <= row < height - 0.5 else None
+    inside = -0.5 <= column < width - 0.5 and -0.5 <= row < height - 0.5
+    return ((column, row), float(share * np.linalg.norm(along))) if inside else None

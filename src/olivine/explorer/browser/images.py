@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from olivine.drawing.tiles import RGB
 from olivine.errors import printable
 from olivine.explorer.browser.desk import Desk, Part
-from olivine.explorer.planes import pixel_at, plane
+from olivine.explorer.planes import plane
 from olivine.explorer.stage import Shown
 
 IMAGE_PX = 480
@@ -24,13 +22,13 @@ class Images(Part):
     """The images.
 
     Attributes:
-        clicked: told of the pixel of an image in the scene that was clicked: place of the camera, (column, row).
+        clicked: told of a click on an image that stands in the scene, with viser's event.
     """
 
     def __init__(self, desk: Desk) -> None:
         super().__init__(desk)
         gui = desk.client.gui
-        self.clicked: Callable[[int, tuple[float, float]], None] | None = None
+        self.clicked: Callable[[Any], None] | None = None
         with gui.add_folder("Images"):
             masks = desk.stage.moments.dataset.manifest is not None
             self._mask = gui.add_slider("Masks", 0.0, 1.0, 0.05, desk.view.mask, visible=masks)
@@ -94,16 +92,8 @@ class Images(Part):
             f"/images/{place}", drawn, *at.size_m, wxyz=at.wxyz, position=at.center_m, jpeg_quality=88
         )
         if self.clicked is not None:
-            part.on_click(lambda event: self._clicked(place, event))
+            part.on_click(self.clicked)
         self._planes[place] = part
-
-    def _clicked(self, place: int, event: Any) -> None:
-        shown = self.desk.shown
-        if shown is not None and self.clicked is not None:
-            camera = shown.moment.frame.cameras[place]
-            uv = pixel_at(camera, np.array(event.ray_origin), np.array(event.ray_direction))
-            if uv is not None:
-                self.clicked(place, uv)
 
     def _turn_masks(self) -> None:
         self._mask.value = 0.0 if self.desk.view.mask else 0.5

@@ -9,9 +9,10 @@ import numpy as np
 
 from olivine.explorer.browser.desk import SMALL, Desk, Part
 from olivine.explorer.browser.images import Images
+from olivine.explorer.clicks import clicked
 from olivine.explorer.coloring import SIMILARITY
 from olivine.explorer.networks import LEVELS
-from olivine.explorer.similarity import FEATURES, Query, pick
+from olivine.explorer.similarity import FEATURES
 
 
 class Similarity(Part):
@@ -33,25 +34,14 @@ class Similarity(Part):
         )
         if there:
             desk.client.scene.on_click()(self._clicked)
-            images.clicked = self._clicked_image
+            images.clicked = self._clicked
 
     def _clicked(self, event: Any) -> None:
-        """A click that met no image."""
+        """A click on the scene, or on an image that stands in it."""
         shown = self.desk.shown
-        if shown is None:
-            return
-        places_m, rows = shown.clickable
-        row = pick(places_m, np.array(event.ray_origin), np.array(event.ray_direction))
-        if row is not None:
-            self._compare(Query(shown.view.frame, row=int(rows[row])))
-
-    def _clicked_image(self, place: int, uv: tuple[float, float]) -> None:
-        shown = self.desk.shown
-        if shown is not None:
-            self._compare(Query(shown.view.frame, camera=place, uv=uv))
-
-    def _compare(self, query: Query) -> None:
-        self.desk.change(lambda view: replace(view, query=str(query), color=SIMILARITY))
+        query = None if shown is None else clicked(shown, np.array(event.ray_origin), np.array(event.ray_direction))
+        if query is not None:
+            self.desk.change(lambda view: replace(view, query=str(query), color=SIMILARITY))
 
     def _at(self, level: str) -> None:
         self.desk.change(lambda view: replace(view, level="" if level == "finest" else level))
