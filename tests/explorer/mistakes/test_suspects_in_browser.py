@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from builders.browsing import said_address, until, visit
-from olivine.explorer.mistakes import candidates
+from builders.doubting import doubt
 from olivine.explorer.mistakes.survey import Survey
 from olivine.explorer.mistakes.suspects import LabelErrors
 from olivine.explorer.moments import Moments
@@ -25,8 +25,7 @@ def explorer(root, browsing, tmp_path_factory):
 
     moments = Moments(open_subject([root / "datasets" / "street", root / "runs" / "segmenter"]))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(candidates, "CELL_M", 5.0)  # the frames have few points, far apart
-        patch.setattr(candidates, "LEAST", 2)
+        doubt(patch)
         patch.setattr(type(moments.dataset), "scene", lambda *_: HOSTILE)
         running = Explorer(Stage(moments, marks=tmp_path_factory.mktemp("said") / "marks.json"), View(), port=0)
         yield running

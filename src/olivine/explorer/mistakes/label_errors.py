@@ -112,10 +112,10 @@ def write_label_errors(stage: Stage, view: View, out: Path, opened: str = "olivi
 
 
 def _picture(stage: Stage, entry: dict[str, Any], suspect: Suspect, network: Network) -> Picture:
-    """The labels above, what the network says below."""
+    """The labels above, what the network says below, beside the bare image."""
     view, cluster = seen(suspect, network), suspect.candidate.cluster
     above = titled(closeup(stage, cluster, view), f"labels; of this: {entry['given']}")
-    under = closeup(stage, cluster, replace(view, color="prediction"))
+    under = closeup(stage, cluster, replace(view, color="prediction", dots=0.0))
     marked = "" if entry["mark"] is None else f" The label was marked {entry['mark']['label']}."
     words = f"{entry['rank']}. {sentence(entry)}{marked} --view '{entry['view']}'"
     return Picture(png(below([above, titled(under, f"{network.run.name}; perhaps {entry['proposed']}")])), words)

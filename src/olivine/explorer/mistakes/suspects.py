@@ -3,13 +3,15 @@
 How much a contradiction counts depends on how well the class that is seen is known from the one that is labelled.
 Both are counted over the whole dataset, as confident learning does (Northcutt, Jiang & Chuang 2021,
 arXiv 1911.00068): T(k | c), the mean probability that the network gives class k on points labelled c; and likewise
-M(m | c), the share of mask class m. For a thing labelled g, of mean probabilities p and mask shares s,
+M(m | c), the share of mask class m. For a thing labelled g, of mean probabilities p, and s_m the share of its points
+that masks show as m,
 
     evidence(q) = Σ_k p_k log(T(k | q) / T(k | g)) + Σ_m s_m log(M(m | q) / M(m | g))
 
-says how much better the class q explains what is seen than g does. A network that often takes trailers for trucks is
-little evidence against the label trailer where it says truck; one that never takes cars for pedestrians is much.
-Classes of masks need not be those of labels.
+says how much better q explains what is seen than g does, q being the class that the network finds most likely beside g.
+Masks see a part of the points, or none, and count by that part; where the network is for g they are not asked. A
+network that often takes trailers for trucks is little evidence against the label trailer where it says truck; one that
+never takes cars for pedestrians is much. Classes of masks need not be those of labels.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ class Suspect:
 
     Attributes:
         candidate: the thing.
-        proposed: class 1…C that explains what is seen best.
+        proposed: class 1…C that the network finds most likely beside the labelled one.
         score: how likely the label is wrong; of meaning against other scores only.
         network: evidence of the network, nats.
         masks: evidence of the masks, nats; 0 where they see nothing of it.
@@ -112,12 +114,14 @@ def rank(things: Sequence[Candidate], tables: Tables) -> list[Suspect]:
         return []
     row = np.arange(len(things))
     given = np.array([thing.given - 1 for thing in things])
-    network = _evidence(np.stack([thing.mean for thing in things]).astype(np.float64), tables.network, given)
-    masks = _evidence(np.stack([thing.masks for thing in things]).astype(np.float64), tables.masks, given)
-    both = network + masks
-    both[row, given] = -np.inf
-    best = both.argmax(axis=1)
+    mean = np.stack([thing.mean for thing in things]).astype(np.float64)
+    network = _evidence(mean, tables.network, given)
     points = np.array([len(thing.rows) for thing in things])
+    seen = np.stack([thing.masks for thing in things]) / points[:, None]
+    masks = _evidence(seen, tables.masks, given)
+    mean[row, given] = -1
+    best = mean.argmax(axis=1)
+    both = np.where(network > 0, network + masks, -np.inf)
     score = both[row, best] * [thing.dissent for thing in things] * points / (points + FEW_POINTS)
     first = [(thing.cluster.row, thing.cluster.frame) for thing in things]
     order = np.lexsort((*np.array(first).T, -score))
@@ -206,7 +210,7 @@ def _evidence(seen: NDArray[np.float64], sums: NDArray[np.float64], given: NDArr
     """[K, C] how much better each class explains what is seen of things than the labelled one does, nats.
 
     Args:
-        seen: [K, M] weight of each of what there is to see; zeros say nothing.
+        seen: [K, M] share of each of what there is to see; zeros say nothing.
         sums: [C, M] the same over the whole dataset, by label.
         given: [K] place of the labelled class.
     """
@@ -214,5 +218,5 @@ def _evidence(seen: NDArray[np.float64], sums: NDArray[np.float64], given: NDArr
         return np.zeros((len(seen), len(sums)))
     shares = sums / np.maximum(sums.sum(axis=1, keepdims=True), 1e-9) + _FLOOR
     logs = np.log(shares / shares.sum(axis=1, keepdims=True))
-    explained = seen / np.maximum(seen.sum(axis=1, keepdims=True), 1e-9) @ logs.T
+    explained = seen @ logs.T
     return np.asarray(explained - explained[np.arange(len(seen)), given][:, None])
