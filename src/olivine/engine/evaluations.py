@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from olivine import __version__
 from olivine.components import own_code
 from olivine.config import dump
 from olivine.data.frame import Dataset
@@ -97,7 +97,7 @@ def provenance(about: Mapping[str, Any], dataset: Dataset, config: ScoredConfig)
         "pretrained": about["pretrained"],
         "steps": about["steps"],
         **overlap(about, dataset).as_dict(),
-        "olivine": metadata.version("olivine"),
+        "olivine": __version__,
         "code": code_version(),
         "own_code": own_code(config),
     }

@@ -20,13 +20,13 @@ import os
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from olivine import __version__
 from olivine.components import own_code
 from olivine.config import Config, dump
 from olivine.errors import UserError, printable
@@ -104,7 +104,7 @@ class RunFolder:
             write_json(run.inputs_path, dict(inputs))
         write_text(run.config_path, dump(config))
         own = "".join(f", {name} {digest}" for name, digest in own_code(config).items())
-        run._note(f"olivine {metadata.version('olivine')}, code {code_version()}{own}")
+        run._note(f"olivine {__version__}, code {code_version()}{own}")
         _point(Path(out) / "latest", name)
         return run
 

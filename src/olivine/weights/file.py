@@ -13,7 +13,6 @@ import json
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 import olivine
+from olivine import __version__
 from olivine.errors import OlivineWarning, UserError
 from olivine.files import write_bytes, write_json
 
@@ -121,7 +121,7 @@ def save_weights(
         UserError: a weight is not finite, the disk is full or the folder cannot be written.
     """
     path = folder / WEIGHTS_FILE
-    about = {**about, "layout": LAYOUT, "olivine": metadata.version("olivine"), "code": code_version()}
+    about = {**about, "layout": LAYOUT, "olivine": __version__, "code": code_version()}
     parts = {_BACKBONE: backbone} | {f"{_HEADS}{name}.": head for name, head in (heads or {}).items()}
     tensors = {
         f"{prefix}{key}": value.detach().cpu().contiguous().clone()

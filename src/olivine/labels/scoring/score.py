@@ -11,7 +11,6 @@ Pixels that nobody claims (unknown) are read in two ways, given side by side: *w
 from __future__ import annotations
 
 import logging
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 
+from olivine import __version__
 from olivine.config import Config
 from olivine.data.datasets import DatasetConfig, SplitConfig
 from olivine.data.frame import Dataset, Frame
@@ -188,5 +188,5 @@ class _Counter:
             "scenes": list(dict.fromkeys(self._dataset.scene(index) for index in frames)),
             "labeller": self._manifest.labeller,
             "mapping": {"name": self._mapping.name, **self._mapping.config.model_dump(mode="json")},
-            "olivine": metadata.version("olivine"),
+            "olivine": __version__,
         }
