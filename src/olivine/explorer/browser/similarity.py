@@ -13,6 +13,9 @@ from olivine.explorer.clicks import clicked
 from olivine.explorer.coloring import SIMILARITY
 from olivine.explorer.networks import LEVELS
 from olivine.explorer.similarity import FEATURES
+from olivine.explorer.stage import Shown
+
+_FINEST = "finest"
 
 
 class Similarity(Part):
@@ -26,7 +29,7 @@ class Similarity(Part):
                 "Click a point of the scene, or of an image there." if there else "Name a run, whose features compare."
             )
             gui.add_html(f'<div style="{SMALL}">{said}</div>')
-            self._level = gui.add_dropdown("Level", ("finest", *LEVELS, FEATURES), visible=there)
+            self._level = gui.add_dropdown("Level", (_FINEST, *LEVELS, FEATURES), visible=there)
             self._threshold = gui.add_slider("Threshold", 0.0, 1.0, 0.01, desk.view.threshold, visible=there)
         self._level.on_update(lambda _: self._at(str(self._level.value)))
         self._threshold.on_update(
@@ -36,6 +39,16 @@ class Similarity(Part):
             desk.client.scene.on_click()(self._clicked)
             images.clicked = self._clicked
 
+    def update(self, shown: Shown) -> None:
+        """Let level and threshold be those of the view, whoever asked for it."""
+        if self.desk.stale:
+            return
+        level = shown.view.level or _FINEST
+        if level in self._level.options and self._level.value != level:
+            self._level.value = level
+        if self._threshold.value != shown.view.threshold:
+            self._threshold.value = shown.view.threshold
+
     def _clicked(self, event: Any) -> None:
         """A click on the scene, or on an image that stands in it."""
         shown = self.desk.shown
@@ -44,4 +57,4 @@ class Similarity(Part):
             self.desk.change(lambda view: replace(view, query=str(query), color=SIMILARITY))
 
     def _at(self, level: str) -> None:
-        self.desk.change(lambda view: replace(view, level="" if level == "finest" else level))
+        self.desk.change(lambda view: replace(view, level="" if level == _FINEST else level))
