@@ -49,6 +49,9 @@ def test_labelled_and_found_boxes_are_in_the_scene_and_on_the_images(stage):
     assert len(labelled.boxes)
     assert len(found.boxes)
     count = len(labelled.boxes)
+    sure = int((found.scores >= 0.3).sum())
+    said = f"{sure} objects found (white boxes, score from 0.3 on), {count} labelled (in their classes' colours)"
+    assert shown.notes == (said,)
     np.testing.assert_array_equal(shown.boxes.boxes[:count], labelled.boxes)
     np.testing.assert_allclose(shown.boxes.boxes[count:], found.boxes, atol=1e-6)
     assert (shown.box_colors[count:] == FOUND).all()
@@ -67,7 +70,7 @@ def test_labelled_and_found_boxes_are_in_the_scene_and_on_the_images(stage):
 
 def test_superpixels_have_borders_where_they_meet(stage):
     shown = stage.show(View(dots=0.0, superpixels=1.0))
-    assert shown.notes == ()
+    assert len(shown.notes) == 1  # of the boxes
     bare = replace(shown, boxes=None, box_colors=None)
     plain = stage.camera(replace(bare, view=replace(shown.view, superpixels=0.0)), 0, 2000)
     changed = (stage.camera(bare, 0, 2000) != plain).any(axis=2)

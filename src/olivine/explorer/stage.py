@@ -29,7 +29,7 @@ from olivine.explorer.similarity import coloring as coloring_of
 from olivine.explorer.view import ALL, View
 from olivine.visualize.boxes import SHOWN_SCORE, box_colors
 
-FOUND = (255, 200, 60)
+FOUND = (255, 255, 255)
 """Colour of boxes that a detector found; labelled ones have their category's."""
 
 
@@ -303,6 +303,7 @@ class Stage:
         for name, network in self.moments.networks.items():
             if name in names and network.loaded and network.step is not None:
                 said.append(f"{name} still trains: step {network.step:,}")
+        said += self._counted(shown)
         said += [f"{name}: {self._mute[name]}" for name in self._copied(view) if name in self._mute]
         left = len(asked_beside(view, list(self.moments.networks))) - (MOST_COPIES - 1)
         said += [f"{MOST_COPIES} runs are shown side by side, {left} more are not"] if left > 0 else []
@@ -327,6 +328,17 @@ class Stage:
         except UserError as error:  # points are compared all the same
             trouble = str(error)
         return coloring_of(similarity, view.threshold or None), heat, trouble
+
+    def _counted(self, shown: Shown) -> list[str]:
+        """How many objects a detector found, and how many are labelled."""
+        network, labelled = self.network(shown.view), shown.moment.frame.boxes
+        if network is None or network.model.detector is None:
+            return []
+        found = shown.moment.answer(network).objects
+        assert found is not None
+        count = int((found.scores >= SHOWN_SCORE).sum())
+        there = "" if labelled is None else f", {len(labelled.names)} labelled (in their classes' colours)"
+        return [f"{count} objects found (white boxes, score from {SHOWN_SCORE:g} on){there}"]
 
     def _boxes(self, moment: Moment, network: Network | None) -> tuple[Boxes | None, RGB | None]:
         """Labelled boxes in the colours of their categories, and what a detector found."""
