@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 
 def explore(
+    context: typer.Context,
     things: Annotated[
-        list[Path], typer.Argument(help="A dataset's folder, runs, weights, a comparison.", metavar="THING...")
+        list[Path], typer.Argument(help="A dataset's folder, a log, runs, weights, a comparison.", metavar="THING...")
     ],
     snapshot: Annotated[
         Path | None, typer.Option(help="Write pictures and a page of one frame to this folder; serve nothing.")
@@ -59,6 +60,7 @@ def explore(
     as_json: AsJson = False,
 ) -> None:
     """Look at points, labels, predictions, mistakes and features in a browser, or as pictures."""
+    from olivine.explorer.logs import datasets_of_logs
     from olivine.explorer.mistakes.label_errors import write_label_errors
     from olivine.explorer.mistakes.report import write_mistakes
     from olivine.explorer.moments import Moments
@@ -67,7 +69,8 @@ def explore(
     from olivine.explorer.stage import Stage
     from olivine.explorer.view import View, command
 
-    stage = Stage(Moments(open_subject(things, split, own)), out or Path("labels"), marks)
+    folders = context.with_resource(datasets_of_logs(things, own))
+    stage = Stage(Moments(open_subject(folders, split, own)), out or Path("labels"), marks)
     shown = View.of(view)
     if select is not None:
         from olivine.explorer.selection import read_selections

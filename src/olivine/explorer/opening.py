@@ -154,6 +154,11 @@ def _runs(thing: Path) -> Iterator[Run]:
         yield Run(thing.resolve().name, thing)
 
 
+def is_run(thing: Path) -> bool:
+    """Whether a folder is a run's, a comparison's or one of weights."""
+    return any((thing / name).is_file() for name in ("compare.yaml", "config.yaml", WEIGHTS_FILE))
+
+
 def _begun(folder: Path) -> bool:
     """Whether a run has weights, or while it trains a checkpoint."""
     return (folder / WEIGHTS_FILE).is_file() or (folder / "checkpoints" / "last.pt").is_file()
@@ -178,8 +183,8 @@ def _dataset(folder: Path, split: str, own: str | None) -> Dataset:
     found: list[Shipped] = recognise(folder) if folder.is_dir() else []
     if not found:
         raise UserError(
-            f"{folder}: neither a run nor a dataset that is known; make a dataset of a log with `olivine convert`, or "
-            "open one of your own with --data module:Class"
+            f"{folder}: neither a run nor a dataset that is known, nor a log; open a dataset of your own with --data "
+            "module:Class"
         )
     if len(found) > 1:
         _log.info("%s holds %d datasets; %s is shown", folder, len(found), found[0].name)

@@ -78,6 +78,9 @@ def key(shown: Shown) -> list[RGB]:
     if coloring.scale is not None:
         return [scale(coloring.scale.colors, coloring.scale.ticks, coloring.scale.title)]
     there = coloring.counts() > 0
+    for copy in shown.beside:
+        if copy.coloring.legend == coloring.legend:
+            there |= copy.coloring.counts() > 0
     lines = [
         line for line, some in zip(coloring.legend, there, strict=True) if some and line.name not in shown.view.hidden
     ]
