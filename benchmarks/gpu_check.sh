@@ -9,7 +9,7 @@
 #         --platform manylinux_2_17_x86_64 --platform manylinux_2_28_x86_64 -d WHEELS \
 #         msgspec omegaconf pydantic==2.14.3 pydantic-core==2.50.4 annotated-types typing-inspection typing-extensions
 #
-# Eight minutes at most, a few seconds of them to start; OUT then has gpu.json, gpu_run.md and a log of each part.
+# Eight minutes at most. OUT then has gpu.json, gpu_run.md, and parts.tar.gz with the log of each part.
 set -eu
 out=$1
 wheels=${2:-}
@@ -21,4 +21,10 @@ if [ -n "$wheels" ]; then
     PYTHONPATH="$site${PYTHONPATH:+:$PYTHONPATH}"
     export PYTHONPATH
 fi
-python3 "$root/benchmarks/gpu.py" --out "$out" --minutes 7.5
+status=0
+python3 "$root/benchmarks/gpu.py" --out "$out" --minutes 7.5 || status=$?
+if [ -d "$out/parts" ]; then
+    tar -czf "$out/parts.tar.gz" -C "$out" parts
+    rm -r "$out/parts"
+fi
+exit "$status"

@@ -165,7 +165,7 @@ class CudaClock(Clock):
 def clock_on(device: torch.device) -> Clock:
     """The clock of a device, which becomes the current one."""
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)  # it takes no device without a number
         return CudaClock(device)
     return CpuClock(device)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,7 @@ PRECISIONS: dict[str, tuple[torch.dtype | None, bool]] = {
 ORDER = [(16, "bf16"), (1, "bf16"), (16, "tf32"), (1, "tf32"), (4, "bf16"), (16, "fp32"), (1, "fp32"), (4, "tf32")]
 ORDER += [(4, "fp32")]
 CLASSES = 17
+_scan = functools.cache(scan)
 
 
 @dataclass
@@ -166,14 +168,14 @@ def subjects(part: Part, sweeps: int) -> Iterator[Subject]:
     """MinkUNet34C and VoxelBackBone8x on so many sweeps."""
     torch.manual_seed(0)
     width = 0.125 if part.tiny else 1.0
-    cloud = _on(part.device, cylindrical([scan(_thinned(NUSCENES, part.tiny), seed) for seed in range(sweeps)]))
+    cloud = _on(part.device, cylindrical([_scan(_thinned(NUSCENES, part.tiny), seed) for seed in range(sweeps)]))
 
     def tensor() -> SparseTensor:
         return SparseTensor(cloud.features, cloud.coordinates)
 
     network: nn.Module = PublishedMinkUNet(cloud.features.shape[1], CLASSES, width=width).to(part.device)
     yield Subject("MinkUNet34C", sweeps, network, tensor, lambda out: out.features)
-    grids = [kitti_grid(scan(_thinned(KITTI, part.tiny), seed)) for seed in range(sweeps)]
+    grids = [kitti_grid(_scan(_thinned(KITTI, part.tiny), seed)) for seed in range(sweeps)]
     cells = _on(part.device, _joined(grids))
 
     def grid() -> GridTensor:

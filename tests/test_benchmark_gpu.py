@@ -130,16 +130,17 @@ class FakeEvent:
 
 def test_the_clock_of_a_gpu_goes_by_events_and_waits_for_each_run(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    for name, said in (("synchronize", "wait"), ("set_device", "set"), ("reset_peak_memory_stats", "reset")):
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(f"set {device:d}"))
+    for name, said in (("synchronize", "wait"), ("reset_peak_memory_stats", "reset")):
         monkeypatch.setattr(torch.cuda, name, lambda device, said=said: calls.append(said))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3_000_000)
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     real: Any = torch.empty
     monkeypatch.setattr(torch, "empty", lambda size, dtype, device: real(8, dtype=dtype))
-    clock = gpu_clock.clock_on(torch.device("cuda:0"))
+    clock = gpu_clock.clock_on(torch.device("cuda"))
     timing = clock.measure(lambda: time.sleep(0.002), seconds=0.01, least=3, most=4)
     assert 3 <= timing.runs <= 4
-    assert calls == ["set", *["wait"] * (2 + timing.runs)]
+    assert calls == ["set 0", *["wait"] * (2 + timing.runs)]
     assert 0.002 < timing.least <= timing.seconds < 0.1
     assert 0.002 < timing.host <= timing.seconds
     assert clock.peak_mb(reset=True) == 3.0
@@ -177,7 +178,8 @@ def test_a_case_that_fails_or_has_no_time_is_said_once_and_a_dead_device_ends_th
 
 
 def run_of(tmp_path: Path, seconds: float = 60.0, device: str = "cpu") -> gpu.Run:
-    return gpu.Run(device, True, tmp_path, time.monotonic() + seconds)
+    (tmp_path / "parts").mkdir(exist_ok=True)
+    return gpu.Run(device, True, tmp_path, tmp_path / "cache", time.monotonic() + seconds)
 
 
 def test_a_command_is_stopped_when_its_time_is_up_with_all_that_it_started(tmp_path: Path) -> None:
@@ -195,7 +197,7 @@ def test_what_a_part_found_before_it_broke_is_kept(tmp_path: Path, monkeypatch: 
     script = tmp_path / "breaks.py"
     script.write_text(
         "import sys; out = sys.argv[sys.argv.index('--out') + 1]\n"
-        "open(f'{out}/networks.jsonl', 'a').write('{\"case\": \"a\"}\\n')\n"
+        "open(f'{out}/parts/networks.jsonl', 'a').write('{\"case\": \"a\"}\\n')\n"
         "sys.exit(70)\n"
     )
     monkeypatch.setattr(gpu, "__file__", str(script))
@@ -206,11 +208,11 @@ def test_what_a_part_found_before_it_broke_is_kept(tmp_path: Path, monkeypatch: 
 
 def test_the_environment_of_a_gpu_keeps_what_the_user_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OLIVINE_GPU_ENGINE", raising=False)
-    monkeypatch.setenv("OLIVINE_CACHE", "/mine")
-    own = run_of(tmp_path, device="cuda").environment()
-    assert (own["OLIVINE_GPU_ENGINE"], own["OLIVINE_CACHE"]) == ("triton", "/mine")
-    assert own["TRITON_CACHE_DIR"] == str(tmp_path / "triton")
-    assert own["PYTHONPATH"].split(os.pathsep)[0] == str(BENCHMARKS.parent / "src")
+    monkeypatch.setenv("OLIVINE_NATIVE", "1")
+    checks, timed = (run_of(tmp_path, device="cuda").environment(part) for part in ("bits", "step"))
+    assert (checks["OLIVINE_GPU_ENGINE"], checks["OLIVINE_NATIVE"]) == ("triton", "1")
+    assert checks["OLIVINE_CACHE"] != timed["OLIVINE_CACHE"]
+    assert checks["PYTHONPATH"].split(os.pathsep)[0] == str(BENCHMARKS.parent / "src")
 
 
 def test_packages_that_are_missing_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
@@ -219,6 +221,12 @@ def test_packages_that_are_missing_are_one_line(monkeypatch: pytest.MonkeyPatch,
     said = capsys.readouterr().err
     assert said.startswith("missing here: pydantic pydantic-core annotated-types typing-inspection typing-extensions;")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert gpu.main(["--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "--device=cuda: torch finds no usable GPU here\n"
 
 
 def test_every_dependency_of_the_package_is_looked_for() -> None:
@@ -231,19 +239,20 @@ def test_every_dependency_of_the_package_is_looked_for() -> None:
     assert names - set(gpu.NEEDED) == {"tensorboard"}
 
 
-def test_failures_of_tests_are_named(tmp_path: Path) -> None:
-    report = tmp_path / "tests.xml"
-    report.write_text(
-        "<testsuites><testsuite><testcase classname='tests.a' name='good'/><testcase classname='tests.a' name='bad'>"
-        "<failure>no</failure></testcase><testcase classname='tests.a' name='left'><skipped/></testcase></testsuite>"
-        "</testsuites>"
+def test_failures_of_tests_are_named_whether_or_not_they_ran_beside_each_other() -> None:
+    log = (
+        "tests/sparse/test_a.py::test_good[1 to 2] PASSED                [ 25%]\n"
+        "tests/sparse/test_a.py::test_bad[float32] FAILED                [ 50%]\n"
+        "[gw1] [ 75%] SKIPPED tests/sparse/test_a.py::test_left \n"
+        "[gw0] [ 99%] PASSED tests/gpu/test_b.py::test_fine \n"
+        "FAILED tests/sparse/test_a.py::test_bad[float32] - AssertionError: PASSED\n"
     )
-    found = gpu.read_report(report)
+    found = gpu.read_log(log)
     assert found == [
-        {"case": "tests", "run": 2, "failed": 1, "skipped": 1},
-        {"case": "tests.a::bad", "failed": True},
+        {"case": "tests", "run": 3, "failed": 1, "skipped": 1},
+        {"case": "tests/sparse/test_a.py::test_bad[float32]", "failed": True},
     ]
-    assert "2 tests ran on the device, 1 failed, 1 were skipped." in section("tests", found)
+    assert "3 tests ran on the device, 1 failed, 1 were skipped." in section("tests", found)
 
 
 def test_the_program_runs_its_parts_and_says_how_each_ended(tmp_path: Path, capsys: Any) -> None:

@@ -181,7 +181,7 @@ def _main(arguments: Sequence[str]) -> int:
     """The process: the checks from one on, a line of JSON for each."""
     device, only, first = torch.device(arguments[0]), arguments[1], int(arguments[2])
     if device.type == "cuda":
-        torch.cuda.set_device(device)
+        torch.cuda.set_device(device.index or 0)  # it takes no device without a number
     for check in checks_for(device, only)[first:]:
         line = _line(check, device)
         said = {"check": line.name, "difference": line.difference, "tolerance": line.tolerance}
