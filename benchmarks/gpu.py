@@ -32,9 +32,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,8 @@ ALONG = {"pydantic": ("pydantic-core", "annotated-types", "typing-inspection", "
 
 CHECKS = {"doctor": 170.0, "tests": 170.0, "bits": 170.0}
 """Parts that time nothing and run beside each other on a GPU, with the seconds that they may take of 8 minutes."""
+WARM = {f"warm-{kind}": 170.0 for kind in ("bf16", "tf32", "fp32")}
+"""Parts that compile what is timed later, beside the checks; on a GPU alone."""
 TIMED = {"rates": 20.0, "networks": 140.0, "step": 115.0}
 """Parts that run alone."""
 WHOLE_S = 480.0
@@ -121,7 +125,7 @@ class Run:
         if self.gpu:
             own = {"OLIVINE_GPU_ENGINE": "triton", "OLIVINE_NATIVE": "0"}
             told |= {name: os.environ.get(name, value) for name, value in own.items()}
-            told["OLIVINE_CACHE"] = str(self.cache / ("checks" if part in CHECKS else "timed"))
+            told["OLIVINE_CACHE"] = str(self.cache / ("checks" if part in {**CHECKS, **WARM} else "timed"))
         else:
             told["ACCELERATE_USE_CPU"] = "true"
         return {**os.environ, **told}
@@ -226,8 +230,10 @@ def all_parts(run: Run, chosen: Sequence[str], share: float) -> list[Result]:
         print(f"{part}: {result.status} ({result.seconds:.0f} s)", flush=True)
         return result
 
-    with ThreadPoolExecutor(len(CHECKS) if run.gpu else 1) as pool:
-        started = [pool.submit(one, part, seconds) for part, seconds in CHECKS.items() if part in chosen]
+    warm = WARM if run.gpu and "networks" in chosen else {}
+    checks = {part: seconds for part, seconds in CHECKS.items() if part in chosen}
+    with ThreadPoolExecutor(len({**CHECKS, **WARM}) if run.gpu else 1) as pool:
+        started = [pool.submit(one, part, seconds) for part, seconds in {**checks, **warm}.items()]
         results += [each.result() for each in started]
     write(run, results)
     for part, seconds in TIMED.items():
@@ -268,12 +274,18 @@ def part_main(arguments: argparse.Namespace) -> None:
     """A part, in its own process."""
     import torch
 
-    from gpu_parts import Part, networks, rates
+    from gpu_parts import Part, networks, rates, warm
     from gpu_steps import bits, step
 
     parts = {"rates": rates, "networks": networks, "bits": bits, "step": step}
+    parts |= {part: partial(warm, kind=part.partition("-")[2]) for part in WARM}
     file = arguments.out / "parts" / f"{arguments.part}.jsonl"
-    parts[arguments.part](Part(torch.device(arguments.device), arguments.tiny, arguments.seconds, file))
+    try:
+        parts[arguments.part](Part(torch.device(arguments.device), arguments.tiny, arguments.seconds, file))
+    except SystemExit as broken:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(int(broken.code or 0))  # what is left of a broken GPU would end the process with a signal
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -25,7 +25,7 @@ def page(told: dict[str, Any]) -> str:
     lines += [f"| {part['part']} | {_cell(part['status'])} | {part['seconds']:.0f} |" for part in told["parts"]]
     for part in told["parts"]:
         if part["found"]:
-            lines += ["", *_SECTIONS[part["part"]](part["found"])]
+            lines += ["", *_SECTIONS[part["part"].partition("-")[0]](part["found"])]
     return "\n".join(lines) + "\n"
 
 
@@ -85,8 +85,10 @@ def _networks(found: Records) -> list[str]:
     """A row for each case, a column for each path, milliseconds."""
     cases: dict[str, dict[str, dict[str, Any]]] = {}
     for record in found:
-        case, _, path = record["case"].rpartition(": ")
-        cases.setdefault(case, {})[path] = record
+        case, colon, path = record["case"].rpartition(": ")
+        if colon:
+            cases.setdefault(case, {})[path] = record
+    same = [f"- {record['case']}: differs by {record['difference']:.1e}" for record in found if "difference" in record]
     paths = list(dict.fromkeys(path for row in cases.values() for path in row))
     ours = paths[0]
     heading = [*paths, f"{ours}: host", "maps", "× pytorch", "× dense", "peak GB"]
@@ -95,6 +97,7 @@ def _networks(found: Records) -> list[str]:
     for case, row in cases.items():
         cells = [_ms(row.get(path, {})) for path in paths]
         lines.append(f"| {_cell(case)} | " + " | ".join([*cells, *_derived(row, ours)]) + " |")
+    lines += ["", *same] if same else []
     return [*lines, *_trouble([record for record in found if "No module named" not in str(record.get("failed"))])]
 
 
@@ -149,4 +152,18 @@ def _aim(record: dict[str, Any]) -> str:
     )
 
 
-_SECTIONS = {"rates": _rates, "doctor": _doctor, "tests": _tests, "bits": _bits, "networks": _networks, "step": _step}
+def _warm(found: Records) -> list[str]:
+    seconds = sum(record.get("seconds", 0.0) for record in found)
+    lines = [f"## First runs of networks, {found[0]['case'].rpartition(', ')[2]}", ""]
+    return [*lines, f"{len(found)} in {seconds:.0f} s, with what they compile.", *_trouble(found)]
+
+
+_SECTIONS = {
+    "rates": _rates,
+    "doctor": _doctor,
+    "tests": _tests,
+    "bits": _bits,
+    "networks": _networks,
+    "step": _step,
+    "warm": _warm,
+}

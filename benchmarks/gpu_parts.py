@@ -207,11 +207,43 @@ def networks(part: Part) -> None:
     for sweeps, kind in order:
         if part.left_s() > 0:
             subject_of.setdefault(sweeps, list(subjects(part, sweeps)))
+        for subject in subject_of.get(sweeps, []):
+            title = f"spconv-triton against ours, {subject.name}"
+            part.case(title, lambda subject=subject: _agreement(part, subject))  # type: ignore[misc]
         for number, name in enumerate(("MinkUNet34C", "VoxelBackBone8x")):
             for mode in ("train", "eval"):
                 title = f"{name}, {sweeps} sweep{'s' if sweeps > 1 else ''}, {mode}, {kind}"
-                subject = subject_of[sweeps][number] if sweeps in subject_of else None
-                _network(part, title, subject, mode, kind)
+                chosen = subject_of[sweeps][number] if sweeps in subject_of else None
+                _network(part, title, chosen, mode, kind)
+
+
+def warm(part: Part, kind: str) -> None:
+    """Run what `networks` times once, so that it is compiled by then."""
+    for sweeps in (1,) if part.tiny else (16, 1, 4):
+        for subject in subjects(part, sweeps):
+            for mode in ("train", "eval"):
+                title = f"{subject.name}, {sweeps}, {mode}, {kind}"
+                part.case(title, lambda subject=subject, mode=mode: _once(part, subject, mode, kind))  # type: ignore[misc]
+
+
+def _once(part: Part, subject: Subject, mode: Mode, kind: str) -> dict[str, Any]:
+    subject.network.train(mode == "train").zero_grad()
+    begin = time.perf_counter()
+    with precision(part.device, kind):
+        _run(subject, mode, own_engine(part.device), fresh=True)()
+    part.clock.wait()
+    return {"seconds": round(time.perf_counter() - begin, 2)}
+
+
+def _agreement(part: Part, subject: Subject) -> dict[str, Any]:
+    """By how much the peer's output differs from ours: its sum over all rows, whatever their order."""
+    from gpu_peer import peer
+
+    subject.network.eval()
+    with torch.no_grad(), precision(part.device, "fp32"):
+        ours = subject.rows(subject.network(subject.fresh())).double().sum(0)
+        theirs = peer(subject.network, subject.fresh())().double().sum(0)
+    return {"difference": float((theirs - ours).abs().max() / ours.abs().max())}
 
 
 def _network(part: Part, title: str, subject: Subject | None, mode: Mode, kind: str) -> None:

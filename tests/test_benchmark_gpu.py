@@ -55,12 +55,22 @@ def test_rates_are_measured_and_shown(tmp_path: Path) -> None:
 def test_networks_are_timed_by_every_path_and_ratios_shown(tmp_path: Path) -> None:
     timed = part(tmp_path)
     gpu_parts.networks(timed)
-    assert all("spconv-triton: ModuleNotFoundError" in trouble for trouble in troubles(timed.found))
-    paths = {record["case"].rpartition(": ")[2] for record in timed.found}
+    assert all("ModuleNotFoundError: No module named 'spconv_triton'" in each for each in troubles(timed.found))
+    paths = {record["case"].rpartition(": ")[2] for record in timed.found if ": " in record["case"]}
     assert paths == {"cpu", "cpu, maps there", "pytorch", "pytorch, maps there", "dense product", "spconv-triton"}
     rows = [line for line in section("networks", timed.found).splitlines() if "1 sweep" in line]
     assert len(rows) == 4
     assert all(row.count("failed") == 1 and row.count("–") == 0 for row in rows)
+
+
+def test_what_is_timed_is_run_once_before(tmp_path: Path) -> None:
+    first = part(tmp_path)
+    gpu_parts.warm(first, "bf16")
+    assert troubles(first.found) == []
+    assert [record["case"].partition(", ")[0] for record in first.found] == ["MinkUNet34C"] * 2 + [
+        "VoxelBackBone8x"
+    ] * 2
+    assert "4 in " in section("warm-bf16", first.found)
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -77,7 +87,9 @@ def test_a_peer_with_spconvs_names_computes_the_same(tmp_path: Path, monkeypatch
         ours, theirs = subject.rows(subject.network(subject.fresh())), peer(subject.network, subject.fresh())()
     assert theirs.shape == ours.shape
     assert gpu_parts._peer(subject, "eval")() is None
-    assert float((theirs.sum(0) - ours.sum(0)).abs().max()) < 1e-3 * float(ours.sum(0).abs().max())
+    agreement = gpu_parts._agreement(part(tmp_path), subject)
+    assert agreement["difference"] < 1e-3
+    assert f"{agreement['difference']:.1e}" in section("networks", [{"case": "a: cpu"}, {"case": "same", **agreement}])
 
 
 def test_bits_are_the_same_and_a_killed_run_is_resumed(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from olivine.errors import UserError
 from olivine.gpu import ASKED_BY
 from olivine.sparse.engines import gpu_engine, triton_engine, using
 
-PATIENCE_S = 300.0
+PATIENCE_S = 120.0
 """So long may a check take, with the start of its process and the compilation of what it runs."""
 
 
@@ -218,4 +218,5 @@ def _alive(device: torch.device) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))
+    status = _main(sys.argv[1:])
+    os._exit(status)  # what is left of a broken GPU would end the process with a signal
