@@ -16,10 +16,11 @@ from olivine.explorer.view import ALL, View
 MOST_COPIES = 6
 """So many runs stand beside each other at most, the first included."""
 
-GAP_M = 8.0
+GAP_M = 4.0
 """So far from each other."""
 
-_WIDEST_M = 110.0
+NARROWEST_M, WIDEST_M = 20.0, 64.0
+"""Between these lies how wide a strip of the scene each has; what lies further to the side is left out."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,24 @@ def asked_beside(view: View, names: Sequence[str]) -> list[str]:
 
 
 def spacing_m(points_m: NDArray[np.floating], ahead: NDArray[np.floating]) -> NDArray[np.float64]:
-    """[3] from one copy to the next: to the right of where one looks, by the width of nearly all points.
+    """[3] from one copy to the next: to the right of where one looks, by the width of most points.
 
     Args:
         points_m: [N, 3] metres.
         ahead: [2] unit vector of where one looks.
     """
     right = np.array([ahead[1], -ahead[0], 0.0])
-    across = points_m @ right if len(points_m) else np.zeros(1)
-    width_m = float(np.quantile(across, 0.99) - np.quantile(across, 0.01))
-    return right * (min(width_m, _WIDEST_M) + GAP_M)
+    across = np.abs(points_m @ right) if len(points_m) else np.zeros(1)
+    width_m = 2 * float(np.quantile(across, 0.95)) + GAP_M
+    return right * min(max(width_m, NARROWEST_M), WIDEST_M)
+
+
+def within(points_m: NDArray[np.floating], step_m: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """[N] which points lie in the strip of a copy, so that none stands among those of another.
+
+    Args:
+        points_m: [N, 3] metres, in the place of the first copy.
+        step_m: [3] from one copy to the next.
+    """
+    width_m = float(np.linalg.norm(step_m))
+    return np.asarray(np.abs(points_m @ (step_m / width_m)) <= (width_m - GAP_M) / 2)

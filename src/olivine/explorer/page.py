@@ -76,10 +76,10 @@ def _points(shown: Shown) -> NDArray[np.float32]:
 
 def _look(title: str, shown: Shown) -> Look:
     """The colours of these points; the legend filters where it is one for all of them."""
-    parts: list[tuple[Coloring, NDArray[np.bool_]]] = [(shown.coloring, shown.visible)]
+    parts: list[tuple[Coloring, NDArray[np.bool_]]] = [(shown.coloring, shown.drawn())]
     if shown.around is not None:
-        parts.append((shown.around.coloring, shown.around.coloring.shown(shown.view.hidden)))
-    parts += [(copy.coloring, copy.visible) for copy in shown.beside]
+        parts.append((shown.around.coloring, shown.drawn_around()))
+    parts += [(copy.coloring, shown.drawn(copy)) for copy in shown.beside]
     legend = shown.coloring.legend
     entries = [coloring.entry for coloring, _ in parts if coloring.entry is not None and coloring.legend == legend]
     strip = shown.coloring.scale

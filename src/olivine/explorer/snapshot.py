@@ -57,8 +57,8 @@ def heading(stage: Stage, shown: Shown) -> str:
 
 def _scene(shown: Shown, size: tuple[int, int]) -> RGB:
     """The scene of the view's own run."""
-    eye = replace(shown, beside=()).eye
-    return scene_picture(*shown.cloud, eye, size, shown.boxes, shown.box_colors, shown.frusta_m)
+    alone = replace(shown, beside=())
+    return scene_picture(*alone.cloud, alone.eye, size, shown.boxes, shown.box_colors, shown.frusta_m)
 
 
 def _side_by_side(shown: Shown, title: str) -> list[RGB]:

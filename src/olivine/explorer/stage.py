@@ -14,7 +14,7 @@ from olivine.drawing.tiles import RGB
 from olivine.errors import UserError
 from olivine.explorer.accumulation import Accumulation, Around, neighbours
 from olivine.explorer.coloring import SELECTIONS, SIMILARITY, VERSUS, Coloring, color, first_mode, modes
-from olivine.explorer.copies import MOST_COPIES, Copy, asked_beside, spacing_m
+from olivine.explorer.copies import MOST_COPIES, Copy, asked_beside, spacing_m, within
 from olivine.explorer.mistakes.inquiries import Inquiries
 from olivine.explorer.mistakes.marks import marks_of
 from olivine.explorer.mistakes.versus import coloring as versus
@@ -76,20 +76,35 @@ class Shown:
     @property
     def cloud(self) -> tuple[NDArray[np.float32], RGB]:
         """[K, 3] the points that are drawn of the first copy, those of other frames with them, and [K, 3] their RGB."""
-        points_m, colors = self.moment.frame.points_lidar_m[self.visible], self.coloring.colors[self.visible]
+        drawn, more = self.drawn(), self.drawn_around()
+        points_m, colors = self.moment.frame.points_lidar_m[drawn], self.coloring.colors[drawn]
         if self.around is None:
             return points_m, colors
-        more = self.around.coloring.shown(self.view.hidden)
         both_m = np.concatenate((points_m, self.around.points_m[more]))
         return both_m, np.concatenate((colors, self.around.coloring.colors[more]))
 
     @property
     def clickable(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """[K, 3] where points of the frame are drawn, metres, in all copies, and [K] the row of each."""
-        shown = [(np.zeros(3), self.visible), *((copy.offset_m, copy.visible) for copy in self.beside)]
+        shown = [(np.zeros(3), self.drawn()), *((copy.offset_m, self.drawn(copy)) for copy in self.beside)]
         rows = [np.flatnonzero(visible) for _, visible in shown]
         places = [self.moment.frame.points_lidar_m[row] + at for row, (at, _) in zip(rows, shown, strict=True)]
         return np.concatenate(places).astype(np.float64), np.concatenate(rows)
+
+    def drawn(self, copy: Copy | None = None) -> NDArray[np.bool_]:
+        """[N] which points are drawn in the scene of a copy, or of the first one: none far to the side."""
+        visible = self.visible if copy is None else copy.visible
+        return np.asarray(visible & self._within(self.moment.frame.points_lidar_m))
+
+    def drawn_around(self) -> NDArray[np.bool_]:
+        """[K] which points of other frames are drawn."""
+        if self.around is None:
+            return np.zeros(0, bool)
+        return np.asarray(self.around.coloring.shown(self.view.hidden) & self._within(self.around.points_m))
+
+    def _within(self, points_m: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which points lie in the strip of the first copy; all where there are no others."""
+        return within(points_m, self.beside[0].offset_m) if self.beside else np.ones(len(points_m), bool)
 
     @property
     def frusta_m(self) -> NDArray[np.float64]:

@@ -56,14 +56,15 @@ class Scene(Part):
         """Draw the points that the filter leaves."""
         self._draw_cloud("/points", *shown.cloud)
         for place, copy in enumerate(shown.beside):
-            points_m = shown.moment.frame.points_lidar_m[copy.visible] + copy.offset_m
-            self._draw_cloud(f"/copies/{place}/points", points_m.astype(np.float32), copy.coloring.colors[copy.visible])
+            drawn = shown.drawn(copy)
+            points_m = shown.moment.frame.points_lidar_m[drawn] + copy.offset_m
+            self._draw_cloud(f"/copies/{place}/points", points_m.astype(np.float32), copy.coloring.colors[drawn])
 
     def _draw_cloud(self, name: str, points_m: NDArray[np.float32], colors: RGB) -> None:
         scene: Any = self.desk.client.scene
-        scene.add_point_cloud(
-            name, points_m, colors, point_size=self.point_size_m, point_shape="circle", point_shading="flat"
-        )
+        shown = self.desk.shown
+        size_m = self.point_size_m * (2 if shown is not None and shown.beside else 1)  # seen from further away
+        scene.add_point_cloud(name, points_m, colors, point_size=size_m, point_shape="circle", point_shading="flat")
 
     def _draw_copies(self, shown: Shown) -> None:
         """What stands about the points of copies: their names and boxes, and the name of the first."""
