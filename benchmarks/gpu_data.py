@@ -124,7 +124,7 @@ def make(root: Path, frames: int, *, width: int = 1600, scanner: Scanner = NUSCE
 
 def _write_images(root: Path, name: str, size: tuple[int, int], key: Sequence[int]) -> None:
     rng = np.random.default_rng((*key, 7))
-    coarse = rng.integers(0, 256, (size[1] // 12 + 1, size[0] // 12 + 1, 3), dtype=np.uint8)
+    coarse = rng.integers(0, 256, (size[1] // 20 + 1, size[0] // 20 + 1, 3), dtype=np.uint8)
     image = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
     areas = rng.integers(0, len(CLASSES) + 1, (size[1] // 50 + 1, size[0] // 50 + 1), dtype=np.uint8)
     areas[areas == len(CLASSES)] = 255
