@@ -46,7 +46,8 @@ def test_runs_stand_side_by_side_under_their_names_and_each_copy_can_be_clicked(
         stage = explorer._stage
         shown = stage.show(View(beside=("all",)))
         (copy,) = shown.beside
-        row = int(np.linalg.norm(shown.moment.frame.points_lidar_m, axis=1).argmax())
+        drawn = np.flatnonzero(shown.drawn(copy))
+        row = int(drawn[np.linalg.norm(shown.moment.frame.points_lidar_m[drawn], axis=1).argmax()])
         place = shown.moment.frame.points_lidar_m[row]
         eye = place + (place / np.linalg.norm(place)) * 3 + copy.offset_m
         view = f"beside=all&cameras=frusta&color=prediction&{looking(eye, place + copy.offset_m)}"
