@@ -23,8 +23,8 @@ CPU = torch.device("cpu")
 BREAK = "OLIVINE_TEST_BREAKS"
 
 
-@pytest.mark.parametrize("check", layers.checks(reduced=False), ids=lambda check: check.name)
-def test_the_kernels_for_the_cpu_agree_with_pytorch(check: Check) -> None:
+@pytest.mark.parametrize("check", layers.checks(reduced=True), ids=lambda check: check.name)
+def test_the_cpu_agrees_with_pytorch_in_all_types(check: Check) -> None:
     line = check.line(CPU)
     assert line.ok, line.text(0)
     assert not check.tolerance or 0 <= line.difference < check.tolerance / 3
