@@ -28,6 +28,20 @@ def test_only_so_many_moments_are_kept_and_the_last_used_ones_are(moments):
     assert moments[0] is not first
 
 
+def test_fewer_are_kept_where_they_hold_much_and_a_glimpse_keeps_nothing(moments, monkeypatch):
+    moments[1]
+    first, network = moments[0], moments.networks["segmenter"]
+    bare = first.nbytes
+    answer = first.answer(network)
+    assert first.nbytes >= bare + answer.features.nbytes + answer.probabilities.nbytes
+    assert moments.glimpse(0) is first
+    assert moments.glimpse(3) is not moments.glimpse(3)
+    monkeypatch.setattr("olivine.explorer.moments.KEPT_BYTES", first.nbytes)
+    second = moments[2]
+    assert list(moments._held) == [2]
+    assert moments[2] is second
+
+
 def test_the_weak_label_of_a_point_is_that_of_the_first_camera_that_knows_one(moments):
     moment = moments[0]
     expected = np.full(len(moment.frame.points_lidar_m), UNKNOWN, np.uint8)
