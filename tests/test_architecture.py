@@ -11,6 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "olivine"
 ROAD = (
     "__init__",
     "errors",
+    "host",
     "files",
     "streams",
     "processes",
@@ -110,7 +111,7 @@ def test_no_module_imports_itself_by_way_of_others():
 
 
 def test_the_sparse_engine_stands_alone():
-    allowed = ("sparse", "gpu", "native", "errors", "files")
+    allowed = ("sparse", "gpu", "native", "errors", "files", "host")
     for path in (SOURCE / "sparse").rglob("*.py"):
         assert all(module.split(".")[0] in allowed for module in imports(path)), path
 

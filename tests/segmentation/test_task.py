@@ -19,6 +19,7 @@ from olivine.errors import UserError
 from olivine.segmentation.evaluate import evaluate
 from olivine.segmentation.losses import cross_entropy, lovasz_softmax
 from olivine.segmentation.task import Mode, SegmentationTask
+from olivine.testing.elsewhere import evaluation_step, train_step
 
 CLASSES = 16
 GRID = CartesianVoxels(size_m=(4.0, 4.0, 2.0))
@@ -205,3 +206,18 @@ def test_an_unlabelled_split_is_predicted_but_not_scored(tmp_path) -> None:
     matrix = evaluate(make_task(), loader, CLASSES, sink=written.__setitem__)
     assert matrix.counts.sum() == 0
     assert len(written) == 2
+
+
+@pytest.mark.parametrize("mode", ["finetune", "probe"])
+def test_a_step_on_a_device_waits_for_nothing_unmeant(tmp_path, mode: Mode) -> None:
+    batch = make_batch(tmp_path)
+    expected = make_task(mode)(batch)
+    losses, pretended = train_step(make_task(mode), batch)
+    assert not pretended.unmeant
+    assert {name: float(value) for name, value in losses.items()} == pytest.approx(
+        {name: float(value.detach()) for name, value in expected.items()}, rel=1e-3
+    )
+    task = make_task(mode).eval()
+    found, pretended = evaluation_step(task, lambda moved: task.predict(moved).cpu(), batch)
+    assert [wait for wait in pretended.unmeant if not wait.startswith(":")] == []
+    assert (found == task.predict(batch)).float().mean() > 0.99

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from olivine.backbones.base import Embedding, Head
 from olivine.data.batch import Cloud
+from olivine.host import counted, waiting
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class Sites:
         The channels of one feature at all heights stand together.
         """
         heights, channels = self.shape[0], self.rows.shape[1]
-        count = int(self.occupied.sum()) + 1
+        with waiting("how many pixels of a map are occupied", self.rows.device):
+            count = int(self.occupied.sum()) + 1
         place = self.table[self._pixel] * heights + self.indices[:, 1].long()
         stacked = self.rows.new_zeros(count * heights, channels).index_copy(0, place, self.rows)
         return stacked.view(count, heights, channels).transpose(1, 2).reshape(count, channels * heights)
@@ -181,7 +183,7 @@ class _Mix(torch.autograd.Function):
         index, share = ctx.saved_tensors
         flat = index.flatten()
         order = flat.argsort(stable=True)
-        starts = functional.pad(flat.bincount(minlength=ctx.count).cumsum(0), (1, 0))
+        starts = functional.pad(counted(flat, ctx.count).cumsum(0), (1, 0))
         summed = functional.embedding_bag(
             order // index.shape[1],
             grad.contiguous(),

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -22,8 +21,9 @@ from olivine.data.batch import Cloud
 from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels
 from olivine.errors import UserError
+from olivine.host import numbers_on
 from olivine.sparse.coordinates import Triple, triple
-from olivine.sparse.grid import GridTensor
+from olivine.sparse.grid import GridTensor, swapped
 from olivine.sparse.grid_layers import GridSequential, SparseConv3d, SubMConv3d
 
 NORM_EPS = 1e-3
@@ -179,8 +179,10 @@ class VoxelNet(Backbone):
     def scales(self, cloud: Cloud) -> VoxelScales:
         """All that the encoder computes of the clouds of a batch, for detectors that stand on it."""
         frames = len(cloud.point_offsets) - 1
-        indices = cloud.coordinates[:, [0, 3, 2, 1]].contiguous()
-        scales: VoxelScales = self.encoder(GridTensor(cloud.features, indices, self.encoder.spatial_shape, frames))
+        indices = swapped(cloud.coordinates)
+        trusted = indices.device.type != "cpu"
+        tensor = GridTensor(cloud.features, indices, self.encoder.spatial_shape, frames, trusted=trusted)
+        scales: VoxelScales = self.encoder(tensor)
         return scales
 
     def map_of(self, scales: VoxelScales) -> Tensor:
@@ -199,7 +201,7 @@ class VoxelNet(Backbone):
 
     def _pixels(self, xy_m: Tensor) -> Tensor:
         """[P, 2] points, metres → [P, 2] pixels (column, row) of the map."""
-        low, pixel = (torch.tensor(each, dtype=xy_m.dtype, device=xy_m.device) for each in (self._low_m, self._pixel_m))
+        low, pixel = (numbers_on(xy_m.device, each, xy_m.dtype) for each in (self._low_m, self._pixel_m))
         return (xy_m - low) / pixel
 
 

@@ -6,21 +6,84 @@ B frames, N points, V voxels, P pairs, M images, all summed over the batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from olivine.host import sent, waiting
 from olivine.sparse import SparseTensor
 from olivine.streams import torch_stream
 
-T = TypeVar("T")
+T = TypeVar("T", bound="_Placed")
+
+
+class _Placed:
+    """Tensors of one place, some of which may be parts of the same kind."""
+
+    @property
+    def host(self: T) -> T:
+        """The same on the CPU, for what is drawn, counted or sorted there: itself, or what was moved by `to`.
+
+        What was made on a device, or changed there by `dataclasses.replace`, is copied, for which the host waits.
+        """
+        kept: T | None = getattr(self, "_host", None)
+        if kept is not None:
+            return kept
+        if all(value.device.type == "cpu" for value in self.tensors()):
+            return self
+        with waiting("a batch that was made on a device"):
+            copied = self.to("cpu")
+        object.__setattr__(self, "_host", copied)
+        return copied
+
+    def to(self: T, device: torch.device | str) -> T:
+        """The same with every tensor on `device`; from the CPU to a GPU without waiting where they are pinned."""
+        place = torch.device(device)
+        moved = self._each(lambda name, value: _moved(name, value, place))
+        if place.type != "cpu" and all(value.device.type == "cpu" for value in self.tensors()):
+            object.__setattr__(moved, "_host", self)
+        return moved
+
+    def pin_memory(self: T) -> T:
+        """The same in memory from which a GPU reads while the host goes on; PyTorch's loader calls this."""
+        return self._each(lambda _, value: value.pin_memory())
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All its tensors, those of its parts included."""
+        for entry in fields(self):  # type: ignore[arg-type]
+            item = getattr(self, entry.name)
+            if isinstance(item, Tensor):
+                yield item
+            elif isinstance(item, _Placed):
+                yield from item.tensors()
+
+    def _each(self: T, change: Callable[[str, Any], Any]) -> T:
+        changed = {}
+        for entry in fields(self):  # type: ignore[arg-type]
+            item = getattr(self, entry.name)
+            if isinstance(item, Tensor | _Placed):
+                changed[entry.name] = change(entry.name, item)
+        return replace(self, **changed)  # type: ignore[type-var]
+
+
+def _moved(name: str, value: Tensor | _Placed, device: torch.device) -> Tensor | _Placed:
+    if isinstance(value, _Placed):
+        return value.to(device)
+    moved = sent(value, device)
+    return in_numbers(moved) if name == "images" else moved
+
+
+def in_numbers(images: Tensor) -> Tensor:
+    """Images as float32 RGB in 0…1, which travel as bytes (uint8 RGB in 0…255): a quarter of the way."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
 @dataclass(frozen=True)
-class Cloud:
+class Cloud(_Placed):
     """The voxelised clouds of a batch.
 
     Attributes:
@@ -49,11 +112,17 @@ class Cloud:
     @cached_property
     def tensor(self) -> SparseTensor:
         """The voxels as a sparse tensor; the same one for all who ask, with the kernel maps that it has by then."""
-        return SparseTensor(self.features, self.coordinates)
+        return SparseTensor(self.features, self.coordinates, trusted=self.coordinates.device.type != "cpu")
+
+    @cached_property
+    def voxel_counts(self) -> list[int]:
+        """How many voxels each frame has, which stand frame after frame."""
+        frame = self.host.coordinates[:, 0].long()
+        return torch.bincount(frame, minlength=len(self.point_offsets) - 1).tolist()
 
 
 @dataclass(frozen=True)
-class PixelPairs:
+class PixelPairs(_Placed):
     """Voxel-to-pixel pairs of a batch.
 
     Attributes:
@@ -74,7 +143,7 @@ class PixelPairs:
 
 
 @dataclass(frozen=True)
-class Boxes:
+class Boxes(_Placed):
     """The annotated boxes of a batch, of the categories that were asked for. M boxes.
 
     Attributes:
@@ -92,7 +161,7 @@ class Boxes:
 
 
 @dataclass(frozen=True)
-class SecondView:
+class SecondView(_Placed):
     """Another view of each frame of a batch: the same scan augmented anew, or a neighbouring frame of its scene.
 
     Attributes:
@@ -109,7 +178,7 @@ class SecondView:
 
 
 @dataclass(frozen=True)
-class Batch:
+class Batch(_Placed):
     """One step's input, the same for every method.
 
     Attributes:
@@ -117,7 +186,8 @@ class Batch:
         samples: [B] int64 place of each frame in the dataset.
         cloud: the voxelised clouds.
         seed: seeds every random choice a method makes in this step; it depends on (seed, epoch, step, rank) only.
-        images: [M, 3, H, W] float32 RGB in 0…1, or None where the method asks for no images.
+        images: [M, 3, H, W] float32 RGB in 0…1, or None where the method asks for no images; uint8 in 0…255 as a loader
+            hands them out, until the batch is moved by `to`, also to the CPU.
         pairs: the pairs, or None where the method asks for none.
         segments: [M, H, W] int32 superpixel of each pixel, numbered from 0 in each image, -1 in none; or None where
             the method asks for none.
@@ -141,19 +211,3 @@ class Batch:
     def generator(self) -> torch.Generator:
         """A fresh CPU generator for this step's random choices (CPU, so that every device draws the same)."""
         return torch_stream("method", self.seed)
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch with every tensor on `device`."""
-        return _to(self, torch.device(device))
-
-
-def _to(value: T, device: torch.device) -> T:
-    """Move every tensor field of a (nested) batch dataclass."""
-    moved = {}
-    for entry in fields(value):  # type: ignore[arg-type]
-        item = getattr(value, entry.name)
-        if isinstance(item, Tensor):
-            moved[entry.name] = item.to(device, non_blocking=True)
-        elif is_dataclass(item):
-            moved[entry.name] = _to(item, device)  # type: ignore[assignment]
-    return replace(value, **moved)  # type: ignore[type-var]

@@ -37,7 +37,7 @@ def collate(samples: Sequence[Prepared], seed: int, places: Sequence[int] | None
         samples=torch.tensor(range(len(samples)) if places is None else places),
         cloud=cloud,
         seed=seed,
-        images=_join(images).permute(0, 3, 1, 2).contiguous().float().div_(255) if images else None,
+        images=_join(images).permute(0, 3, 1, 2).contiguous() if images else None,
         pairs=_collate_pairs(samples, cloud) if images else None,
         segments=_join(segments) if segments else None,
         second=_collate_second([sample.second for sample in samples if sample.second is not None], cloud),

@@ -64,6 +64,7 @@ class Loader:
         world: number of processes; together they see each sample once an epoch.
         max_gap: hand `prepare` a second frame too, of the same scene and at most so many frames away; None hands it
             one frame.
+        pin: hand out batches in memory that a GPU can read while the host goes on.
 
     Attributes:
         steps: batches per epoch of this process.
@@ -84,6 +85,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         max_gap: int | None = None,
+        pin: bool = False,
     ) -> None:
         if shuffle and len(dataset) < batch_size * world:
             raise UserError(
@@ -100,6 +102,7 @@ class Loader:
             persistent_workers=workers > 0,
             multiprocessing_context="spawn" if workers > 0 else None,
             worker_init_fn=partial(_begin_worker, os.getpid()),
+            pin_memory=pin,
             # The loader draws a base seed for its workers; an own generator leaves the global one alone.
             generator=torch.Generator(),
         )

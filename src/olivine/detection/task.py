@@ -10,6 +10,7 @@ from olivine.data.batch import Batch
 from olivine.detectors import Detections, Detector
 from olivine.engine.taught import LEARNED_FROM
 from olivine.errors import UserError
+from olivine.host import waiting
 
 
 class DetectionTask(nn.Module):
@@ -51,6 +52,7 @@ class DetectionTask(nn.Module):
             UserError: what the network says is not finite.
         """
         try:
-            return [found.cpu() for found in self.detector.detections(batch)]
+            with waiting("the objects of a batch"):
+                return [found.cpu() for found in self.detector.detections(batch)]
         except UserError as error:
             raise UserError(f"{self._source}: {error}") from error

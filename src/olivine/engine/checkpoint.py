@@ -21,6 +21,7 @@ from torch import Tensor
 
 from olivine.errors import OlivineWarning, TrainingDiverged, UserError
 from olivine.files import write_bytes
+from olivine.host import waiting
 
 _FORMAT = 1
 _MARK = b"olivine checkpoint\n"
@@ -59,7 +60,8 @@ class Checkpoint:
             UserError: the disk is full or the folder cannot be written; a previous checkpoint at `path` is untouched.
             TrainingDiverged: a number of the model is not finite; likewise.
         """
-        content = {name: _to_cpu(value) for name, value in vars(self).items()}
+        with waiting("a checkpoint"):
+            content = {name: _to_cpu(value) for name, value in vars(self).items()}
         spoiled = next((name for name, value in content["model"].items() if not _is_finite(value)), None)
         if spoiled is not None:
             raise TrainingDiverged(

@@ -171,6 +171,8 @@ class TrainConfig(Config):
     """Epochs between evaluations, for tasks that have one; the end of the run is always evaluated."""
     log_every: PositiveInt = 10
     """Steps between lines of `metrics.jsonl`."""
+    sync_batch_norm: bool = False
+    """Normalise over the frames of all processes together instead of each process's own; see `docs/guide/gpus.md`."""
     tensorboard: bool = True
     """Also write TensorBoard events."""
 

@@ -1,12 +1,13 @@
 """One process or many: a thin layer over `accelerate`, which picks the device, the precision and the launch.
 
 Started by plain `python` there is one process and no process group. Under `torchrun` (or any launcher that sets its
-variables) the processes talk through NCCL on GPUs and gloo on CPUs.
+variables) the processes talk through NCCL of what is on GPUs and gloo of what is on CPUs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,9 +15,11 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from torch import Tensor, nn
+from accelerate.utils import InitProcessGroupKwargs
+from torch import Tensor, distributed, nn
 
 from olivine.errors import UserError
+from olivine.host import fetched, meeting_place, sent
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,10 @@ class Distribution:
         if cpu and precision == "fp16":
             raise UserError("train.precision=fp16 needs a GPU and this machine has none; use bf16 or fp32")
         mixed = "no" if precision == "fp32" else precision
-        return Distribution(Accelerator(cpu=cpu, mixed_precision=mixed))
+        # NCCL knows tensors of GPUs alone; what the hosts tell each other goes through gloo, and waits for no GPU.
+        backend = "cuda:nccl,cpu:gloo" if torch.cuda.is_available() and distributed.is_nccl_available() else None
+        handlers = [InitProcessGroupKwargs(backend=backend)] if backend and "RANK" in os.environ else None
+        return Distribution(Accelerator(cpu=cpu, mixed_precision=mixed, kwargs_handlers=handlers))
 
     @property
     def rank(self) -> int:
@@ -75,18 +81,46 @@ class Distribution:
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         """Mean over processes of scalars by name; every process gives the same names and gets the same numbers."""
-        if not values:
-            return {}
-        stacked = torch.stack([value.detach().float().reshape(()).to(self.device) for value in values.values()])
-        mean: Tensor = self.accelerator.reduce(stacked, reduction="mean")
-        return dict(zip(values, mean.tolist(), strict=True))
+        return self.means([values])[0]
+
+    def means(self, steps: Sequence[Mapping[str, Tensor]]) -> list[dict[str, float]]:
+        """`mean` of several mappings at once, for which the host waits once."""
+        scalars = [value.detach().float().reshape(()) for values in steps for value in values.values()]
+        if self.world > 1 and scalars:
+            reduced: Tensor = self.accelerator.reduce(self._together(scalars, self.device), reduction="mean")
+            numbers = fetched(reduced, "numbers for the log").tolist()
+        else:
+            numbers = self.numbers(scalars)
+        found = iter(numbers)
+        return [{name: next(found) for name in values} for values in steps]
+
+    def numbers(self, scalars: Sequence[Tensor]) -> list[float]:
+        """Scalars of this process, some on the device and some on the CPU, for which the host waits once at most."""
+        if any(value.device.type != "cpu" for value in scalars):
+            wide = self._together([value.detach().float() for value in scalars], self.device)
+            return list(fetched(wide, "numbers for the log").tolist())
+        return [float(value.detach()) for value in scalars]
+
+    @staticmethod
+    def _together(scalars: Sequence[Tensor], device: torch.device) -> Tensor:
+        """[N] scalars of both places on a device, those of the CPU in one copy."""
+        away = [place for place, value in enumerate(scalars) if value.device.type != "cpu"]
+        here = [place for place, value in enumerate(scalars) if value.device.type == "cpu"]
+        parts = [sent(torch.stack([scalars[place] for place in here]), device)] if here else []
+        parts += [torch.stack([scalars[place] for place in away])] if away else []
+        if len(parts) == 1:
+            return parts[0]
+        order = torch.tensor([*here, *away]).argsort()
+        return torch.cat(parts)[sent(order, device)]
 
     def total(self, counts: list[int]) -> list[int]:
         """Sum over processes of each number of a list; every process gives as many, and gets the same."""
         if self.world == 1:
             return counts
-        total: Tensor = self.accelerator.reduce(torch.tensor(counts, device=self.device), reduction="sum")
-        return [int(number) for number in total.tolist()]
+        # Among the hosts, where no GPU is waited for: asked in every step, whether a signal came.
+        total = torch.tensor(counts, device=meeting_place(self.device))
+        torch.distributed.all_reduce(total)
+        return [int(number) for number in fetched(total, "counts of all processes").tolist()]
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give every process the first one's buffers, which are those that checkpoints and weights hold.

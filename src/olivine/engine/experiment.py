@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from pydantic import PositiveInt
+from torch import nn
 
 from olivine.backbones import BackboneConfig, MinkUNetConfig
 from olivine.config import Config
@@ -30,6 +31,7 @@ from olivine.engine.loop import TrainResult, train
 from olivine.engine.run import RunFolder
 from olivine.engine.task import Task
 from olivine.errors import UserError
+from olivine.sparse.synchronized import synchronize_norms
 from olivine.streams import seed_torch
 
 
@@ -134,6 +136,7 @@ class ExperimentConfig(Config):
             workers=self.train.workers,
             rank=processes.rank,
             world=processes.world,
+            pin=processes.device.type == "cuda",
             max_gap=max_gap,
         )
 
@@ -180,6 +183,9 @@ class ExperimentConfig(Config):
         score: str | None = None,
     ) -> TrainResult:
         """Train to the end; arguments as of `olivine.engine.loop.train`."""
+        if self.train.sync_batch_norm:
+            assert isinstance(task, nn.Module)
+            synchronize_norms(task)
         return train(
             task,
             loader,
@@ -235,4 +241,5 @@ class ScoredConfig(ExperimentConfig):
             workers=self.train.workers,
             rank=processes.rank,
             world=processes.world,
+            pin=processes.device.type == "cuda",
         )

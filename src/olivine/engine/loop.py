@@ -8,7 +8,6 @@ the learning rate follow.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -19,14 +18,17 @@ import torch
 from torch import Tensor
 
 from olivine.data.batch import Batch
+from olivine.engine.ahead import on_device
 from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.config import AdamWConfig, OneCycleConfig, ScheduleConfig, SGDConfig, TrainConfig
 from olivine.engine.distribution import Distribution
 from olivine.engine.record import Recorder, Stopwatch
 from olivine.engine.run import RunFolder
-from olivine.engine.task import HasEpochs, HasParameterGroups, HasTimings, Task
+from olivine.engine.task import HasEpochs, HasLog, HasParameterGroups, HasTimings, Task
 from olivine.engine.taught import VOXELS, Taught
-from olivine.errors import TrainingDiverged, UserError
+from olivine.engine.unread import Unread
+from olivine.errors import UserError
+from olivine.host import waiting
 from olivine.processes import Requests, Stopped
 from olivine.streams import seed_torch
 
@@ -117,7 +119,7 @@ def train(
         The last losses and scores.
 
     Raises:
-        TrainingDiverged: a loss became NaN or infinite.
+        TrainingDiverged: a loss became NaN or infinite; on a GPU this is noticed at the next line of metrics.
         Stopped: a signal asked the run to end (see `olivine.processes`); its checkpoint is written.
         UserError: the settings do not fit the data or the task, there is nothing to learn from, another program trains
             in the folder, or the disk is full.
@@ -181,6 +183,7 @@ class _Loop:
     step: int = field(init=False, default=0)
     recorded: int = field(init=False, default=0)
     taught: Taught = field(init=False, default_factory=Taught)
+    unread: Unread = field(init=False)
     requests: Requests = field(init=False, default_factory=Requests)
     best: float | None = field(init=False, default=None)
     losses: dict[str, float] = field(init=False, default_factory=dict)
@@ -190,6 +193,7 @@ class _Loop:
         self.model, self.optimizer = self.processes.accelerator.prepare(self.task, self.optimizer)
         for group in self.optimizer.param_groups:
             group["initial_lr"] = group["lr"]
+        self.unread = Unread(self.processes, self.taught, self.plan.total_steps)
 
     def run_to_end(self) -> TrainResult:
         """All remaining steps."""
@@ -213,14 +217,14 @@ class _Loop:
         if done == 0 and isinstance(self.task, HasEpochs):
             with self.watch.stage("epoch"):
                 self.task.start_epoch(epoch, self._everything(epoch))
-        batches = self.loader.batches(epoch, done * config.accumulate)
+        batches = on_device(self.loader.batches(epoch, done * config.accumulate), self.processes.device)
         for _ in range(done, min(plan.steps_per_epoch, plan.total_steps - epoch * plan.steps_per_epoch)):
             losses = self._update(batches)
             self.step += 1
             if self.recorder is not None:
                 self.recorder.done(self.step, self.config.batch_size)
             finished = self.step == plan.total_steps
-            if finished or self.step % config.log_every == 0:
+            if self._is_logged(self.step):
                 self._record(losses)
             if finished or self.step % plan.steps_per_epoch == 0:
                 self._end_epoch(epoch + 1)
@@ -230,6 +234,7 @@ class _Loop:
         """Save where it is time to, or where a signal asked for it; end where one asked for that."""
         end, asked = self.requests.answer(self.processes.total(self.requests.noted))
         if save or asked:
+            self.unread.read(self.step)
             self._save("last")
         if asked and self.processes.main:
             self.run.log(f"checkpoint after step {self.step}, as a signal asked")
@@ -237,17 +242,23 @@ class _Loop:
             raise Stopped(end, f"stopped by {Signals(end).name} after step {self.step}; go on with --resume")
 
     def _everything(self, epoch: int) -> Callable[[], Iterator[Batch]]:
-        return lambda: (batch.to(self.processes.device) for batch in self.loader.everything(epoch))
+        return lambda: on_device(self.loader.everything(epoch), self.processes.device)
+
+    def _is_logged(self, step: int) -> bool:
+        """Whether the losses of the step that makes so many are written down."""
+        return step == self.plan.total_steps or step % self.config.log_every == 0
 
     def _update(self, batches: Iterator[Batch]) -> dict[str, Tensor]:
         """One optimizer step; returns its losses, the mean over its parts."""
         parts = self.config.accumulate
         self.task.set_progress(self.step, self.plan.total_steps)
         self._set_learning_rate()
+        if isinstance(self.task, HasLog):
+            self.task.logged = self._is_logged(self.step + 1)
         losses: dict[str, Tensor] = {}
         for part in range(parts):
             with self.watch.stage("load"):
-                batch = next(batches).to(self.processes.device)
+                batch = next(batches)
             self._seed(part)
             with self.processes.local_gradients(self.model) if part < parts - 1 else nullcontext():
                 with self.watch.stage("forward"):
@@ -260,11 +271,13 @@ class _Loop:
             for name, value in values.items():
                 losses[name] = losses.get(name, 0) + value.detach() / parts
         with self.watch.stage("optimizer"):
-            self._check_finite(losses)
-            self.taught.step(self.processes.mean(Taught.take(losses)), self.plan.total_steps)
+            counts = Taught.take(losses)
+            self.unread.add(self.step, losses, counts)
             if self.config.clip_norm is not None:
                 self.processes.accelerator.clip_grad_norm_(self.task.parameters(), self.config.clip_norm)
-            self.optimizer.step()
+            scaled = self.processes.accelerator.scaler is not None
+            with waiting("whether a gradient overflowed, under fp16") if scaled else nullcontext():
+                self.optimizer.step()
             self.optimizer.zero_grad()
         return losses
 
@@ -281,16 +294,8 @@ class _Loop:
         """Key torch's own generator too: layers such as dropout draw from it, and a resumed run must draw the same."""
         seed_torch("step", self.config.seed, self.step, part, self.processes.rank)
 
-    def _check_finite(self, losses: Mapping[str, Tensor]) -> None:
-        if not math.isfinite(float(losses["loss"])):
-            # What there is one of per class has a stroke in its name, and is too much for a line.
-            shown = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items() if "/" not in name)
-            raise TrainingDiverged(
-                f"the loss is not finite in step {self.step + 1} ({shown}); "
-                "lower optimizer.lr, set train.clip_norm or add schedule.warmup"
-            )
-
     def _record(self, losses: Mapping[str, Tensor]) -> None:
+        self.unread.read(self.step)
         self.losses = self.processes.mean(losses)
         seconds = self.watch.read(self.step - self.recorded)
         self.recorded = self.step
@@ -301,6 +306,7 @@ class _Loop:
     def _end_epoch(self, epochs_done: int) -> None:
         """Evaluate and keep, where it is time to; a run may end within its last epoch."""
         finished = self.step == self.plan.total_steps
+        self.unread.read(self.step)
         self.processes.share_buffers(self.processes.accelerator.unwrap_model(self.model))
         if self.evaluate is not None and (finished or epochs_done % self.config.evaluate_every == 0):
             self.scores = dict(self.evaluate())

@@ -1,6 +1,6 @@
 """What the loop trains: a module that turns a batch into losses.
 
-A pretraining `Method` is one, and so is segmentation. The loop asks for nothing else; three optional offers are
+A pretraining `Method` is one, and so is segmentation. The loop asks for nothing else; four optional offers are
 recognised by their presence.
 """
 
@@ -76,6 +76,17 @@ class HasEpochs(Protocol):
             batches: gives every frame of this process's share once, prepared as for training, on the task's device.
         """
         ...
+
+
+@runtime_checkable
+class HasLog(Protocol):
+    """A task that can leave out what is only looked at.
+
+    Attributes:
+        logged: set before each step: whether what it returns besides `"loss"` is written down.
+    """
+
+    logged: bool
 
 
 @runtime_checkable

@@ -17,6 +17,7 @@ from olivine.components import OwnConfig
 from olivine.data.batch import Batch, Cloud
 from olivine.data.needs import Inputs, Needs
 from olivine.engine.taught import LEARNED_FROM
+from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.methods.parts.timing import stage
 
 
@@ -34,6 +35,8 @@ class Method(nn.Module, ABC):
             and recorded with the weights.
         digests: SHA-256 of the same, by name; a run is resumed only where they are what they were.
         timings: seconds by stage of the latest forward pass.
+        logged: whether the numbers of the next forward pass are for the log, as the loop says; what is only looked at
+            may be left out where they are not.
         synchronize: wait for the GPU at the ends of each stage, so that `timings` are true there too; costs speed.
     """
 
@@ -46,6 +49,7 @@ class Method(nn.Module, ABC):
         self.sources: dict[str, str] = {}
         self.digests: dict[str, str] = {}
         self.timings: dict[str, float] = {}
+        self.logged = True
         self.synchronize = False
 
     @abstractmethod
@@ -79,6 +83,10 @@ class Method(nn.Module, ABC):
             least: how many it takes; a contrast with nothing to tell apart takes 2.
         """
         return {LEARNED_FROM + what: torch.tensor(float(count if count >= least else 0))}
+
+    def diagnostics(self, first: Tensor, second: Tensor) -> dict[str, Tensor]:
+        """`embedding_diagnostics` where the numbers of this forward pass are logged, else nothing."""
+        return embedding_diagnostics(first, second) if self.logged else {}
 
     def set_progress(self, step: int, total_steps: int) -> None:
         """Told by the loop before each optimizer step: `step` steps are done of `total_steps`."""

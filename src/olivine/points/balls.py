@@ -104,7 +104,7 @@ def _balls_by_torch(
             squared = _squared_distances(centres[part], points)
             for rows, radius, most in zip(found, radii, samples, strict=True):
                 # The square, too, is rounded to the type of the points.
-                inside = squared < xyz.new_tensor(radius).square()
+                inside = squared < torch.tensor(radius, dtype=xyz.dtype).square()
                 rows[part] = _first_of_each(inside, most, start)
     return found
 
@@ -117,10 +117,9 @@ def _squared_distances(centres: Tensor, points: Tensor) -> Tensor:
 
 def _first_of_each(inside: Tensor, most: int, start: int) -> Tensor:
     """[M, N] bool → [M, most] columns of the first that are true, plus `start`, padded as `ball_query` says."""
-    centre, column = inside.nonzero().unbind(1)
-    counts = torch.bincount(centre, minlength=len(inside))
-    place = torch.arange(len(centre), device=inside.device) - (counts.cumsum(0) - counts)[centre]
-    kept = place < most
-    rows = torch.full((len(inside), most), -1, device=inside.device)
-    rows[centre[kept], place[kept]] = column[kept] + start
+    place = inside.cumsum(1, dtype=torch.int32) - 1
+    # What is not kept goes into a column more, which is cut off.
+    place = torch.where(inside & (place < most), place, most).long()
+    column = (torch.arange(inside.shape[1], device=inside.device) + start).expand_as(place)
+    rows = torch.full((len(inside), most + 1), -1, device=inside.device).scatter_(1, place, column)[:, :most]
     return torch.where(rows < 0, rows[:, :1], rows)

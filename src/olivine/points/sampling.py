@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from olivine import gpu
 from olivine.errors import UserError
+from olivine.host import numbers_on, sent
 from olivine.points.ragged import checked_bounds
 
 _MOST_LANES = 1024
@@ -46,18 +47,18 @@ def furthest_points(xyz: Tensor, offsets: Tensor, count: int) -> Tensor:
         raise UserError(
             f"frame {sizes.index(0)} of the batch has no points, so none can be picked from it; leave such frames out"
         )
-    kernels, order = gpu.kernels_on(xyz.device), _tie_order(bounds, xyz.device)
+    kernels, order = gpu.kernels_on(xyz.device), sent(_tie_order(bounds), xyz.device)
     if kernels:
         return kernels.furthest(xyz.contiguous(), order, bounds, count)
     return _furthest_by_torch(xyz, order, bounds, count)
 
 
-def _tie_order(bounds: list[int], device: torch.device) -> Tensor:
-    """[N] int64 the rows of each frame in the order in which points that are equally far are picked."""
-    parts = [torch.zeros(0, dtype=torch.int64, device=device)]
+def _tie_order(bounds: list[int]) -> Tensor:
+    """[N] int64 the rows of each frame in the order in which points that are equally far are picked, on the CPU."""
+    parts = [torch.zeros(0, dtype=torch.int64)]
     for start, end in pairwise(bounds):
         lanes = min(_MOST_LANES, 1 << ((end - start).bit_length() - 1))
-        rows = torch.arange(-(-(end - start) // lanes) * lanes, device=device).view(-1, lanes).T.flatten()
+        rows = torch.arange(-(-(end - start) // lanes) * lanes).view(-1, lanes).T.flatten()
         parts.append(rows[rows < end - start] + start)
     return torch.cat(parts)
 
@@ -67,9 +68,10 @@ def _furthest_by_torch(xyz: Tensor, order: Tensor, bounds: list[int], count: int
     device, frames = xyz.device, len(bounds) - 1
     if not frames:
         return order.new_zeros(0, count)
-    sizes = torch.tensor(bounds, device=device).diff()
+    lengths = [end - start for start, end in pairwise(bounds)]
+    sizes = numbers_on(device, lengths)
     # argmax takes the first of equals.
-    row = nn.utils.rnn.pad_sequence(list(torch.split(order, sizes.tolist())), batch_first=True)
+    row = nn.utils.rnn.pad_sequence(list(torch.split(order, lengths)), batch_first=True)
     distance = torch.where(torch.arange(row.shape[1], device=device) < sizes[:, None], torch.inf, -1.0).to(xyz.dtype)
     axes = xyz.T[:, row]  # one axis at a time is three times as fast as [..., 3]
     picked = torch.zeros(frames, count, dtype=torch.int64, device=device)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from olivine.data.loader import Loader
+from olivine.host import fetched
 from olivine.segmentation.iou import ConfusionMatrix
 from olivine.segmentation.task import SegmentationTask
 
@@ -46,7 +47,7 @@ def evaluate(
     task.eval()
     try:
         for batch in loader.batches(epoch=0):
-            predictions = task.predict(batch.to(device)).cpu()
+            predictions = fetched(task.predict(batch.to(device)), "the predictions of a batch")
             labels, offsets = batch.cloud.point_labels, batch.cloud.point_offsets
             if labels is not None:
                 matrix.update(predictions, labels.cpu())

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from olivine.data.labels import IGNORED
+from olivine.host import fetched, sent
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -37,19 +38,21 @@ def lovasz_softmax(probabilities: Tensor, labels: Tensor, classes: Literal["pres
 
     Args:
         probabilities: [V, C] class probabilities, column `c - 1` for class `c`.
-        labels: [V] int64 training class 1…C, 0 ignored.
+        labels: [V] int64 training class 1…C, 0 ignored; best on the CPU, since the host has to know.
         classes: `"present"` averages over the classes that occur in `labels`, as in the paper's experiments; `"all"`
             over all C.
 
     Returns:
         Scalar in 0…1; zero, still attached to the graph, where no voxel is labelled.
     """
-    labelled = labels != IGNORED
-    target = labels[labelled] - 1
-    if len(target) == 0:
+    device, known = probabilities.device, fetched(labels, "which voxels have a label")
+    rows = (known != IGNORED).nonzero()[:, 0]
+    if len(rows) == 0:
         return probabilities.sum() * 0.0
-    counts = torch.bincount(target, minlength=probabilities.shape[1])
-    wanted = (counts > 0 if classes == "present" else counts >= 0).nonzero()[:, 0]
+    counts = torch.bincount(known[rows] - 1, minlength=probabilities.shape[1])
+    wanted = sent((counts > 0 if classes == "present" else counts >= 0).nonzero()[:, 0], device)
+    labelled = sent(rows, device)
+    target = sent(known[rows] - 1, device)
     # One row per class: the sort below then runs over contiguous memory.
     chosen = probabilities[labelled].t()[wanted]
     chosen = chosen.to(torch.promote_types(chosen.dtype, torch.float32))

@@ -16,6 +16,7 @@ from olivine.data.labels import IGNORED
 from olivine.engine.config import AdamWConfig, SGDConfig
 from olivine.engine.taught import LEARNED_FROM
 from olivine.errors import UserError
+from olivine.host import waiting
 from olivine.segmentation.losses import cross_entropy, lovasz_softmax
 
 Mode = Literal["finetune", "probe"]
@@ -87,10 +88,12 @@ class SegmentationTask(nn.Module):
             raise UserError(f"{batch.tokens[0]}: no labels; segmentation trains on a labelled split only")
         logits = self.logits(batch).float()
         loss_ce = cross_entropy(logits, labels)
-        loss_lovasz = lovasz_softmax(logits.softmax(1), labels)
+        known = batch.cloud.host.voxel_labels
+        assert known is not None
+        loss_lovasz = lovasz_softmax(logits.softmax(1), known)
         loss = self._weights[0] * loss_ce + self._weights[1] * loss_lovasz
         losses = {"loss": loss, "loss_ce": loss_ce.detach(), "loss_lovasz": loss_lovasz.detach()}
-        return {**losses, LEARNED_FROM + "labelled voxels": (labels != IGNORED).sum().float()}
+        return {**losses, LEARNED_FROM + "labelled voxels": (known != IGNORED).sum().float()}
 
     @torch.no_grad()
     def predict(self, batch: Batch) -> Tensor:
@@ -109,7 +112,9 @@ class SegmentationTask(nn.Module):
             UserError: a score is not finite, of which the largest would be the first class everywhere.
         """
         logits = self.logits(batch)
-        if not bool(logits.isfinite().all()):
+        with waiting("whether class scores are finite", logits.device):
+            finite = bool(logits.isfinite().all())
+        if not finite:
             raise UserError(
                 f"{self._source}: class scores in frame {batch.tokens[0]} are not finite; its weights are damaged, or "
                 "its training diverged"

@@ -8,12 +8,14 @@ time. Keys run in raster order: by batch, z, y, x, with x fastest, as the cells 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
+
+from olivine.host import numbers_on, waiting
 
 Triple = tuple[int, int, int]
 
@@ -78,10 +80,10 @@ def pack(sets: Sequence[Tensor], reach: Triple = (0, 0, 0)) -> tuple[list[Tensor
     """
     margins = (0, *reach)
     columns = {axis: [rows[:, axis].long() for rows in sets] for axis in _RASTER}
-    spans = {axis: _span(column, margins[axis]) for axis, column in columns.items()}
+    spans = _spans(columns, margins)
     if math.prod(extent for _, extent in spans.values()) >= _KEY_LIMIT:
         columns = {axis: _close_gaps(column, margins[axis]) for axis, column in columns.items()}
-        spans = {axis: _span(column, margins[axis]) for axis, column in columns.items()}
+        spans = _spans(columns, margins)
         if math.prod(extent for _, extent in spans.values()) >= _KEY_LIMIT:
             raise ValueError(
                 f"{sum(len(rows) for rows in sets)} voxels are spread too widely for 63-bit keys; use a coarser grid"
@@ -94,13 +96,21 @@ def pack(sets: Sequence[Tensor], reach: Triple = (0, 0, 0)) -> tuple[list[Tensor
     return keys, (1, spans[1][1], spans[1][1] * spans[2][1])
 
 
-def _span(column: Sequence[Tensor], margin: int) -> tuple[int, int]:
-    """Origin and extent of one axis over all sets, with a margin on both sides."""
-    bounds = [[int(bound) for bound in torch.aminmax(values)] for values in column if len(values)]
-    if not bounds:
-        return 0, 1
-    low, high = min(bound[0] for bound in bounds), max(bound[1] for bound in bounds)
-    return low - margin, high - low + 1 + 2 * margin
+def _spans(columns: Mapping[int, Sequence[Tensor]], margins: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Origin and extent of each axis over all sets, with a margin on both sides."""
+    bounds = {
+        axis: [torch.stack(torch.aminmax(part)) for part in parts if len(part)] for axis, parts in columns.items()
+    }
+    measured = [each for axis in bounds for each in bounds[axis]]
+    if not measured:
+        return dict.fromkeys(columns, (0, 1))
+    with waiting("the box that voxels span", measured[0].device):
+        found = iter(torch.stack(measured).tolist())
+    spans = {}
+    for axis, parts in bounds.items():
+        lows, highs = zip(*(next(found) for _ in parts), strict=True)
+        spans[axis] = min(lows) - margins[axis], max(highs) - min(lows) + 1 + 2 * margins[axis]
+    return spans
 
 
 def _close_gaps(column: Sequence[Tensor], margin: int) -> list[Tensor]:
@@ -108,7 +118,8 @@ def _close_gaps(column: Sequence[Tensor], margin: int) -> list[Tensor]:
 
     Differences above `margin` stay above it, so that neighbours within the margin are the same as before.
     """
-    values, position = torch.unique(torch.cat(list(column)), return_inverse=True)
+    with waiting("how many places voxels have along an axis", column[0].device):
+        values, position = torch.unique(torch.cat(list(column)), return_inverse=True)
     gaps = torch.diff(values, prepend=values[:1]).clamp(max=margin + 1)
     return list(torch.split(gaps.cumsum(0)[position], [len(part) for part in column]))
 
@@ -128,7 +139,9 @@ def unique_rows(coordinates: Tensor) -> Tensor:
     rows = coordinates[raster_order(coordinates)]
     first = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
     first[1:] = (rows[1:] != rows[:-1]).any(dim=1)
-    return to_int32(rows[first])
+    with waiting("how many voxels are distinct", rows.device):
+        distinct = rows[first]
+    return to_int32(distinct)
 
 
 def to_int32(coordinates: Tensor) -> Tensor:
@@ -137,8 +150,11 @@ def to_int32(coordinates: Tensor) -> Tensor:
     Raises:
         ValueError: a coordinate lies outside the int32 range.
     """
-    if coordinates.numel() and (int(coordinates.min()) < _INT32.min or int(coordinates.max()) > _INT32.max):
-        raise ValueError(OVERFLOW)
+    if coordinates.numel() and coordinates.dtype != torch.int32:
+        with waiting("whether voxels fit into int32", coordinates.device):
+            low, high = torch.stack(torch.aminmax(coordinates)).tolist()
+        if low < _INT32.min or high > _INT32.max:
+            raise ValueError(OVERFLOW)
     return coordinates.int()
 
 
@@ -155,7 +171,7 @@ def floor_to_stride(coordinates: Tensor, stride: Triple) -> Tensor:
     Raises:
         ValueError: a coarser coordinate lies outside the int32 range.
     """
-    steps = torch.tensor((1, *stride), device=coordinates.device)
+    steps = numbers_on(coordinates.device, (1, *stride))
     return unique_rows(coordinates.long().div(steps, rounding_mode="floor") * steps)
 
 

@@ -17,6 +17,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from olivine.host import numbers_on, waiting
 from olivine.sparse.coordinates import (
     CoordinateMap,
     Triple,
@@ -80,7 +81,7 @@ class GridLevel:
 
     @cached_property
     def _map(self) -> CoordinateMap:
-        return CoordinateMap(_swapped(self.indices).contiguous(), (1, 1, 1))
+        return CoordinateMap(swapped(self.indices), (1, 1, 1))
 
     def check_distinct(self) -> None:
         """Make sure that no voxel is given twice.
@@ -114,7 +115,7 @@ class GridLevel:
         """
         if geometry not in self._strided:
             shape = geometry.output_shape(self.spatial_shape)
-            target = GridLevel(_swapped(self._reached(geometry, shape)), shape, self.batch_size)
+            target = GridLevel(swapped(self._reached(geometry, shape)), shape, self.batch_size)
             self._strided[geometry] = target, self._map_onto(target, geometry)
         return self._strided[geometry]
 
@@ -128,9 +129,9 @@ class GridLevel:
         """The pairs onto the voxels of a coarser level, placed in this grid where the engine's kernel cell 0 lies."""
         size, spread = geometry.kernel_size[::-1], geometry.dilation[::-1]
         offsets = kernel_offsets(size, spread, self.indices.device)
-        steps = torch.tensor((1, *geometry.stride[::-1]), device=offsets.device)
+        steps = numbers_on(offsets.device, (1, *geometry.stride[::-1]))
         # The engine centres odd kernels; spconv starts all of them at 0.
-        corner = torch.tensor(geometry.padding[::-1], device=offsets.device) + offsets[0]
+        corner = numbers_on(offsets.device, geometry.padding[::-1]) + offsets[0]
         places = target._voxels.long() * steps - torch.nn.functional.pad(corner, (1, 0))
         return build_kernel_map(self._map, to_int32(places), offsets, centred=False)
 
@@ -164,17 +165,29 @@ class GridTensor:
             0 ≤ i < `spatial_shape`.
         spatial_shape: cells per axis, in the order of the indices; (z, y, x) in detectors.
         batch_size: number of clouds, at least 1; a cloud may be empty.
+        trusted: the voxels are distinct and inside the grid, and are not looked at to see whether they are, for which
+            the host would wait for a GPU.
 
     Raises:
         ValueError: wrong shapes, types or devices, a voxel outside the grid or the batch, or a voxel given twice.
     """
 
-    def __init__(self, features: Tensor, indices: Tensor, spatial_shape: Sequence[int], batch_size: int) -> None:
+    def __init__(
+        self,
+        features: Tensor,
+        indices: Tensor,
+        spatial_shape: Sequence[int],
+        batch_size: int,
+        *,
+        trusted: bool = False,
+    ) -> None:
         shape = triple(spatial_shape, "spatial_shape")
-        _check(features, indices, shape, batch_size)
+        _check(features, indices, batch_size)
         self._features = features
         self._level = GridLevel(indices, shape, batch_size)
-        self._level.check_distinct()
+        if not trusted:
+            _check_inside(indices, shape, batch_size)
+            self._level.check_distinct()
         self._descents: dict[str, Descent] = {}
 
     @property
@@ -260,12 +273,13 @@ class GridTensor:
         return f"GridTensor({rows} voxels, {channels} channels, grid {self.spatial_shape}, batch {self.batch_size})"
 
 
-def _swapped(rows: Tensor) -> Tensor:
-    """(batch, a, b, c) → (batch, c, b, a)."""
-    return rows[:, [0, 3, 2, 1]]
+def swapped(rows: Tensor) -> Tensor:
+    """Rows (batch, a, b, c) as (batch, c, b, a), contiguous."""
+    batch, a, b, c = rows.unbind(1)
+    return torch.stack((batch, c, b, a), dim=1)
 
 
-def _check(features: Tensor, indices: Tensor, shape: Triple, batch_size: int) -> None:
+def _check(features: Tensor, indices: Tensor, batch_size: int) -> None:
     if indices.dtype != torch.int32 or indices.dim() != 2 or indices.shape[1] != 4:
         raise ValueError(f"indices must be int32 [N, 4] (batch, i0, i1, i2), got {indices.dtype} {list(indices.shape)}")
     if features.dtype not in (torch.float32, torch.float64) or features.dim() != 2:
@@ -276,9 +290,14 @@ def _check(features: Tensor, indices: Tensor, shape: Triple, batch_size: int) ->
         raise ValueError(f"features are on {features.device}, indices on {indices.device}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    limits = torch.tensor((batch_size, *shape), device=indices.device)
+
+
+def _check_inside(indices: Tensor, shape: Triple, batch_size: int) -> None:
+    limits = numbers_on(indices.device, (batch_size, *shape))
     outside = ((indices < 0) | (indices >= limits)).any(dim=1)
-    if bool(outside.any()):
+    with waiting("whether voxels lie in the grid", indices.device):
+        strange = bool(outside.any())
+    if strange:
         row = indices[outside][0].tolist()
         what = f"the batch of {batch_size}" if not 0 <= row[0] < batch_size else f"the grid of shape {shape}"
         raise ValueError(f"indices: voxel {row} (batch, i0, i1, i2) lies outside {what}")

@@ -24,6 +24,7 @@ from olivine.sparse.hooks import has_hooks
 from olivine.sparse.kernel_map import KernelMap
 from olivine.sparse.kernels import convolve, gather_matmul_scatter
 from olivine.sparse.normalization import batch_normalize, is_foldable
+from olivine.sparse.synchronized import SynchronizedNorm1d
 
 Route = tuple[KernelMap, Callable[[Tensor], GridTensor]]
 """The pairs of a convolution, and what makes a tensor of the rows it computes."""
@@ -274,6 +275,9 @@ class SparseInverseConv3d(GridConvolution):
         return transposed(descent.kernel_map), partial(tensor.on_level, descent.source)
 
 
+_NORMS = (nn.BatchNorm1d, SynchronizedNorm1d)
+
+
 class GridSequential(nn.Sequential, GridModule):
     """Modules one after another: those on grid tensors take the tensor, all others (activations) its features.
 
@@ -287,23 +291,23 @@ class GridSequential(nn.Sequential, GridModule):
         while rest:
             module = rest.pop(0)
             following = rest[0] if rest else None
-            if isinstance(module, GridConvolution) and _joins(module, following, nn.BatchNorm1d):
+            if isinstance(module, GridConvolution) and _joins(module, following, *_NORMS):
                 norm = cast(nn.BatchNorm1d, rest.pop(0))
                 relu = bool(rest) and _joins(norm, rest[0], nn.ReLU)
                 tensor = _together(tensor, module, norm, relu)
                 rest = rest[relu:]
             elif isinstance(module, GridModule):
                 tensor = module(tensor)
-            elif type(module) is nn.BatchNorm1d:
+            elif isinstance(module, nn.BatchNorm1d) and type(module) in _NORMS:
                 tensor = tensor.replace(batch_normalize(tensor.features, module))
             else:
                 tensor = tensor.replace(module(tensor.features))
         return tensor
 
 
-def _joins(module: nn.Module, following: nn.Module | None, kind: type[nn.Module]) -> bool:
+def _joins(module: nn.Module, following: nn.Module | None, *kinds: type[nn.Module]) -> bool:
     """Whether the module that follows is of a kind that can be computed together with this one."""
-    return following is not None and type(following) is kind and not has_hooks(following) and not has_hooks(module)
+    return following is not None and type(following) in kinds and not has_hooks(following) and not has_hooks(module)
 
 
 def _together(tensor: GridTensor, convolution: GridConvolution, norm: nn.BatchNorm1d, relu: bool) -> GridTensor:

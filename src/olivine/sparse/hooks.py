@@ -5,10 +5,17 @@ from __future__ import annotations
 from torch import nn
 from torch.nn.modules.module import _has_any_global_hook
 
+from olivine.sparse.synchronized import SynchronizedNorm1d
+
 
 def is_plain(norm: nn.BatchNorm1d) -> bool:
-    """Whether it is PyTorch's own, with all its parts, and nobody listens to it."""
-    return type(norm) is nn.BatchNorm1d and norm.affine and norm.track_running_stats and not has_hooks(norm)
+    """Whether it computes what PyTorch's own does, with all its parts, and nobody listens to it."""
+    return (
+        type(norm) in (nn.BatchNorm1d, SynchronizedNorm1d)
+        and norm.affine
+        and norm.track_running_stats
+        and not has_hooks(norm)
+    )
 
 
 def has_hooks(module: nn.Module) -> bool:

@@ -13,6 +13,8 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
+from olivine.host import counted
+
 
 @dataclass(frozen=True)
 class Segments:
@@ -49,7 +51,7 @@ class Side:
     @cached_property
     def segments(self) -> Segments:
         """The pairs regrouped by row."""
-        counts = torch.bincount(self.rows, minlength=self.count)
+        counts = counted(self.rows, self.count)
         starts = torch.zeros(self.count + 1, dtype=torch.int64, device=counts.device)
         torch.cumsum(counts, 0, out=starts[1:])
         return Segments(torch.argsort(self.rows, stable=True), starts)

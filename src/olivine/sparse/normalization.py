@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from olivine.sparse.engines import engine_on
 from olivine.sparse.hooks import is_plain
+from olivine.sparse.synchronized import is_synchronized
 
 
 def batch_normalize(
@@ -29,6 +30,11 @@ def batch_normalize(
     Returns:
         [N, C].
     """
+    if is_synchronized(norm):
+        out = norm(features)
+        if residual is not None:
+            out = out + residual
+        return torch.relu(out) if relu else out
     if norm.training and len(features) < 2:
         out = nn.functional.batch_norm(
             features, norm.running_mean, norm.running_var, norm.weight, norm.bias, training=False, eps=norm.eps

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from olivine.host import numbers_on, waiting
 from olivine.sparse.coordinates import CoordinateMap, Triple, triple
 from olivine.sparse.engines import engine_on
 from olivine.sparse.manager import CoordinateManager
@@ -23,17 +24,28 @@ class SparseTensor:
         coordinates: int32 [N, 4] distinct rows (batch ≥ 0, x, y, z) on the same device; x, y, z may be negative.
         tensor_stride: spacing of the voxels in grid units, one for all axes or (x, y, z); coordinates are multiples of
             it.
+        trusted: the coordinates are as they have to be, and are not looked at to see whether they are, for which the
+            host would wait for a GPU.
 
     Raises:
         ValueError: wrong shapes, types or devices, a voxel given twice, a negative batch index, or coordinates that
             are no multiples of the stride.
     """
 
-    def __init__(self, features: Tensor, coordinates: Tensor, *, tensor_stride: int | Sequence[int] = 1) -> None:
+    def __init__(
+        self,
+        features: Tensor,
+        coordinates: Tensor,
+        *,
+        tensor_stride: int | Sequence[int] = 1,
+        trusted: bool = False,
+    ) -> None:
         stride = triple(tensor_stride, "tensor_stride")
-        _check(features, coordinates, stride)
+        _check(features, coordinates)
+        if not trusted:
+            _check_rows(coordinates, stride)
         voxels = CoordinateMap(coordinates.contiguous(), stride)
-        if engine_on(voxels.coordinates.device).has_duplicates(voxels):
+        if not trusted and engine_on(voxels.coordinates.device).has_duplicates(voxels):
             raise ValueError("coordinates: a voxel is given twice; keep one row per (batch, x, y, z)")
         self._features = features
         self._stride = stride
@@ -122,7 +134,7 @@ def _check_same_voxels(tensors: Sequence[SparseTensor]) -> None:
             raise ValueError("tensors have different voxels: they must come from one input and have one stride")
 
 
-def _check(features: Tensor, coordinates: Tensor, stride: Triple) -> None:
+def _check(features: Tensor, coordinates: Tensor) -> None:
     if coordinates.dtype != torch.int32 or coordinates.dim() != 2 or coordinates.shape[1] != 4:
         raise ValueError(
             f"coordinates must be int32 [N, 4] (batch, x, y, z), got {coordinates.dtype} {list(coordinates.shape)}"
@@ -133,7 +145,18 @@ def _check(features: Tensor, coordinates: Tensor, stride: Triple) -> None:
         raise ValueError(f"{len(features)} feature rows for {len(coordinates)} coordinate rows")
     if features.device != coordinates.device:
         raise ValueError(f"features are on {features.device}, coordinates on {coordinates.device}")
-    if len(coordinates) and int(coordinates[:, 0].min()) < 0:
+
+
+def _check_rows(coordinates: Tensor, stride: Triple) -> None:
+    device = coordinates.device
+    with waiting("whether voxels are in the batch", device):
+        negative = len(coordinates) and int(coordinates[:, 0].min()) < 0
+    if negative:
         raise ValueError("coordinates: the batch index (column 0) is negative")
-    if stride != (1, 1, 1) and bool((coordinates[:, 1:] % torch.tensor(stride, device=coordinates.device)).any()):
+    if stride == (1, 1, 1):
+        return
+    off = coordinates[:, 1:] % numbers_on(device, stride)
+    with waiting("whether voxels fit their stride", device):
+        strange = bool(off.any())
+    if strange:
         raise ValueError(f"coordinates are not multiples of the tensor stride {stride}")

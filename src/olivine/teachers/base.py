@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from olivine.components import OwnConfig
 from olivine.config import Config
+from olivine.host import fetched, sent
 from olivine.teachers.sampling import sample_features
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -125,8 +127,8 @@ class Teacher(nn.Module):
 
         Args:
             images: [M, 3, H, W] float32 RGB in 0…1.
-            image: [P] int64 row of `images` each pixel lies in.
-            uv: [P, 2] float pixel (column, row), pixel centres at integers.
+            image: [P] int64 row of `images` each pixel lies in; best on the CPU, since the host has to know.
+            uv: [P, 2] float pixel (column, row), pixel centres at integers; on either.
             images_at_once: how many images go through the encoder together.
 
         Returns:
@@ -134,12 +136,17 @@ class Teacher(nn.Module):
         """
         size, patch = (images.shape[3], images.shape[2]), self.encoder.patch
         features = images.new_empty(len(image), self.channels)
-        for start in range(0, len(images), images_at_once):
-            rows = ((image >= start) & (image < start + images_at_once)).nonzero().squeeze(1)
-            if len(rows):
+        known = fetched(image, "which image each pixel lies in")
+        order = (known // images_at_once).argsort(stable=True)
+        ends = torch.searchsorted(known[order], torch.arange(0, len(images) + images_at_once, images_at_once)).tolist()
+        place, rows = sent(known[order], images.device), sent(order, images.device)
+        pixels = sent(uv, images.device)[rows]
+        for chunk, (first, end) in enumerate(pairwise(ends)):
+            if end > first:
+                start, part = chunk * images_at_once, slice(first, end)
                 maps = self(images[start : start + images_at_once])
-                sampled = sample_features(maps, image[rows] - start, uv[rows], size, patch=patch)
-                features[rows] = sampled.to(features.dtype)
+                sampled = sample_features(maps, place[part] - start, pixels[part], size, patch=patch)
+                features[rows[part]] = sampled.to(features.dtype)
         return features
 
 

@@ -30,6 +30,7 @@ from olivine import __version__
 from olivine.config import Config
 from olivine.errors import UserError
 from olivine.files import locked, replacing
+from olivine.host import sent, waiting
 from olivine.teachers.base import Teacher
 
 Maps = list[NDArray[np.float16]]
@@ -206,6 +207,10 @@ class CachedTeacher(Teacher):
         """
         if len(images) == 0:
             return super().forward(images)
+        with waiting("pixels, by which features are looked up, and features to keep", images.device):
+            return self._looked_up(images)
+
+    def _looked_up(self, images: Tensor) -> list[Tensor]:
         keys = self._keys(images)
         known = {key: maps for key in keys if (maps := self.cache.get(key)) is not None}
         missing = {key: row for row, key in enumerate(keys) if key not in known}
@@ -216,7 +221,7 @@ class CachedTeacher(Teacher):
                 self.cache.put(key, known[key])
         levels = zip(*(known[key] for key in keys), strict=True)
         # Half precision travels to the device, half the way of single.
-        joined = [torch.from_numpy(np.stack(level)).to(images.device).to(images.dtype) for level in levels]
+        joined = [sent(torch.from_numpy(np.stack(level)), images.device).to(images.dtype) for level in levels]
         return [level.permute(0, 3, 1, 2) for level in joined]
 
     def _keys(self, images: Tensor) -> list[str]:
@@ -230,7 +235,7 @@ class CachedTeacher(Teacher):
         """Hash of the configuration, the code's version and every parameter and buffer."""
         tensors = [*self.named_parameters(), *self.named_buffers()]
         # Frozen is not immutable: a state dict loaded into it, or a move to another dtype, makes another teacher of it.
-        state = [(value.data_ptr(), value._version) for _, value in tensors]
+        state = [(value.untyped_storage()._cdata, value._version) for _, value in tensors]
         if state != self._digested:
             about = f"{LAYOUT} {__version__} {self._about} {self.digest()}"
             self._digest, self._digested = hashlib.sha256(about.encode()).digest(), state

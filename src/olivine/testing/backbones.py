@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from olivine.backbones import Backbone, Embedder
 from olivine.data.batch import Batch
@@ -14,8 +15,23 @@ from olivine.data.collate import collate
 from olivine.data.frame import Frame
 from olivine.data.needs import Inputs
 from olivine.data.prepare import Prepare
+from olivine.host import sent
 from olivine.streams import stream
+from olivine.testing.elsewhere import evaluation_step, train_step
 from olivine.weights.file import load_weights, save_weights
+
+
+class _Read(nn.Module):
+    """A loss on what a backbone says of points, for `train_step`."""
+
+    def __init__(self, backbone: Backbone, points: Tensor) -> None:
+        super().__init__()
+        self.backbone, self._points = backbone, points
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """The mean square of the points' features."""
+        points = sent(self._points, batch.cloud.points_m.device)
+        return {"loss": self.backbone(batch.cloud).of_points(points).square().mean()}
 
 
 class BackboneContract(ABC):
@@ -76,6 +92,18 @@ class BackboneContract(ABC):
         points = (cloud.point_voxel >= 0).nonzero().squeeze(1)
         backbone(cloud).of_points(points).square().sum().backward()
         assert [name for name, p in backbone.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+    def test_a_step_on_a_device_waits_for_nothing_unmeant(self) -> None:
+        """Nothing on the CPU meets what is on a device, no wait of the host is hidden, and features are the same."""
+        backbone, batch = self.make(), self.batch()
+        points = (batch.cloud.point_voxel >= 0).nonzero().squeeze(1)
+        _, pretended = train_step(_Read(backbone, points), batch)
+        assert not pretended.unmeant, "the host waits in " + "; ".join(pretended.unmeant)
+        backbone = self.make().eval()
+        with torch.no_grad():
+            expected = backbone(batch.cloud).of_voxels()
+        found, pretended = evaluation_step(backbone, lambda moved: backbone(moved.cloud).of_voxels().cpu(), batch)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
     def test_frames_do_not_see_each_other_in_evaluation(self) -> None:
         """A frame's features are the same alone and in a batch."""

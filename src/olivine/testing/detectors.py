@@ -16,6 +16,7 @@ from olivine.data.voxelize import CartesianVoxels
 from olivine.detection.saved import load_network
 from olivine.detection.task import DetectionTask
 from olivine.detectors import Detections, Detector, DetectorConfig
+from olivine.testing.elsewhere import evaluation_step, train_step
 from olivine.testing.toy_runs import InterruptedRunError, toy_run
 from olivine.toys import toy_objects
 from olivine.weights.file import read_weights, save_weights
@@ -123,6 +124,19 @@ class DetectorContract(ABC):
             assert not each.boxes.requires_grad
         same(found, detector.detections(replace(batch, boxes=None)))
         assert torch.equal(torch.random.get_rng_state(), before)
+
+    def test_a_step_on_a_device_waits_for_nothing_unmeant(self) -> None:
+        """Nothing on the CPU meets what is on a device, no wait of the host is hidden, and results are the same."""
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            losses, pretended = train_step(DetectionTask(self.make().train()), self.batch())
+        assert not pretended.unmeant, "the host waits in " + "; ".join(pretended.unmeant)
+        expected = _numbers(self.losses(self.batch()))
+        assert {name: float(losses[name]) for name in expected} == pytest.approx(expected, rel=1e-3, abs=1e-4)
+        task = DetectionTask(self.make().eval())
+        found, pretended = evaluation_step(task, task.predict, self.batch())
+        assert not pretended.unmeant, "the host waits in " + "; ".join(pretended.unmeant)
+        same(found, task.predict(self.batch()), tolerance=1e-4)
 
     def test_classes_are_those_of_its_configuration(self) -> None:
         """By name, in order."""

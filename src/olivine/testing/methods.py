@@ -18,6 +18,7 @@ from olivine.backbones import Backbone
 from olivine.data.batch import Batch
 from olivine.data.masks import UNKNOWN
 from olivine.methods import Method
+from olivine.testing.elsewhere import train_step
 from olivine.testing.toy_runs import InterruptedRunError, toy_run
 from olivine.toys import ToyBackbone, seen_from_above, toy_batch, toy_voxelnet
 
@@ -193,3 +194,10 @@ class MethodContract(ABC):
         method(self.batch())
         assert {"backbone", "loss"} <= set(method.timings)
         assert all(seconds > 0 for seconds in method.timings.values())
+
+    def test_a_step_on_a_device_waits_for_nothing_unmeant(self) -> None:
+        """Nothing on the CPU meets what is on a device, no wait of the host is hidden, and the losses are the same."""
+        expected = self.make()(self.batch())
+        losses, pretended = train_step(self.make(), self.batch())
+        assert not pretended.unmeant, "the host waits in " + "; ".join(pretended.unmeant)
+        assert _numbers(losses) == pytest.approx(_numbers(expected), rel=1e-4, abs=1e-5)

@@ -10,7 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from olivine.host import sent
 from olivine.teachers import Teacher, TeacherConfig, sample_features
+from olivine.testing.elsewhere import Pretended
 
 Build = Callable[[], Teacher]
 
@@ -129,6 +131,21 @@ class TeacherContract:
         grouped = teacher.sample(images, image, uv, images_at_once=2)
         torch.testing.assert_close(grouped, at_once, rtol=0, atol=1e-5 * at_once.abs().max().item())
         assert teacher.sample(images, image[:0], uv[:0]).shape == (0, teacher.channels)
+
+    def test_on_a_device_nothing_unmeant_is_waited_for(self, teacher: Teacher) -> None:
+        """Pixels may be said on the CPU, images are on the device, and the host waits for nothing."""
+        images, image = pictures(3, (40, 56)), torch.tensor([2, 0, 2, 0])
+        uv = torch.tensor([[0.0, 0.0], [55.0, 39.0], [12.5, 7.25], [30.0, 20.0]])
+        expected = teacher.sample(images, image, uv)
+        with Pretended() as pretended:
+            moved = sent(images, pretended.device)
+            teacher.to(pretended.device)
+            pretended.waits.clear()
+            sampled = teacher.sample(moved, image, uv)
+            assert not pretended.unmeant, "the host waits in " + "; ".join(pretended.unmeant)
+            found = sampled.cpu()
+            teacher.to("cpu")
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * expected.abs().max().item())
 
     def test_a_pixel_at_a_cells_place_has_the_cells_feature(self, teacher: Teacher) -> None:
         """A pixel at a cells place has the cells feature."""

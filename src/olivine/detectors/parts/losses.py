@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, logsigmoid
 from olivine.config import Config
 from olivine.detectors.parts.anchor_head import HeadOutputs
 from olivine.detectors.parts.targets import BACKGROUND, IGNORED, AnchorTargets
+from olivine.host import counted
 
 _YAW = 6
 
@@ -86,7 +87,7 @@ def sine_difference(yaw: Tensor, truth: Tensor) -> Tensor:
 def _share(targets: AnchorTargets, dtype: torch.dtype) -> Tensor:
     """[B] what a sum over a frame's anchors is multiplied by."""
     frames = len(targets.labels)
-    return 1 / (torch.bincount(targets.frame, minlength=frames).clamp(min=1).to(dtype) * frames)
+    return 1 / (counted(targets.frame, frames).clamp(min=1).to(dtype) * frames)
 
 
 def _class_loss(logits: Tensor, labels: Tensor, share: Tensor, config: AnchorLossConfig) -> Tensor:

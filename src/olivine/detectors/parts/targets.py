@@ -22,6 +22,7 @@ from olivine.data.batch import Boxes
 from olivine.detectors.parts.anchors import Anchors
 from olivine.detectors.parts.coder import direction_bin, encode
 from olivine.geometry import limit_period
+from olivine.host import waiting
 
 BACKGROUND = 0
 """Label of anchors that learn that nothing is there."""
@@ -74,6 +75,11 @@ def match_anchors(anchors: Anchors, boxes: Boxes, frames: int) -> AnchorTargets:
         boxes: the objects; a frame may have none.
         frames: B.
     """
+    with waiting("which anchors overlap objects", boxes.values.device):
+        return _matched(anchors, boxes, frames)
+
+
+def _matched(anchors: Anchors, boxes: Boxes, frames: int) -> AnchorTargets:
     values = boxes.values.to(anchors.boxes.dtype)
     pairs = _overlapping(anchors, values, boxes)
     places = frames * len(anchors)

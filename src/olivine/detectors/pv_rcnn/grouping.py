@@ -23,6 +23,7 @@ from torch.nn.functional import linear
 
 from olivine.config import Config
 from olivine.detectors.pv_rcnn.weighted import largest_of_each, running_statistics, weighted_batch_norm
+from olivine.host import waiting
 from olivine.points import ball_queries, group
 
 
@@ -130,7 +131,8 @@ def _balls(rows: Tensor) -> _Balls:
     weight = other.float()
     other[:, 0] = ~empty
     weight[:, 0] = places - weight.sum(1)
-    ball, place = other.nonzero().unbind(1)
+    with waiting("how many points balls hold", rows.device):
+        ball, place = other.nonzero().unbind(1)
     blank = ball.new_full((1,), -1)
     return _Balls(
         torch.cat((rows[ball, place], blank)),

@@ -14,6 +14,7 @@ from olivine.detectors.parts.losses import focal_loss
 from olivine.detectors.parts.targets import BACKGROUND, IGNORED
 from olivine.detectors.pv_rcnn.set_abstraction import Keypoints
 from olivine.geometry import enlarged, points_in_boxes
+from olivine.host import fetched, sent
 from olivine.points.layers import mlp
 
 OBJECT = 1
@@ -56,15 +57,16 @@ class KeypointHead(nn.Module):
 
     def labels(self, keypoints: Keypoints, boxes: Boxes) -> Tensor:
         """[P] int64 what keypoints learn, by all objects of their frame: `OBJECT`, `BACKGROUND` or `IGNORED`."""
-        points, frames = keypoints.xyz_m.cpu().numpy(), keypoints.offsets.tolist()
+        points = fetched(keypoints.xyz_m, "where keypoints are").numpy()
+        frames = fetched(keypoints.offsets, "how many keypoints each frame has").tolist()
         labels = torch.full((len(points),), BACKGROUND)
-        values, of_frame = boxes.values.cpu().numpy(), boxes.frame.cpu().numpy()
+        values, of_frame = boxes.host.values.numpy(), boxes.host.frame.numpy()
         for frame, (start, end) in enumerate(pairwise(frames)):
             for extra_m, label in ((self._config.rim_m, IGNORED), (0, OBJECT)):
                 wider = enlarged(values[of_frame == frame], (extra_m + _MARGIN_M, extra_m + _MARGIN_M, extra_m))
                 inside = points_in_boxes(points[start:end], wider).any(0)
                 labels[start:end][torch.from_numpy(inside)] = label
-        return labels.to(keypoints.xyz_m.device)
+        return sent(labels, keypoints.xyz_m.device)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The weighted focal loss: its sum over how many keypoints of the batch lie inside objects (at least 1).

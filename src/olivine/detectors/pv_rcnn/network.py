@@ -33,6 +33,7 @@ from olivine.detectors.pv_rcnn.roi_head import RoiHead, RoiHeadConfig, RoiOutput
 from olivine.detectors.pv_rcnn.roi_losses import RoiLossConfig, roi_losses
 from olivine.detectors.pv_rcnn.roi_targets import RoiTargetConfig, sample_targets
 from olivine.detectors.pv_rcnn.set_abstraction import Keypoints, VoxelSetAbstraction, VoxelSetAbstractionConfig
+from olivine.host import sent
 
 
 class PvRcnnConfig(AnchorDetectorConfig):
@@ -223,12 +224,14 @@ def raw_points(
         bounds_m: x_min, y_min, z_min, x_max, y_max, z_max, metres.
 
     Returns:
-        [N, 3] the points, [N, 1] their intensities, and offsets [B + 1] int64: frame b owns the points
+        [N, 3] the points, [N, 1] their intensities, and, on the CPU, offsets [B + 1] int64: frame b owns the points
         `offsets[b]:offsets[b + 1]`.
     """
     assert cloud.intensity is not None, "PV-RCNN needs the intensities of points"
-    xy = cloud.points_m[:, :2].float()  # whatever the network's type, a border is a float32 number
+    known, device = cloud.host, cloud.points_m.device
+    xy = known.points_m[:, :2].float()  # whatever the network's type, a border is a float32 number
     low, high = xy.new_tensor(bounds_m).view(2, 3)[:, :2]
     inside = ((xy >= low) & (xy <= high)).all(dim=1)
     before = nn.functional.pad(inside.cumsum(0), (1, 0))
-    return cloud.points_m[inside], cloud.intensity[inside, None], before[cloud.point_offsets]
+    rows = sent(inside.nonzero()[:, 0], device)
+    return cloud.points_m[rows], cloud.intensity[rows, None], before[known.point_offsets]

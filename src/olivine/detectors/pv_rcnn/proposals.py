@@ -16,6 +16,7 @@ from torch import Tensor
 from olivine.config import Config
 from olivine.detectors.parts.anchor_detector import check_scores
 from olivine.detectors.parts.selection import SuppressionConfig, best, suppress
+from olivine.host import waiting
 
 _FILLED_LABEL = 1
 
@@ -87,6 +88,11 @@ def propose(class_logits: Tensor, decoded: Callable[[int, Tensor], Tensor], conf
     Raises:
         UserError: a logit, or a box that is compared, is not finite.
     """
+    with waiting("the boxes that are proposed", class_logits.device):
+        return _proposed(class_logits, decoded, config)
+
+
+def _proposed(class_logits: Tensor, decoded: Callable[[int, Tensor], Tensor], config: SuppressionConfig) -> Proposals:
     logits, labels = class_logits.max(dim=2)
     check_scores(logits)
     frames, keep = len(logits), config.keep

@@ -19,6 +19,7 @@ from olivine.detectors.pv_rcnn.roi_frame import decode_rois, encode_in_rois, rot
 from olivine.detectors.pv_rcnn.roi_head import RoiOutputs
 from olivine.detectors.pv_rcnn.roi_targets import RoiTargets
 from olivine.geometry.boxes import UNIT_CORNERS
+from olivine.host import numbers_on, waiting
 
 
 class RoiLossConfig(Config):
@@ -48,7 +49,9 @@ def roi_losses(outputs: RoiOutputs, targets: RoiTargets, config: RoiLossConfig) 
         Scalars: `loss`, the weighted sum, and its weighted parts `loss_roi_scores`, `loss_roi_boxes` and
         `loss_roi_corners`.
     """
-    learns, scores = targets.learns_box, targets.scores.to(outputs.logits.dtype)
+    scores = targets.scores.to(outputs.logits.dtype)
+    with waiting("how many proposals learn a box", scores.device):
+        learns = targets.learns_box.nonzero().unbind(1)
     codes, rois, objects = outputs.codes[learns], targets.proposals.boxes[learns], targets.objects[learns]
     share = 1 / max(1, len(codes))
     of_codes = smooth_l1(codes - encode_in_rois(objects, rois).to(codes.dtype), config.beta)
@@ -73,7 +76,7 @@ def corner_losses(boxes: Tensor, objects: Tensor, beta_m: float) -> Tensor:
         [N] mean over the eight corners of the smooth L1 loss of each one's distance to that of the object, or of the
         object turned by half a turn, whichever is nearer.
     """
-    reverse = objects + objects.new_tensor([0, 0, 0, 0, 0, 0, math.pi])
+    reverse = objects + numbers_on(objects.device, (0, 0, 0, 0, 0, 0, math.pi), objects.dtype)
     found = corners_of(boxes)
     straight, turned = (torch.linalg.vector_norm(found - corners_of(truth), dim=-1) for truth in (objects, reverse))
     return smooth_l1(torch.minimum(straight, turned), beta_m).mean(dim=1)
@@ -88,5 +91,5 @@ def corners_of(boxes: Tensor) -> Tensor:
     Returns:
         [..., 8, 3] metres, in the order of `olivine.geometry.boxes.UNIT_CORNERS`.
     """
-    halves = boxes.new_tensor(UNIT_CORNERS) * boxes[..., None, 3:6] / 2
+    halves = numbers_on(boxes.device, UNIT_CORNERS, boxes.dtype) * boxes[..., None, 3:6] / 2
     return rotated(halves, boxes[..., None, 6]) + boxes[..., None, :3]

@@ -19,6 +19,7 @@ from olivine.config import Config
 from olivine.data.batch import Boxes
 from olivine.detectors.pv_rcnn.proposals import Proposals
 from olivine.geometry.overlap import iou_3d
+from olivine.host import waiting
 
 
 class RoiTargetConfig(Config):
@@ -79,6 +80,11 @@ def sample_targets(
         config: numbers and overlaps.
         generator: on the CPU; what is drawn depends on it and on the overlaps alone.
     """
+    with waiting("which proposals learn", proposals.boxes.device):
+        return _sampled(proposals, boxes, config, generator)
+
+
+def _sampled(proposals: Proposals, boxes: Boxes, config: RoiTargetConfig, generator: torch.Generator) -> RoiTargets:
     rows, overlaps, matched = [], [], []
     values = boxes.values.to(proposals.boxes.dtype)
     for frame in range(len(proposals.boxes)):

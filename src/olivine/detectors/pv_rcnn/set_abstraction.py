@@ -22,6 +22,7 @@ from olivine.backbones.voxelnet import STRIDE, VoxelScales
 from olivine.config import Config
 from olivine.data.voxelize import CartesianVoxels
 from olivine.detectors.pv_rcnn.grouping import GroupingConfig
+from olivine.host import counted, fetched, numbers_on, sent
 from olivine.points import furthest_points
 from olivine.points.layers import RowNorm
 from olivine.sparse.grid import GridTensor
@@ -123,7 +124,7 @@ class VoxelSetAbstraction(nn.Module):
         """
         rows, own = keypoint_rows(points_m, offsets, self._count)
         xyz = points_m[rows]
-        frame = torch.repeat_interleave(own.diff())
+        frame = sent(torch.repeat_interleave(own.diff()), points_m.device)
         parts = [
             read_map(map_, frame, self._pixels(xyz)),
             self.SA_rawpoints(points_m, offsets, xyz, own, intensity.to(map_.dtype)),
@@ -137,13 +138,13 @@ class VoxelSetAbstraction(nn.Module):
 
     def voxel_centres(self, indices: Tensor, stride: int, dtype: torch.dtype) -> Tensor:
         """[V, 4] int32 (batch, z, y, x) voxels of a scale → [V, 3] the middle of each, x, y, z in metres."""
-        size = torch.tensor(self._voxel_m, dtype=dtype, device=indices.device) * stride
-        low = torch.tensor(self._low_m, dtype=dtype, device=indices.device)
-        return (indices[:, [3, 2, 1]].to(dtype) + 0.5) * size + low
+        size = numbers_on(indices.device, self._voxel_m, dtype) * stride
+        low = numbers_on(indices.device, self._low_m, dtype)
+        return (indices[:, 1:].flip(1).to(dtype) + 0.5) * size + low
 
     def _pixels(self, xyz: Tensor) -> Tensor:
         """[P, 3] points, metres → [P, 2] pixels (column, row) of the map."""
-        size, low = (xyz.new_tensor(each[:2]) for each in (self._voxel_m, self._low_m))
+        size, low = (numbers_on(xyz.device, each[:2], xyz.dtype) for each in (self._voxel_m, self._low_m))
         return (xyz[:, :2] - low) / size / STRIDE
 
 
@@ -152,7 +153,7 @@ def keypoint_rows(points_m: Tensor, offsets: Tensor, count: int) -> tuple[Tensor
 
     Args:
         points_m: [N, 3] points of B frames.
-        offsets: [B + 1] int64 theirs.
+        offsets: [B + 1] int64 theirs, best on the CPU.
         count: K, of every frame that has points.
 
     Returns:
@@ -170,9 +171,11 @@ def frame_offsets(level: GridTensor) -> Tensor:
         ValueError: the voxels are not in the order of their frames.
     """
     frame = level.indices[:, 0].long()
-    if bool((frame.diff() < 0).any()):
+    sizes, falling = counted(frame, level.batch_size), (frame.diff() < 0).any()
+    known = fetched(torch.cat((sizes, falling[None].long())), "how many voxels each frame has")
+    if int(known[-1]):
         raise ValueError("voxels stand in the order of their frames; sort their rows by the first column")
-    return pad(torch.bincount(frame, minlength=level.batch_size).cumsum(0), (1, 0))
+    return pad(known[:-1].cumsum(0), (1, 0))
 
 
 def read_map(map_: Tensor, frame: Tensor, pixels: Tensor) -> Tensor:
@@ -190,7 +193,7 @@ def read_map(map_: Tensor, frame: Tensor, pixels: Tensor) -> Tensor:
         [P, C].
     """
     _, channels, rows, columns = map_.shape
-    last = torch.tensor((columns - 1, rows - 1), device=pixels.device)
+    last = numbers_on(pixels.device, (columns - 1, rows - 1))
     low = pixels.floor().long()
     low, high = (torch.minimum(corner.clamp(min=0), last) for corner in (low, low + 1))
     shares = torch.stack((high - pixels, pixels - low), dim=-1)  # [P, (x, y), (low, high)]

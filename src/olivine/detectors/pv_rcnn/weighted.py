@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from olivine.host import waiting
+from olivine.sparse.synchronized import is_synchronized, synchronized
+
 
 def weighted_batch_norm(rows: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     """Batch norm in training, as if every row stood there as often as its weight says; running statistics follow.
@@ -23,10 +26,14 @@ def weighted_batch_norm(rows: Tensor, weight: Tensor, norm: nn.BatchNorm2d) -> T
         [Q, C], of float32 at least.
     """
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    if is_synchronized(norm):
+        return synchronized(rows, weight, norm)
     weight = weight.to(rows.dtype)
     count = weight.sum()
     running_mean, running_variance = running_statistics(norm)
-    if count < 2:
+    with waiting("how many rows balls hold", rows.device):
+        few = bool(count < 2)
+    if few:
         return (rows - running_mean) * torch.rsqrt(running_variance + norm.eps) * norm.weight + norm.bias
     out: Tensor
     out, mean, variance = _WeightedNorm.apply(rows, weight / count, norm.weight, norm.bias, norm.eps)  # type: ignore[no-untyped-call]

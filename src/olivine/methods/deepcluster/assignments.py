@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from olivine.host import fetched
+
 
 class Assignments(nn.Module):
     """The clusters of all regions of the dataset, the same on every process.
@@ -38,13 +40,13 @@ class Assignments(nn.Module):
             keys: [Q] int64 names.
 
         Returns:
-            [Q] int64 cluster of each on the device of `keys`, -1 for a region that has none.
+            [Q] int64 cluster of each, on the CPU, -1 for a region that has none.
         """
         if len(self.keys) == 0:
-            return torch.full_like(keys, -1)
-        asked = keys.cpu()
+            return torch.full(keys.shape, -1)
+        asked = fetched(keys, "the names of regions")
         place = torch.searchsorted(self.keys, asked).clamp_max(len(self.keys) - 1)
-        return torch.where(self.keys[place] == asked, self.labels[place], -1).to(keys.device)
+        return torch.where(self.keys[place] == asked, self.labels[place], -1)
 
     def sizes(self, clusters: int) -> Tensor:
         """[clusters] int64 number of regions of each cluster."""

@@ -20,12 +20,12 @@ from olivine.backbones import Backbone, BackboneConfig
 from olivine.config import Config
 from olivine.data.batch import Batch
 from olivine.data.needs import Inputs, Needs
+from olivine.host import sent, waiting
 from olivine.methods.base import Method
 from olivine.methods.deepcluster.assignments import Assignments, agreement
 from olivine.methods.deepcluster.losses import balanced_cross_entropy
 from olivine.methods.deepcluster.regions import RegionConfig, regions
 from olivine.methods.deepcluster.whitening import Whitening
-from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.methods.parts.gather import gather_rows
 from olivine.methods.parts.kmeans import kmeans, nearest
 from olivine.streams import torch_stream
@@ -104,6 +104,10 @@ class DeepCluster(Method):
             epoch: which epoch; not used, since the seeds of the batches depend on it.
             batches: gives every frame of this process's share once.
         """
+        with waiting("a look at all scans between epochs", self.nmi.device):
+            self._cluster(batches)
+
+    def _cluster(self, batches: Callable[[], Iterator[Batch]]) -> None:
         keys, features, seed = self._look(batches())
         generator = torch_stream("clusters", seed)
         sample = self._sample(keys, features, generator)
@@ -129,17 +133,18 @@ class DeepCluster(Method):
         Returns:
             `loss`; for the log the `accuracy` of the classifier on this batch, the number of `regions` that took part,
             how many `clusters` have a region, `nmi` and `moved` (see the attributes), and the diagnostics of the
-            embedding of regions against their clusters' rows of the classifier (see `embedding_diagnostics`).
+            embedding of regions against their clusters' rows of the classifier.
         """
         with self.stage("backbone"):
             features = self.embed(batch.cloud).of_voxels()
         with self.stage("loss"):
             places = regions(batch, self.config.regions)
             labels = self.assignments.look_up(places.keys)
-            assigned = labels >= 0
-            hidden, labels = torch.relu(places.mean(features))[assigned], labels[assigned]
+            assigned = (labels >= 0).nonzero()[:, 0]
+            hidden = torch.relu(places.mean(features))[sent(assigned, features.device)]
+            labels = sent(labels[assigned], features.device)
             logits = self.classifier(hidden)
-            sizes = self.assignments.sizes(self.config.clusters).to(labels.device)
+            sizes = sent(self.assignments.sizes(self.config.clusters), features.device)
             return {
                 "loss": balanced_cross_entropy(logits, labels, sizes),
                 "accuracy": (logits.argmax(1) == labels).sum() / max(1, len(labels)),
@@ -147,7 +152,7 @@ class DeepCluster(Method):
                 "clusters": (sizes > 0).sum().float(),
                 "nmi": self.nmi.float(),
                 "moved": self.moved.float(),
-                **embedding_diagnostics(hidden, self.classifier.weight[labels]),
+                **self.diagnostics(hidden, self.classifier.weight[labels]),
                 **self.learned_from("regions with a cluster", len(labels)),
             }
 
@@ -166,7 +171,7 @@ class DeepCluster(Method):
         self.eval()
         for batch in batches:
             places = regions(batch, self.config.regions)
-            keys.append(places.keys)
+            keys.append(places.keys.to(device))
             features.append(places.mean(self.embed(batch.cloud).of_voxels()))
             seeds.append(batch.seed)
         self.train(training)
@@ -184,6 +189,7 @@ class DeepCluster(Method):
 
     def _assign(self, keys: Tensor, labels: Tensor) -> None:
         """Take new assignments, and note how far they are from the previous ones."""
+        keys, labels = keys.cpu(), labels.cpu()
         previous = self.assignments.look_up(keys)
         both = previous >= 0
         nmi, moved = agreement(previous[both], labels[both])

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from olivine.config import Config
 from olivine.data.batch import Batch, Cloud
+from olivine.host import sent
 
 
 class RegionConfig(Config):
@@ -30,7 +31,7 @@ class RegionConfig(Config):
 
 
 class Regions(NamedTuple):
-    """The regions of a batch.
+    """The regions of a batch; what is said of them is on the CPU.
 
     Attributes:
         keys: [R] int64 names of the regions, ascending; a place keeps its name in every epoch and augmentation.
@@ -51,10 +52,13 @@ class Regions(NamedTuple):
         Returns:
             [R, D] float32 or wider, differentiable.
         """
-        rows = features[self.voxels].to(torch.promote_types(features.dtype, torch.float32))
+        device = features.device
+        rows = features[sent(self.voxels, device)].to(torch.promote_types(features.dtype, torch.float32))
         if len(self.keys) == 0:
             return rows
-        pooled: Tensor = torch.segment_reduce(rows, "mean", lengths=self.sizes)
+        # The sizes are what they should be; to look whether they are, the host would wait for a GPU.
+        safe = device.type == "cpu"
+        pooled: Tensor = torch.segment_reduce(rows, "mean", lengths=sent(self.sizes, device), unsafe=not safe)
         return pooled
 
 
@@ -62,9 +66,10 @@ def regions(batch: Batch, config: RegionConfig) -> Regions:
     """The regions of a batch and the voxels in each.
 
     Args:
-        batch: any batch; only its cloud and `samples` are looked at.
+        batch: any batch; only its cloud and `samples` are looked at, on the CPU.
         config: how regions are laid out.
     """
+    batch = batch.host
     cloud = batch.cloud
     frame = cloud.coordinates[:, 0].long()
     if config.cell_m is None:

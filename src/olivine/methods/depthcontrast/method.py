@@ -25,7 +25,6 @@ from olivine.data.needs import Inputs, Needs
 from olivine.methods.base import Method
 from olivine.methods.depthcontrast.losses import scene_contrast
 from olivine.methods.depthcontrast.point_encoder import PointEncoder, PointEncoderConfig, draw_points
-from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.methods.parts.momentum import MomentumCopy
 from olivine.methods.parts.pooling import pool_frames
 from olivine.methods.parts.queue import FeatureQueue
@@ -91,7 +90,7 @@ class VoxelFormat(nn.Module):
         """[B, D] unit embeddings of the clouds."""
         rows = self.features(cloud).of_voxels()
         frames = len(cloud.point_offsets) - 1
-        return _unit(self.head(pool_frames(rows, cloud.coordinates[:, 0].long(), frames)))
+        return _unit(self.head(pool_frames(rows, cloud.host.coordinates[:, 0].long(), frames)))
 
 
 class PointFormat(nn.Module):
@@ -184,7 +183,7 @@ class DepthContrast(Method):
             if self.training:
                 for name, key in keys.items():
                     self._queue(name).push(key)
-            return losses | embedding_diagnostics(queries["voxel"], keys["voxel"])
+            return losses | self.diagnostics(queries["voxel"], keys["voxel"])
 
     def _queue(self, name: str) -> FeatureQueue:
         return cast("FeatureQueue", self.queues[name])

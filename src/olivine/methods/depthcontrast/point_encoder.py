@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from olivine.config import Config
 from olivine.data.batch import Cloud
+from olivine.host import sent
 from olivine.points import ball_query, furthest_points, group
 from olivine.points.layers import mlp
 
@@ -68,14 +69,15 @@ def draw_points(cloud: Cloud, count: int, generator: torch.Generator) -> tuple[T
         [B, N, 3] float32 augmented points in random order, metres, and [B, N, C] the input features of the voxel that
         each lies in, 0 outside the grid.
     """
-    starts, sizes = cloud.point_offsets[:-1].cpu(), cloud.point_offsets.cpu().diff()
+    offsets, device = cloud.host.point_offsets, cloud.points_m.device
+    starts, sizes = offsets[:-1], offsets.diff()
     total, frames = len(cloud.points_m), len(sizes)
     frame = torch.arange(frames).repeat_interleave(sizes)
     order = (frame + torch.rand(total, generator=generator, dtype=torch.float64)).argsort()
     place = starts[:, None] + torch.arange(count) % sizes.clamp_min(1)[:, None]
     nowhere = order.new_tensor([total])
-    row = torch.cat([order, nowhere])[torch.where(sizes[:, None] > 0, place, total)].to(cloud.points_m.device)
-    voxel = torch.cat([cloud.point_voxel, cloud.point_voxel.new_tensor([-1])])[row]
+    row = sent(torch.cat([order, nowhere])[torch.where(sizes[:, None] > 0, place, total)], device)
+    voxel = torch.cat([cloud.point_voxel, cloud.point_voxel.new_full((1,), -1)])[row]
     return _with_blank(cloud.points_m)[row], _with_blank(cloud.features)[voxel]
 
 

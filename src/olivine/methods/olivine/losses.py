@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from olivine.data.masks import UNKNOWN
+from olivine.host import fetched, sent
 from olivine.methods.parts.contrast import similarities, zero_with_graph
 
 SupervisedForm = Literal["published_code", "paper"]
@@ -30,15 +31,17 @@ def weakly_supervised_contrastive(
     Args:
         k: [P, D] point features, L2-normalised.
         q: [P, D] features of the matching pixels, L2-normalised.
-        labels: [P] integer weak labels, 255 unknown.
+        labels: [P] integer weak labels, 255 unknown; best on the CPU, since the host has to know.
         temperature: τ.
         form: `"published_code"` (sum over positives inside the logarithm) or `"paper"` (mean over positives).
 
     Returns:
         Scalar, float32 or wider also for half-precision features; 0 (with a graph) where no label is known.
     """
-    known = labels != UNKNOWN
-    k, q, labels = k[known], q[known], labels[known]
+    labels = fetched(labels, "which pairs have a known label")
+    known = (labels != UNKNOWN).nonzero()[:, 0]
+    rows, labels = sent(known, k.device), sent(labels[known], k.device)
+    k, q = k[rows], q[rows]
     if len(k) == 0:
         return zero_with_graph(k, q)
     logits = similarities(k, q, temperature)

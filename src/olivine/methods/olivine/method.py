@@ -26,12 +26,12 @@ from olivine.data.batch import Batch, PixelPairs
 from olivine.data.masks import UNKNOWN
 from olivine.data.needs import Inputs
 from olivine.errors import OlivineWarning, UserError
+from olivine.host import sent
 from olivine.methods.olivine.losses import SupervisedForm, weakly_supervised_contrastive
 from olivine.methods.olivine.sampling import Sampling, draw_weighted, pair_weights
 from olivine.methods.olivine.vmf import ClassStatistics, VmfConfig
 from olivine.methods.parts.contrast import draw_uniform, info_nce
 from olivine.methods.parts.cross_modal import CrossModalConfig, CrossModalMethod
-from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.teachers import ImageHead, Teacher
 
 
@@ -108,7 +108,7 @@ class Supervision(nn.Module):
         Raises:
             UserError: a weak label is neither a class of the mask manifest nor unknown.
         """
-        labels, range_m = pairs.label.cpu(), pairs.range_m.cpu()
+        labels, range_m = pairs.host.label, pairs.host.range_m
         classes = len(self.statistics.z)
         strange = labels[(labels >= classes) & (labels != UNKNOWN)]
         if len(strange):
@@ -127,11 +127,11 @@ class Supervision(nn.Module):
         Args:
             class_level: class-level embedding of the clouds, D channels of unit length.
             pairs: all P pairs.
-            drawn: [S] indices of the pairs for L_sup.
+            drawn: [S] indices of the pairs for L_sup, on the CPU.
             image_features: [S, teacher channels] image features of those pairs.
         """
         config = self.config
-        k, labels = class_level.of_points(pairs.point[drawn]), pairs.label[drawn]
+        k, labels = class_level.of_points(pairs.point[sent(drawn, pairs.point.device)]), pairs.host.label[drawn]
         q = self.image_head(image_features)
         contrast = weakly_supervised_contrastive(k, q, labels, config.temperature, form=config.supervised_form)
         features = class_level.of_points(pairs.point)
@@ -201,7 +201,7 @@ class Olivine(CrossModalMethod):
             `pairs` in the batch, how many were drawn (`pairs_ppkt`, `pairs_sup`), the share of them whose label is
             not known (`pairs_unknown`), each class's concentration and mean resultant length (`kappa/<class>`,
             `resultant/<class>`), the mean `kappa` of the classes seen so far, and the diagnostics of the point-level
-            embedding (see `embedding_diagnostics`). Without supervision, only what remains.
+            embedding (see `olivine.methods.parts.diagnostics`). Without supervision, only what remains.
 
         Raises:
             ValueError: the batch holds no images or no pairs.
@@ -211,12 +211,13 @@ class Olivine(CrossModalMethod):
         uniform, weighted = self._draw(pairs, batch.generator())
         with self.stage("teacher"):
             drawn = torch.cat([uniform, weighted])
-            image_features = self.teacher.sample(images, pairs.image[drawn], pairs.uv[drawn])
+            image_features = self.teacher.sample(images, pairs.host.image[drawn], pairs.host.uv[drawn])
+            points = pairs.point[sent(uniform, images.device)]
         with self.stage("backbone"):
             embedding = self.backbone(batch.cloud)
             point_level = embedding.project(self.head("point"))
         with self.stage("loss"):
-            k, q = point_level.of_points(pairs.point[uniform]), self.image_head(image_features[: len(uniform)])
+            k, q = point_level.of_points(points), self.image_head(image_features[: len(uniform)])
             ppkt = info_nce(k, q, self.config.temperature)
             losses = {"loss": self.config.weights.ppkt * ppkt, "loss_ppkt": ppkt.detach()}
             if self.supervision is not None:
@@ -225,16 +226,15 @@ class Olivine(CrossModalMethod):
                 sup, vmf = self.supervision(class_level, pairs, weighted, rest)
                 losses["loss"] = losses["loss"] + self.config.weights.sup * sup + self.config.weights.vmf * vmf
                 losses |= {"loss_sup": sup.detach(), "loss_vmf": vmf.detach()}
-            logged = embedding_diagnostics(k, q) | self._diagnostics(pairs, uniform, weighted)
+            logged = self.diagnostics(k, q) | self._diagnostics(pairs, uniform, weighted)
             return losses | logged | self._taught(pairs, len(uniform))
 
     def _draw(self, pairs: PixelPairs, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Indices of the pairs for L_ppkt and for L_sup, on the batch's device."""
-        device = pairs.voxel.device
-        uniform = draw_uniform(len(pairs.voxel), self.config.pairs, generator).to(device)
+        """Indices of the pairs for L_ppkt and for L_sup, on the CPU."""
+        uniform = draw_uniform(len(pairs.voxel), self.config.pairs, generator)
         if self.supervision is None:
             return uniform, uniform[:0]
-        return uniform, self.supervision.draw(pairs, generator).to(device)
+        return uniform, self.supervision.draw(pairs, generator)
 
     def _taught(self, pairs: PixelPairs, drawn: int) -> dict[str, Tensor]:
         """What the terms of the loss that have a weight are made of."""
@@ -242,7 +242,7 @@ class Olivine(CrossModalMethod):
         if weights.ppkt > 0 or self.supervision is None:
             taught |= self.learned_from("point-pixel pairs", drawn, least=2)
         if self.supervision is not None and (weights.sup > 0 or weights.vmf > 0):
-            taught |= self.learned_from("pairs with a known weak label", int((pairs.label != UNKNOWN).sum()))
+            taught |= self.learned_from("pairs with a known weak label", int((pairs.host.label != UNKNOWN).sum()))
         return taught
 
     def _diagnostics(self, pairs: PixelPairs, uniform: Tensor, weighted: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from olivine.backbones import Backbone
 from olivine.config import Config
-from olivine.data.batch import Batch, PixelPairs
+from olivine.data.batch import Batch, PixelPairs, in_numbers
 from olivine.data.needs import Needs
 from olivine.methods.base import Method
 from olivine.teachers import Teacher, TeacherCacheConfig, TeacherConfig, prepare_teacher, with_cache
@@ -90,7 +90,7 @@ class CrossModalMethod(Method):
         if batch.images is None or batch.pairs is None:
             name = type(self).__name__
             raise ValueError(f"{name} learns from images and pairs, and the batch holds none (see {name}.needs)")
-        return batch.images, batch.pairs
+        return in_numbers(batch.images), batch.pairs
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> CrossModalMethod:
         """Carry the hidden teacher along wherever `to`, `cuda` or `double` take the method."""

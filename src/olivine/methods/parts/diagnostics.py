@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from olivine.host import waiting
+
 _ROWS = 256
 
 
@@ -35,15 +37,17 @@ def embedding_diagnostics(first: Tensor, second: Tensor) -> dict[str, Tensor]:
         second: [P, D] features of what each of them should agree with.
 
     Returns:
-        The three by name, float32 scalars on the device of `first`. Few rows give numbers too: without any, all are
+        The three by name, float32 scalars on the CPU. Few rows give numbers too: without any, all are
         0; with one, nothing is there to be uniform with and `uniformity` is 0. Features that are not finite give NaN.
     """
     count = min(len(first), _ROWS)
     rows = torch.arange(count, device=first.device) * len(first) // max(count, 1)
     # Decompositions of matrices this small are quicker on the CPU, and not every device knows float64.
-    x, y = (functional.normalize(side.detach()[rows].to("cpu", torch.float64), dim=1) for side in (first, second))
+    with waiting("numbers for the log", first.device):
+        sides = [side.detach()[rows].to("cpu", torch.float64) for side in (first, second)]
+    x, y = (functional.normalize(side, dim=1) for side in sides)
     values = {"alignment": _alignment(x, y), "uniformity": _uniformity(x), "effective_rank": _effective_rank(x)}
-    return {name: torch.tensor(value, dtype=torch.float32, device=first.device) for name, value in values.items()}
+    return {name: torch.tensor(value, dtype=torch.float32) for name, value in values.items()}
 
 
 def _alignment(x: Tensor, y: Tensor) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, distributed
 
+from olivine.host import fetched, meeting_place
+
 
 def world_size() -> int:
     """Number of processes that train together; 1 without a process group."""
@@ -26,10 +28,10 @@ def gather_rows(rows: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return rows
-    own = torch.tensor([len(rows)], device=rows.device)
+    own = torch.tensor([len(rows)], device=meeting_place(rows.device))
     gathered = [torch.empty_like(own) for _ in range(world_size())]
     distributed.all_gather(gathered, own)
-    counts = [int(count) for count in gathered]
+    counts = fetched(torch.cat(gathered), "how many rows the processes have").tolist()
     padded = rows.new_zeros((max(counts), *rows.shape[1:]))
     padded[: len(rows)] = rows.detach()
     parts = [torch.empty_like(padded) for _ in counts]

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from olivine.host import fetched, sent
+
 Pooling = Literal["max", "mean"]
 
 
@@ -15,7 +17,7 @@ def pool_frames(features: Tensor, frame: Tensor, frames: int, how: Pooling = "ma
 
     Args:
         features: [V, D] features.
-        frame: [V] int64 frame of each row, in any order.
+        frame: [V] int64 frame of each row, in any order; best on the CPU, since the host has to know.
         frames: B, number of frames.
         how: the largest value of each channel, whose gradient goes to one of equals; or the mean.
 
@@ -26,16 +28,17 @@ def pool_frames(features: Tensor, frame: Tensor, frames: int, how: Pooling = "ma
 
 
 def _largest(features: Tensor, frame: Tensor, frames: int) -> Tensor:
+    frame = fetched(frame, "how many voxels each frame has")
     if bool((frame.diff() < 0).any()):
         order = frame.argsort(stable=True)
-        features, frame = features.index_select(0, order), frame[order]
+        features, frame = features.index_select(0, sent(order, features.device)), frame[order]
     # A few frames, one reduction each: several times as fast as scattering all rows into B maxima.
     parts = torch.split_with_sizes(features, torch.bincount(frame, minlength=frames).tolist())
     return torch.stack([part.max(0).values if len(part) else part.sum(0) for part in parts])
 
 
 def _mean(features: Tensor, frame: Tensor, frames: int) -> Tensor:
-    member = frame == torch.arange(frames, device=frame.device)[:, None]
+    member = sent(frame, features.device) == torch.arange(frames, device=features.device)[:, None]
     dtype = torch.promote_types(features.dtype, torch.float32)
     with torch.autocast(features.device.type, enabled=False):
         # A product adds up in a fixed order, which adding row by row into a few sums does not on a GPU.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from olivine.host import waiting
 from olivine.methods.parts.gather import gather_rows
 
 
@@ -32,6 +35,11 @@ class FeatureQueue(nn.Module):
         self.register_buffer("ring", torch.zeros(size, dim))
         self.register_buffer("pointer", torch.tensor(0))
         self.register_buffer("filled", torch.tensor(0))
+        self._held: int | None = 0  # what `filled` says, for the host
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._held = None
 
     @torch.no_grad()
     def push(self, features: Tensor) -> None:
@@ -48,8 +56,15 @@ class FeatureQueue(nn.Module):
         kept = rows[-size:]
         self.ring[(start + torch.arange(len(kept), device=rows.device)) % size] = kept
         self.pointer.add_(len(rows)).remainder_(size)
+        self._held = min(size, self._count() + len(rows))
         self.filled.add_(len(rows)).clamp_(max=size)
 
     def features(self) -> Tensor:
         """[filled, D] the features held, in no particular order; a copy, so that a loss made of it outlives `push`."""
-        return self.ring[: int(self.filled)].clone()
+        return self.ring[: self._count()].clone()
+
+    def _count(self) -> int:
+        if self._held is None:
+            with waiting("how full a restored queue is", self.filled.device):
+                self._held = int(self.filled)
+        return self._held

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from olivine.host import fetched
 from olivine.methods.parts.contrast import draw_uniform
 
 
@@ -22,7 +23,7 @@ def draw_matches(match: Tensor, count: int, generator: torch.Generator) -> Tenso
     Returns:
         [S, 2] int64 rows of `match`, on the CPU.
     """
-    shuffled = match.cpu()[torch.randperm(len(match), generator=generator)]
+    shuffled = fetched(match, "the matches to draw from")[torch.randperm(len(match), generator=generator)]
     voxel, order = shuffled[:, 0].sort(stable=True)
     leads = torch.ones_like(voxel, dtype=torch.bool)
     leads[1:] = voxel.diff() != 0

@@ -16,9 +16,9 @@ from olivine.backbones import Backbone, BackboneConfig
 from olivine.config import Config
 from olivine.data.batch import Batch
 from olivine.data.needs import Inputs, Needs
+from olivine.host import sent
 from olivine.methods.base import Method
 from olivine.methods.parts.contrast import info_nce
-from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.methods.pointcontrast.matches import draw_matches
 
 
@@ -81,7 +81,9 @@ class PointContrast(Method):
         second = batch.second
         if second is None or second.match is None:
             raise ValueError("PointContrast learns from two views and their matches (see PointContrast.needs)")
-        drawn = draw_matches(second.match, self.config.matches, batch.generator()).to(second.match.device)
+        known = second.host.match
+        assert known is not None
+        drawn = sent(draw_matches(known, self.config.matches, batch.generator()), second.match.device)
         with self.stage("backbone"):
             k = self.embed(batch.cloud).of_voxels()[drawn[:, 0]]
             q = self.embed(second.cloud).of_voxels()[drawn[:, 1]]
@@ -90,4 +92,4 @@ class PointContrast(Method):
             counts = {"matches": len(second.match), "matches_drawn": len(drawn)}
             logged = {name: torch.tensor(float(count)) for name, count in counts.items()}
             taught = self.learned_from("matches of two views", len(drawn), least=2)
-            return {"loss": loss} | logged | embedding_diagnostics(k, q) | taught
+            return {"loss": loss} | logged | self.diagnostics(k, q) | taught

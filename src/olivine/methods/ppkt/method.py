@@ -19,9 +19,9 @@ from torch import Tensor
 from olivine.backbones import Backbone, BackboneConfig
 from olivine.data.batch import Batch
 from olivine.data.needs import Inputs
+from olivine.host import sent
 from olivine.methods.parts.contrast import draw_uniform, info_nce
 from olivine.methods.parts.cross_modal import CrossModalConfig, CrossModalMethod
-from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.teachers import ImageHead, Teacher
 
 
@@ -77,20 +77,21 @@ class Ppkt(CrossModalMethod):
 
         Returns:
             `loss`, and for the log the number of `pairs` in the batch, how many were drawn (`pairs_ppkt`), and the
-            diagnostics of the embedding (see `embedding_diagnostics`).
+            diagnostics of the embedding (see `olivine.methods.parts.diagnostics`).
 
         Raises:
             ValueError: the batch holds no images or no pairs.
         """
         images, pairs = self.seen(batch)
         count = len(pairs.voxel)
-        drawn = draw_uniform(count, self.config.pairs, batch.generator()).to(pairs.voxel.device)
+        drawn = draw_uniform(count, self.config.pairs, batch.generator())
         with self.stage("teacher"):
-            image_features = self.teacher.sample(images, pairs.image[drawn], pairs.uv[drawn])
+            image_features = self.teacher.sample(images, pairs.host.image[drawn], pairs.host.uv[drawn])
+            drawn = sent(drawn, images.device)
         with self.stage("backbone"):
             level = self.embed(batch.cloud)
         with self.stage("loss"):
             k, q = level.of_points(pairs.point[drawn]), self.image_head(image_features)
             counts = {"pairs": torch.tensor(float(count)), "pairs_ppkt": torch.tensor(float(len(drawn)))}
             counts |= self.learned_from("point-pixel pairs", len(drawn), least=2)
-            return {"loss": info_nce(k, q, self.config.temperature), **counts, **embedding_diagnostics(k, q)}
+            return {"loss": info_nce(k, q, self.config.temperature), **counts, **self.diagnostics(k, q)}

@@ -19,9 +19,9 @@ from torch.nn import functional
 from olivine.backbones import Backbone, BackboneConfig
 from olivine.data.batch import Batch
 from olivine.data.needs import Inputs
+from olivine.host import sent
 from olivine.methods.parts.contrast import draw_uniform
 from olivine.methods.parts.cross_modal import CrossModalConfig, CrossModalMethod
-from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.methods.scalr.losses import Distance, distillation_loss
 from olivine.teachers import Teacher
 
@@ -72,15 +72,16 @@ class Scalr(CrossModalMethod):
 
         Returns:
             `loss`, and for the log the number of `pairs` in the batch, how many were drawn (`pairs_scalr`), and the
-            diagnostics of the embedding (see `embedding_diagnostics`).
+            diagnostics of the embedding (see `olivine.methods.parts.diagnostics`).
 
         Raises:
             ValueError: the batch holds no images or no pairs.
         """
         images, pairs = self.seen(batch)
-        drawn = self._draw(len(pairs.voxel), batch.generator()).to(pairs.voxel.device)
+        drawn = self._draw(len(pairs.voxel), batch.generator())
         with self.stage("teacher"):
-            sampled = self.teacher.sample(images, pairs.image[drawn], pairs.uv[drawn])
+            sampled = self.teacher.sample(images, pairs.host.image[drawn], pairs.host.uv[drawn])
+            drawn = sent(drawn, images.device)
             q = functional.normalize(sampled, dim=1)
         with self.stage("backbone"):
             level = self.embed(batch.cloud)
@@ -88,7 +89,7 @@ class Scalr(CrossModalMethod):
             k = level.of_points(pairs.point[drawn])
             counts = {"pairs": torch.tensor(float(len(pairs.voxel))), "pairs_scalr": torch.tensor(float(len(drawn)))}
             counts |= self.learned_from("point-pixel pairs", len(drawn))
-            return {"loss": distillation_loss(k, q, self.config.loss), **counts, **embedding_diagnostics(k, q)}
+            return {"loss": distillation_loss(k, q, self.config.loss), **counts, **self.diagnostics(k, q)}
 
     def _draw(self, total: int, generator: torch.Generator) -> Tensor:
         """[S] int64 pairs to learn from, on the CPU."""

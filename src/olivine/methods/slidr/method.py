@@ -20,9 +20,9 @@ from torch import Tensor
 from olivine.backbones import Backbone, BackboneConfig
 from olivine.data.batch import Batch
 from olivine.data.needs import Inputs
+from olivine.host import counted, fetched
 from olivine.methods.parts.contrast import info_nce
 from olivine.methods.parts.cross_modal import CrossModalConfig, CrossModalMethod
-from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.methods.slidr.superpixels import Superpixels, find_superpixels, head_at_pixels, segment_means
 from olivine.teachers import ImageHead, Teacher
 
@@ -84,7 +84,7 @@ class Slidr(CrossModalMethod):
         Returns:
             `loss`, and for the log the number of `pairs` in the batch, how many lie in a superpixel (`pairs_slidr`),
             the number of `superpixels` that hold a pair, of the `pixels` read for them, and the diagnostics of the
-            embedding (see `embedding_diagnostics`).
+            embedding (see `olivine.methods.parts.diagnostics`).
 
         Raises:
             ValueError: the batch holds no images, no pairs or no superpixels.
@@ -111,7 +111,7 @@ class Slidr(CrossModalMethod):
             return {
                 "loss": info_nce(k, q, self.config.temperature),
                 **{name: torch.tensor(float(value)) for name, value in counts.items()},
-                **embedding_diagnostics(k, q),
+                **self.diagnostics(k, q),
                 **self.learned_from("superpixels with points", found.count, least=2),
             }
 
@@ -131,6 +131,7 @@ class Slidr(CrossModalMethod):
 
 def _chunks(image: Tensor, images: int) -> list[tuple[int, Tensor]]:
     """The images that are read, a few at a time: the first of each few, and the rows of `image` [R] that are theirs."""
-    firsts = range(0, images, _IMAGES_AT_ONCE)
-    chunks = [(first, (image // _IMAGES_AT_ONCE == first // _IMAGES_AT_ONCE).nonzero().squeeze(1)) for first in firsts]
-    return [(first, rows) for first, rows in chunks if len(rows)]
+    chunk = image // _IMAGES_AT_ONCE
+    sizes = fetched(counted(chunk, -(-images // _IMAGES_AT_ONCE)), "how many pixels are read of each image").tolist()
+    parts = torch.split(chunk.argsort(stable=True), sizes)
+    return [(index * _IMAGES_AT_ONCE, rows) for index, rows in enumerate(parts) if len(rows)]

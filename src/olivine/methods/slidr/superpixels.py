@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from olivine.data.batch import PixelPairs
+from olivine.host import counted, waiting
 from olivine.teachers import ImageHead, sample_features
 
 
@@ -48,6 +49,11 @@ def find_superpixels(segments: Tensor, pairs: PixelPairs, stride: int) -> Superp
         pairs: the pairs.
         stride: distance of the grid's rows and columns, pixels; with 1 all pixels are on it.
     """
+    with waiting("superpixels with points, and their pixels", segments.device):
+        return _found(segments, pairs, stride)
+
+
+def _found(segments: Tensor, pairs: PixelPairs, stride: int) -> Superpixels:
     per_image = int(segments.max()) + 1 if segments.numel() else 0
     number = _number(segments, per_image)
     column, row = pairs.uv.round().long().unbind(1)
@@ -91,7 +97,7 @@ def segment_means(features: Tensor, owner: Tensor, count: int) -> Tensor:
         [S, D] means, float32 or wider; 0 for a segment without rows.
     """
     features = features.to(torch.promote_types(features.dtype, torch.float32))
-    sizes = torch.bincount(owner, minlength=count)
+    sizes = counted(owner, count)
     # Rows in the order of their segments are summed one after another, while `index_add` on a GPU adds as they come.
     sums = functional.embedding_bag(owner.argsort(stable=True), features, sizes.cumsum(0) - sizes, mode="sum")
     return sums / sizes.clamp_min(1)[:, None]

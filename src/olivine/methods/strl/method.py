@@ -11,7 +11,7 @@ are no negatives.
 from __future__ import annotations
 
 import warnings
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt
@@ -22,8 +22,8 @@ from olivine.config import Config
 from olivine.data.batch import Batch, Cloud
 from olivine.data.needs import Inputs, Needs
 from olivine.errors import OlivineWarning
+from olivine.host import waiting
 from olivine.methods.base import Method
-from olivine.methods.parts.diagnostics import embedding_diagnostics
 from olivine.methods.parts.momentum import MomentumCopy, cosine_momentum
 from olivine.methods.parts.pooling import pool_frames
 from olivine.methods.strl.losses import regression_loss
@@ -87,14 +87,23 @@ class Strl(Method):
         self.predictor = mlp([size, hidden, size], batch_norm=norm)
         self.target_backbone, self.target_projector = MomentumCopy(self._online()), MomentumCopy(self.projector)
         self.register_buffer("target_step", torch.zeros((), dtype=torch.int64))
+        self._done: int | None = 0  # what `target_step` says, for the host
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._done = None
 
     def set_progress(self, step: int, total_steps: int) -> None:
         """Told before each optimizer step: `step` are done of `total_steps`; the target network catches up with them.
 
         Saying the same step twice moves it once, so that a restored run goes on where it was saved.
         """
-        if step <= int(self.target_step):
+        if self._done is None:
+            with waiting("where a restored run stands", self.target_step.device):
+                self._done = int(self.target_step)
+        if step <= self._done:
             return
+        self._done = step
         momentum = cosine_momentum(self.config.momentum, step, total_steps)
         self.target_backbone.update(self._online(), momentum)
         self.target_projector.update(self.projector, momentum)
@@ -108,7 +117,7 @@ class Strl(Method):
 
         Returns:
             `loss`, the sum of both directions (0…8, 4 for unrelated features), and the diagnostics of the predictions
-            against their targets (see `embedding_diagnostics`), which tell a collapse.
+            against their targets (see `olivine.methods.parts.diagnostics`), which tell a collapse.
 
         Raises:
             ValueError: the batch holds no second view.
@@ -133,7 +142,7 @@ class Strl(Method):
             # One view at a time, as published: batch statistics are those of one view.
             of_second, of_first = (self.predictor(self.projector(view)) for view in pooled)
             loss = regression_loss(of_second, second) + regression_loss(of_first, first)
-            return {"loss": loss, **embedding_diagnostics(of_second, second)}
+            return {"loss": loss, **self.diagnostics(of_second, second)}
 
     def _online(self) -> Embedder:
         """The network that is trained as one module, put together anew, since its parts are parts of the method."""
@@ -143,4 +152,4 @@ class Strl(Method):
 def _pooled(embedding: Embedding, cloud: Cloud) -> Tensor:
     """[B, D] largest feature of each frame, channel by channel."""
     frames = len(cloud.point_offsets) - 1
-    return pool_frames(embedding.of_voxels(), cloud.coordinates[:, 0].long(), frames, "max")
+    return pool_frames(embedding.of_voxels(), cloud.host.coordinates[:, 0].long(), frames, "max")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.weak import WeakIdKeyDictionary
 
+from olivine.host import fetched, numbers_on, waiting
 from olivine.sparse.coordinates import CoordinateMap, Triple, floor_to_stride, pack, unique_rows
 from olivine.sparse.engines.base import Engine, Epilogue
 from olivine.sparse.kernel_map import KernelMap, Side
@@ -22,7 +24,8 @@ class Reference(Engine):
     def has_duplicates(self, voxels: CoordinateMap) -> bool:
         """Whether two rows are equal."""
         rows = voxels.coordinates[voxels.order]
-        return bool((rows[1:] == rows[:-1]).all(dim=1).any())
+        with waiting("whether voxels are distinct", rows.device):
+            return bool((rows[1:] == rows[:-1]).all(dim=1).any())
 
     def coarsen(self, coordinates: Tensor, stride: Triple) -> Tensor:
         """Distinct voxels of a coarser grid."""
@@ -35,8 +38,10 @@ class Reference(Engine):
             taps = torch.arange(size, device=rows.device) * spread
             scaled = rows[:, column, None].long() + pad - taps
             hits = (scaled >= 0) & (scaled < cells * step) & (scaled % step == 0)
-            reached = rows[hits.nonzero()[:, 0]].long()
-            reached[:, column] = scaled[hits] // step
+            with waiting("how many cells voxels reach", rows.device):
+                row, tap = hits.nonzero().unbind(1)
+            reached = rows[row].long()
+            reached[:, column] = scaled[row, tap] // step
             rows = unique_rows(reached)
         return rows
 
@@ -149,10 +154,13 @@ def _search(
     inputs: CoordinateMap, outputs: Tensor, offsets: Tensor, centred: bool
 ) -> tuple[Tensor, Tensor, tuple[int, ...]]:
     """`(in_rows, out_rows, sizes)` by binary search in sorted keys."""
-    reach = offsets.abs().amax(0).tolist()
+    known = _on_host(offsets)
+    reach = known.abs().amax(0).tolist()
     (in_keys, out_keys), steps = pack([inputs.coordinates, outputs], (reach[0], reach[1], reach[2]))
     sorted_keys = in_keys[inputs.order]
-    shifts = (offsets * torch.tensor(steps, device=offsets.device)).sum(1).tolist()
+    shifts = (known * torch.tensor(steps)).sum(1).tolist()
+    if outputs.device.type != "cpu":
+        return _search_at_once(inputs, sorted_keys, out_keys, shifts)
     half = len(shifts) // 2 if centred else len(shifts)
     hits = [
         (inputs.order[found], rows) for rows, found in _find(sorted_keys, out_keys, inputs.stride[0], shifts[:half])
@@ -163,6 +171,34 @@ def _search(
         hits = [*hits, (every, every), *reversed(mirrored)]
     in_rows, out_rows = (torch.cat(parts).int() for parts in zip(*hits, strict=True))
     return in_rows, out_rows, tuple(len(rows) for rows, _ in hits)
+
+
+def _search_at_once(
+    inputs: CoordinateMap, sorted_keys: Tensor, queries: Tensor, shifts: list[int]
+) -> tuple[Tensor, Tensor, tuple[int, ...]]:
+    """`_search` for all cells together, so that the host waits once."""
+    if not len(sorted_keys) or not len(queries):
+        none = queries.new_zeros(0, dtype=torch.int32)
+        return none, none, (0,) * len(shifts)
+    wanted = queries + numbers_on(queries.device, shifts, torch.int64)[:, None]
+    place = torch.searchsorted(sorted_keys, wanted).clamp_(max=len(sorted_keys) - 1)
+    found = sorted_keys[place] == wanted
+    with waiting("how many pairs each cell of a kernel has", queries.device):
+        sizes = found.sum(1).tolist()
+    cell, row = torch.nonzero_static(found, size=sum(sizes)).unbind(1)
+    return inputs.order[place[cell, row]].int(), row.int(), tuple(sizes)
+
+
+_ON_HOST: MutableMapping[Tensor, Tensor] = WeakIdKeyDictionary()
+"""Offsets of kernels on the CPU, for as long as they live elsewhere."""
+
+
+def _on_host(offsets: Tensor) -> Tensor:
+    if offsets.device.type == "cpu":
+        return offsets
+    if offsets not in _ON_HOST:
+        _ON_HOST[offsets] = fetched(offsets, "the cells of a kernel, once a process")
+    return _ON_HOST[offsets]
 
 
 def _find(sorted_keys: Tensor, queries: Tensor, spacing: int, shifts: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -184,7 +220,8 @@ def _find(sorted_keys: Tensor, queries: Tensor, spacing: int, shifts: list[int])
 
 def _by_cell_and_row(side: Side) -> Tensor:
     """The int64 [P] order of pairs by cell, then by the row on this side."""
+    device = side.rows.device
     cells = torch.repeat_interleave(
-        torch.arange(len(side.sizes), device=side.rows.device), torch.tensor(side.sizes, device=side.rows.device)
+        torch.arange(len(side.sizes), device=device), numbers_on(device, side.sizes), output_size=len(side.rows)
     )
     return torch.argsort(cells * side.count + side.rows)

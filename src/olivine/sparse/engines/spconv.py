@@ -19,6 +19,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from olivine.host import numbers_on
 from olivine.sparse.coordinates import Triple
 from olivine.sparse.engines.base import Epilogue
 from olivine.sparse.engines.reference import Reference
@@ -179,7 +180,7 @@ def pairs_of(kernel_map: KernelMap) -> Pairs:
     """The pairs of a map for spconv's operations, converted when first asked for and kept as long as the map lives."""
     if kernel_map not in _PAIRS:
         inputs, outputs = kernel_map.inputs, kernel_map.outputs
-        sizes = torch.tensor(inputs.sizes, dtype=torch.int32, device=inputs.rows.device)
+        sizes = numbers_on(inputs.rows.device, inputs.sizes, torch.int32)
         rows = torch.stack((_padded(inputs, sizes), _padded(outputs, sizes)))
         centred = kernel_map.identity == len(sizes) // 2 and inputs.sizes == inputs.sizes[::-1]
         _PAIRS[kernel_map] = Pairs(rows, sizes, centred)
@@ -188,7 +189,7 @@ def pairs_of(kernel_map: KernelMap) -> Pairs:
 
 def _padded(side: Side, sizes: Tensor) -> Tensor:
     """int32 [K, N] rows of each cell, −1 behind the last; N is the largest cell's number of pairs."""
-    cells = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+    cells = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes, output_size=len(side.rows))
     starts = torch.cumsum(sizes, 0) - sizes
     columns = torch.arange(len(cells), device=sizes.device) - starts[cells]
     table = torch.full((len(sizes), max(side.sizes, default=0)), -1, dtype=torch.int32, device=sizes.device)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from olivine.gpu.launch import blocks, on_device_of, power_of_two
+from olivine.host import waiting
 from olivine.sparse.coordinates import CoordinateMap, Triple
 from olivine.sparse.engines.base import Epilogue
 from olivine.sparse.engines.gpu import choices, plans, tuning, voxels
@@ -30,7 +31,10 @@ class Triton(Reference):
     def has_duplicates(self, voxels_: CoordinateMap) -> bool:
         """Whether two rows are equal."""
         index = voxels.index_of(voxels_)
-        return super().has_duplicates(voxels_) if index is None else bool((index.keys.diff() == 0).any())
+        if index is None:
+            return super().has_duplicates(voxels_)
+        with waiting("whether voxels are distinct", index.keys.device):
+            return bool((index.keys.diff() == 0).any())
 
     def coarsen(self, coordinates: Tensor, stride: Triple) -> Tensor:
         """Distinct voxels of a coarser grid."""

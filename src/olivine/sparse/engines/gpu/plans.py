@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from olivine.gpu.launch import ROWS, blocks, on_device, on_device_of
+from olivine.host import waiting
 from olivine.sparse.engines.gpu.programs import maps as programs
 from olivine.sparse.kernel_map import KernelMap, Side
 
@@ -130,7 +131,8 @@ def map_of_table(table: Tensor, inputs: int, identity: int | None) -> KernelMap:
     ends = (table >= 0).view(-1).cumsum(0, dtype=torch.int32)
     last = ends.view(table.shape)[:, -1] if table.shape[1] else ends.new_zeros(len(table))
     starts = torch.nn.functional.pad(last, (1, 0))
-    numbers = starts.tolist()
+    with waiting("how many pairs each cell of a kernel has", table.device):
+        numbers = starts.tolist()
     sizes = tuple(after - before for before, after in pairwise(numbers))
     return _compacted(table, ends, Plan(table, starts, sizes), inputs, identity)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 from olivine.gpu.launch import ROWS, blocks, on_device, on_device_of
+from olivine.host import waiting
 from olivine.sparse.coordinates import OVERFLOW, CoordinateMap, Triple
 from olivine.sparse.engines.gpu.programs import maps as programs
 
@@ -109,7 +110,7 @@ def coarsen(coordinates: Tensor, stride: Triple) -> Tensor | None:
     box = box_of(coordinates).coarser(stride)
     if min(box.low) < _LOWEST:
         raise ValueError(OVERFLOW)
-    return _rows(torch.unique(_keys(coordinates, box)), box) if box.numbered else None
+    return _rows(_distinct(_keys(coordinates, box)), box) if box.numbered else None
 
 
 def reach(coordinates: Tensor, axes: Sequence[tuple[int, int, int, int, int]]) -> Tensor | None:
@@ -127,7 +128,7 @@ def reach(coordinates: Tensor, axes: Sequence[tuple[int, int, int, int, int]]) -
     with on_device_of(coordinates):
         grid = (blocks(count, ROWS), taps)
         programs.reached_by[grid](keys, coordinates.contiguous(), shape, count, box.low[0], _LIMIT, BLOCK=ROWS)
-    return _rows(torch.unique(keys)[:-1], box)
+    return _rows(_distinct(keys)[:-1], box)
 
 
 def neighbours(index: Index, outputs: Tensor, offsets: Tensor) -> Tensor:
@@ -166,9 +167,16 @@ def neighbours(index: Index, outputs: Tensor, offsets: Tensor) -> Tensor:
 def _measured(coordinates: Tensor) -> Box:
     if not len(coordinates):
         return Box((0, 0, 0, 0), (1, 1, 1, 1), (1, 1, 1))
-    low, high = torch.stack(torch.aminmax(coordinates, dim=0)).tolist()
+    with waiting("the box that voxels span", coordinates.device):
+        low, high = torch.stack(torch.aminmax(coordinates, dim=0)).tolist()
     size = [top - bottom + 1 for bottom, top in zip(low, high, strict=True)]
     return Box((low[0], low[1], low[2], low[3]), (size[0], size[1], size[2], size[3]), (1, 1, 1))
+
+
+def _distinct(keys: Tensor) -> Tensor:
+    with waiting("how many voxels are distinct", keys.device):
+        distinct: Tensor = torch.unique(keys)
+    return distinct
 
 
 def _keys(coordinates: Tensor, box: Box) -> Tensor:
