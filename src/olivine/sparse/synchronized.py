@@ -81,7 +81,7 @@ def synchronized(rows: Tensor, weight: Tensor | None, norm: nn.BatchNorm1d | nn.
     with torch.no_grad():
         # One row has no variance, and moves nothing.
         several = count >= 2
-        share = several * norm.momentum
+        share = several.to(mean.dtype) * norm.momentum
         unbiased = new_variance * (count / (count - 1).clamp(min=1))
         mean.add_((new_mean - mean) * share)
         variance.add_((unbiased - variance) * share)
