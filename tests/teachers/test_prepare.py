@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from olivine.teachers import EfficientNetLite0Config, RandomTeacherConfig, ResNet50Config, VitConfig, prepare_teacher
+from olivine.teachers import (
+    EfficientNetLite0Config,
+    RandomTeacherConfig,
+    ResNet50Config,
+    TeacherCacheConfig,
+    VitConfig,
+    prepare_teacher,
+    with_cache,
+)
 from olivine.testing.teachers import pictures
 from teachers.tiny_vits import KINDS as FAMILIES
 from teachers.tiny_vits import save_vit
@@ -60,3 +68,18 @@ def test_bf16_features_point_the_same_way_and_come_in_the_images_precision(confi
         assert other.dtype == torch.float32
         assert not torch.equal(one, other)
         assert float(nn.functional.cosine_similarity(one, other, dim=1).mean()) > 0.99
+
+
+def test_kernels_may_be_compiled_and_kept_features_know_it(configs, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module, *_, **__: asked.append(module))
+    config = configs["random"]
+    plain = prepare_teacher(config.build(), "fp32")
+    assert asked == []
+    compiled = prepare_teacher(config.build(), "fp32", compiled=True)
+    assert asked == [compiled.encoder]
+    assert compiled.digest() == plain.digest()
+    cache = TeacherCacheConfig(folder=tmp_path)
+    kinds = [with_cache(plain, cache, config.model_copy(update={"compile": on}))._about for on in (False, True)]
+    assert kinds[0] != kinds[1]
+    assert "compile" not in kinds[0]

@@ -38,6 +38,9 @@ class FrozenConfig(Config):
     precision: Precision = "fp32"
     """What the encoder computes in. `bf16` gives other features, near those of `fp32`; it is faster where the
     processor has it (see `olivine doctor`) and over ten times slower where it has not."""
+    compile: bool = False
+    """Let `torch.compile` make the encoder's kernels, which takes a minute or more at the start and rounds otherwise.
+    Whether it pays was not measured."""
 
 
 class Encoder(nn.Module, ABC):
@@ -154,6 +157,8 @@ class OwnTeacherConfig(OwnConfig):
     """Base of a teacher of your own, `name: module:Class`; the class adds the teacher's settings."""
 
     precision: Precision = "fp32"
+    """See `FrozenConfig`."""
+    compile: bool = False
     """See `FrozenConfig`."""
 
     @abstractmethod

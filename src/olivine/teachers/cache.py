@@ -265,4 +265,6 @@ def with_cache(teacher: Teacher, config: TeacherCacheConfig | None, about: Confi
     if config is None:
         return teacher
     cache = FeatureCache(config.folder, round(config.max_gb * 1e9))
-    return CachedTeacher(teacher, cache, about=about.model_dump_json())
+    # What rounds otherwise is kept apart; what was kept before there was this setting stays.
+    compiled = " compiled" if getattr(about, "compile", False) else ""
+    return CachedTeacher(teacher, cache, about=about.model_dump_json(exclude={"compile"}) + compiled)

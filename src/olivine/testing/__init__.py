@@ -2,7 +2,8 @@
 
 A test of your own inherits `DatasetContract`, `BackboneContract`, `MethodContract`, `CrossModalContract`,
 `TeacherContract` or `DetectorContract` and says how to make one. `toy_batch` and `ToyBackbone` take no time;
-`toy_voxelnet` is a VoxelNet for a toy batch that is `seen_from_above`.
+`toy_voxelnet` is a VoxelNet for a toy batch that is `seen_from_above`. `olivine.testing.elsewhere` pretends a device,
+on which the contracts go through a step.
 """
 
 from olivine.errors import MissingExtraError

@@ -31,7 +31,7 @@ class CrossModalConfig(Config):
         Raises:
             UserError: its weights cannot be read.
         """
-        teacher = prepare_teacher(self.teacher.build(), self.teacher.precision)
+        teacher = prepare_teacher(self.teacher.build(), self.teacher.precision, compiled=self.teacher.compile)
         return with_cache(teacher, self.teacher_cache, self.teacher)
 
 
