@@ -37,7 +37,7 @@ def prepare_teacher(teacher: Teacher, precision: Precision, *, compiled: bool = 
         teacher.source += "; in bfloat16"
     if compiled:
         # In place, so that its parameters keep their names, and with them its digest.
-        teacher.encoder.compile()  # type: ignore[no-untyped-call]
+        teacher.encoder.compile()
     return teacher
 
 
