@@ -14,7 +14,7 @@ from olivine.explorer.browser.desk import SMALL, Desk, Part
 from olivine.explorer.coloring import SELECTIONS
 from olivine.explorer.labelling import SELECTIONS as FILE
 from olivine.explorer.labelling import Labelled, Labelling
-from olivine.explorer.selection import MAX_SELECTIONS, Selection, selection_of, selections_text
+from olivine.explorer.selection import MAX_SELECTIONS, Selection, Selector, class_set, selection_of, selections_text
 from olivine.explorer.stage import Shown
 from olivine.explorer.view import View
 
@@ -56,13 +56,24 @@ class Selections(Part):
         for line in self._lines:
             line.remove()
         self._listed, self._lines = shown.view.select, []
+        colors = self._colors(shown.view)
         with self._list:
-            for text in self._listed:
-                button = self.desk.client.gui.add_button(_line(text), hint="Take it out")
+            for place, text in enumerate(self._listed):
+                button = self.desk.client.gui.add_button(_line(text), hint="Take it out", color=colors.get(place))
                 button.on_click(lambda _, text=text: self._take_out(text))
                 self._lines.append(button)
         for part in (self._list, self._download, self._frames, self._folder, self._write):
             part.visible = bool(self._listed)
+
+    def _colors(self, view: View) -> dict[int, tuple[int, int, int]]:
+        """The colour of each selection's class, by its place; none where one of them is none."""
+        try:
+            selector = Selector.of(self.desk.stage.moments, view)
+        except UserError:
+            return {}
+        table = class_set(selector.names, self.desk.stage.moments.dataset.classes).colors.tolist()
+        rows = [selector.names.index(selection.name) + 1 for selection in selector.selections]
+        return {place: (table[row][0], table[row][1], table[row][2]) for place, row in enumerate(rows)}
 
     def idle(self) -> None:
         """Say how far the labels are."""
@@ -160,4 +171,4 @@ def _line(text: str) -> str:
         selection = Selection.parse(text)
     except UserError:
         return printable(text[:40])
-    return printable(f"{selection.name} ≥ {selection.threshold:.2f}, {selection.level}")
+    return printable(f"{selection.name.replace('_', ' ')} ≥ {selection.threshold:.2f}, {selection.level}")
