@@ -24,7 +24,7 @@ from olivine.teachers import ImageHead
 from olivine.weights.file import describe_heads, save_weights
 
 CAR, ROAD = 17, 24
-POINTS, WIDTH, STEPS = 900, 8, 60
+POINTS, WIDTH, STEPS = 600, 8, 40
 SIZE = (128, 72)
 _RED, _BLUE = (225, 40, 30), (40, 60, 200)
 _VOXELS = CartesianVoxels(size_m=(1.0, 1.0, 0.5))

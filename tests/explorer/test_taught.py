@@ -37,7 +37,7 @@ def kinds(moments, place):
 @pytest.mark.parametrize("level", ["point", "class"])
 def test_a_car_is_alike_cars_and_unlike_the_road_of_this_frame_and_of_the_other(moments, network, level):
     cars, road = kinds(moments, 0)
-    for row in np.flatnonzero(cars)[::60]:
+    for row in np.flatnonzero(cars)[::50]:
         to = vector(moments, network, Query(0, row=int(row)), level)
         for place in range(2):
             similarity = of_points(moments[place].answer(network), level, to)
