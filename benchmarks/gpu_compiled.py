@@ -222,8 +222,8 @@ class Compiled:
     unit: str
 
 
-def compiled(variant: Variant, capability: int) -> Compiled:
-    """A variant for GPUs of a compute capability."""
+def binary_of(variant: Variant, capability: int) -> Any:
+    """A variant compiled for GPUs of a compute capability."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
@@ -231,12 +231,24 @@ def compiled(variant: Variant, capability: int) -> Compiled:
     program = next(found for module in programs() if (found := getattr(module, variant.name, None)) is not None)
     attributes = {(place,): [["tt.divisibility", 16]] for place in variant.aligned}
     source = ASTSource(program, dict(variant.signature), dict(variant.constants), attributes)
-    binary = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(variant.options))
-    ptx, tool = binary.asm["ptx"], Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=dict(variant.options))
+
+
+def dumped(binary: Any, what: str) -> str:
+    """What `cuobjdump`, which comes with Triton, says of a binary."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary.asm["cubin"])
         file.flush()
-        said = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+        return subprocess.run([tool, what, file.name], capture_output=True, text=True, check=True).stdout
+
+
+def compiled(variant: Variant, capability: int) -> Compiled:
+    """What the compiler made of a variant for GPUs of a compute capability."""
+    binary = binary_of(variant, capability)
+    ptx, said = binary.asm["ptx"], dumped(binary, "-res-usage")
     registers, stack = (int(re.findall(rf"{word}:(\d+)", said)[0]) for word in ("REG", "STACK"))
     unit = "wgmma" if "wgmma" in ptx else "mma" if "mma.sync" in ptx else "fma" if "fma.rn.f32" in ptx else "none"
     return Compiled(registers, stack, binary.metadata.shared, unit)

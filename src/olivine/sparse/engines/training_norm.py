@@ -81,6 +81,7 @@ class _BatchNorm(torch.autograd.Function):
         ctx.save_for_backward(features, weight, mean, variance, out if relu else None)
         ctx.eps, ctx.by = eps, by
         ctx.mark_non_differentiable(mean, variance)
+        ctx.set_materialize_grads(False)  # else zeros are made for these two
         return out, mean, variance
 
     @staticmethod

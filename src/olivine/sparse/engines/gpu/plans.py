@@ -99,10 +99,8 @@ class Plan:
     def chunks(self, length: int) -> Chunks:
         """The pairs in chunks of this length."""
         if length not in self._chunks:
-            each = (self.starts.diff() + (length - 1)) // length
-            starts = torch.nn.functional.pad(each.cumsum(0, dtype=torch.int32), (1, 0))
-            count = sum(blocks(size, length) for size in self.sizes)
-            self._chunks[length] = Chunks(length, count, starts)
+            firsts = (0, *accumulate(blocks(size, length) for size in self.sizes))
+            self._chunks[length] = Chunks(length, firsts[-1], on_device(firsts, torch.int32, self.table.device))
         return self._chunks[length]
 
 
