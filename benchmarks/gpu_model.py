@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from lidar_clouds import (
     KITTI,
@@ -281,9 +282,21 @@ def _products(code: str, warps: int) -> tuple[Counter[str], int]:
     return found, made
 
 
+class _Operations(TorchDispatchMode):
+    """Counts PyTorch's operations that compute."""
+
+    def __init__(self, started: Counter[str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._started = started
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not function.is_view and not re.search(r"empty|detach|alias|_local_scalar|lift", str(function)):
+            self._started[f"torch.{function._schema.name.split('::')[1]}"] += 1
+        return function(*args, **(kwargs or {}))
+
+
 def launches() -> None:
     """A training step of each network, of an eighth of the channels, on few voxels; counts what is started."""
-    from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
     from triton.runtime.interpreter import InterpretedFunction
 
     from olivine.sparse.engines import triton_engine, using
@@ -295,17 +308,10 @@ def launches() -> None:
         started[self.fn.__name__] += 1
         if self.fn.__module__.endswith((".products", ".norms")):
             return None
-        with _disable_current_modes():  # the interpreter's own
+        with _disable_current_modes():  # type: ignore[no-untyped-call]  # the interpreter's own do not count
             return run(self, *arguments, **named)
 
     InterpretedFunction.run = counted
-
-    class Operations(TorchDispatchMode):
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if not function.is_view and not re.search(r"empty|detach|alias|_local_scalar|lift", str(function)):
-                started[f"torch.{function._schema.name.split('::')[1]}"] += 1
-            return function(*args, **(kwargs or {}))
-
     rows = cylindrical([scan(NUSCENES, 0)]).coordinates[:400]
     grid = kitti_grid(scan(KITTI, 0)).coordinates[:200]
     tensors = {
@@ -315,7 +321,7 @@ def launches() -> None:
     for network, make in tensors.items():
         for _ in range(2):  # the second time, what is made once per network is there
             started.clear()
-            with using(triton_engine()), Operations():
+            with using(triton_engine()), _Operations(started):
                 out: Any = network.train()(make())
                 levels = [level for level in (out, *vars(out).values()) if hasattr(level, "features")]
                 levels[-1 if levels[0] is not out else 0].features.sum().backward()
