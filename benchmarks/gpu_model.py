@@ -21,7 +21,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -282,7 +282,7 @@ def _products(code: str, warps: int) -> tuple[Counter[str], int]:
     return found, made
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts PyTorch's operations that compute."""
 
     def __init__(self, started: Counter[str]) -> None:
@@ -308,19 +308,20 @@ def launches() -> None:
         started[self.fn.__name__] += 1
         if self.fn.__module__.endswith((".products", ".norms")):
             return None
-        with _disable_current_modes():  # type: ignore[no-untyped-call]  # the interpreter's own do not count
+        with _disable_current_modes():  # the interpreter's own do not count
             return run(self, *arguments, **named)
 
     InterpretedFunction.run = counted
     rows = cylindrical([scan(NUSCENES, 0)]).coordinates[:400]
     grid = kitti_grid(scan(KITTI, 0)).coordinates[:200]
-    tensors = {
+    tensors: dict[nn.Module, Callable[[], Any]] = {
         PublishedMinkUNet(1, 17, width=1 / 8): lambda: SparseTensor(torch.ones(len(rows), 1), rows),
         VoxelBackBone8x(4, KITTI_CELLS): lambda: GridTensor(torch.ones(len(grid), 4), grid, KITTI_CELLS, 1),
     }
     for network, make in tensors.items():
         for _ in range(2):  # the second time, what is made once per network is there
             started.clear()
+            network.zero_grad()
             with using(triton_engine()), _Operations(started):
                 out: Any = network.train()(make())
                 levels = [level for level in (out, *vars(out).values()) if hasattr(level, "features")]

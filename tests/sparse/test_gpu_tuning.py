@@ -56,11 +56,12 @@ def results(kernel_map, c_in, c_out, dtype):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tuning, "chosen", one_after_another)
+        patch.setattr(choices, "_WORTH", 0)
         while turn < most:
             values.append(engine.convolve(features, weight, kernel_map, Epilogue(relu=True)))
             gradients.append(engine.weight_gradient(features, grad, kernel_map))
             turn += 1
-    assert most >= 3
+    assert most >= 2
     return values, gradients
 
 
@@ -86,11 +87,12 @@ def test_every_tile_that_is_offered_gives_the_same_bits(monkeypatch, model, c_in
 def test_what_sums_depend_on_is_the_same_of_all_that_are_offered(rows, precision):
     for c_in, c_out in ((1, 32), (4, 16), (32, 64), (96, 96), (256, 128)):
         model = choices.convolution(rows, 6 * rows, 27, c_in, c_out, precision)
-        for tile in choices.offered(model, c_out):
+        for tile in choices.offered(model, c_out, 1e10):
             assert (tile.inner, tile.together, tile.stages) == (model.inner, model.together, model.stages)
             assert (tile.rows >= 64) is (model.rows >= 64)
+        assert choices.offered(model, c_out, 1e8) == (model,)
         gradient = choices.weight_gradient(c_in, c_out, precision)
-        for tile in choices.offered_gradients(gradient):
+        for tile in choices.offered_gradients(gradient, 1e10):
             assert (tile.inner, tile.channels) == (gradient.inner, gradient.channels)
             assert tile.rows % 16 == 0
 

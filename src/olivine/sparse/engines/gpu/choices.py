@@ -22,6 +22,8 @@ LEAST = 16
 """The shortest side of a product that the matrix units take."""
 _WARPGROUP = 64
 """Rows that four groups of threads multiply together."""
+_WORTH = 1e9
+"""Operations of a product whose tile may be measured."""
 PROCESSORS = 132
 """Of an H100 or H200; an A100 has 108, for which the same tiles do."""
 _BYTES_PER_NS = 40.0
@@ -113,29 +115,40 @@ def weight_gradient(c_in: int, c_out: int, precision: str) -> Choice:
     return Choice(32 if precision != "half" else 64, inner, channels, warps, 3 if precision == "half" else 2)
 
 
-def offered(model: Choice, c_out: int) -> tuple[Choice, ...]:
-    """Tiles of a convolution that give the same bits as the model's, which comes first.
+def offered(model: Choice, c_out: int, work: float) -> tuple[Choice, ...]:
+    """Tiles of a convolution that give the same bits as the model's, which comes first: of half or twice a side.
 
     A row's sums go over cells and channels in the same order in each. Tiles of 64 rows and more are multiplied by
     another unit (wgmma) than smaller ones on GPUs of compute capability 9.0, so that no tile is offered across.
+
+    Args:
+        model: the tile of `convolution`.
+        c_out: output channels.
+        work: operations of the pairs; of few, nothing but the model's is offered, as every tile takes minutes of
+            compilation in all and gains microseconds.
     """
-    heights = (64, 128) if model.rows >= _WARPGROUP else (16, 32)
-    widths = sorted({model.channels, min(model.channels * 2, 128), max(model.channels // 2, LEAST)})
-    widths = [width for width in widths if width <= max(LEAST, power_of_two(c_out))]
+    if work < _WORTH:
+        return (model,)
+    heights, widths = (64, 128) if model.rows >= _WARPGROUP else (16, 32), (model.channels // 2, model.channels * 2)
+    most = min(128, max(LEAST, power_of_two(c_out)))
+    sides = [(height, model.channels) for height in heights if height != model.rows]
+    sides += [(model.rows, width) for width in widths if LEAST <= width <= most]
     area = max(model.rows * model.channels, 64 * 64)
-    others = [
-        replace(model, rows=height, channels=width, warps=_warps(height, width))
-        for height in heights
-        for width in widths
-        if height * width <= area
-    ]
-    return (model, *(tile for tile in others if tile != model))
+    return (
+        model,
+        *(
+            replace(model, rows=height, channels=width, warps=_warps(height, width))
+            for height, width in sides
+            if height * width <= area
+        ),
+    )
 
 
-def offered_gradients(model: Choice) -> tuple[Choice, ...]:
+def offered_gradients(model: Choice, work: float) -> tuple[Choice, ...]:
     """Blocks of a weight's gradient that give the same bits as the model's, which comes first: pairs come in order."""
-    others = [replace(model, rows=rows, warps=warps) for rows in (model.rows // 2, model.rows) for warps in (4, 8)]
-    return (model, *(tile for tile in others if tile != model))
+    if work < _WORTH:
+        return (model,)
+    return model, replace(model, rows=model.rows // 2), replace(model, warps=12 - model.warps)
 
 
 def chunk_length(pairs: int, tiles: int) -> int:

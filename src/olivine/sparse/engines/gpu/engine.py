@@ -163,7 +163,8 @@ def _convolve(out: Tensor, features: Tensor, weight: Tensor, kernel_map: KernelM
             **_common(tile, precision, features),
         )
 
-    offered = choices.offered(choices.convolution(count, pairs, cells, c_in, c_out, precision), c_out)
+    model = choices.convolution(count, pairs, cells, c_in, c_out, precision)
+    offered = choices.offered(model, c_out, 2.0 * pairs * c_in * c_out)
     sizes = f"{tuning.size_class(count, pairs)} {cells} {c_in} {c_out} {features.dtype} {precision}"
     launch(tuning.chosen(f"convolve {sizes}", offered, launch, features.device))
 
@@ -206,7 +207,7 @@ def _weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> T
 
     if chunks.count:
         sizes = f"{pairs.bit_length()} {cells} {c_in} {c_out} {features.dtype} {precision}"
-        offered = choices.offered_gradients(model)
+        offered = choices.offered_gradients(model, 2.0 * pairs * c_in * c_out)
         launch(tuning.chosen(f"weight_gradient {sizes}", offered, launch, features.device))
     grid = (blocks(c_in * c_out, _SUM_NUMBERS), cells)
     products.sum_chunks[grid](result, partial, chunks.starts, c_in * c_out, BLOCK=_SUM_NUMBERS)
