@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from olivine.host import counted, fetched, numbers_on, sent, waiting
+from olivine.host import counted, fetched, numbers_on, refused_waits, sent, waiting
 from olivine.methods.parts.pooling import pool_frames
 from olivine.testing.elsewhere import NAME, Pretended
 
@@ -122,3 +122,19 @@ def test_counts_are_those_of_bincount():
     labels = torch.tensor([3, 0, 3, 1])
     with Pretended() as away:
         assert counted(sent(labels, away.device), 5).tolist() == counted(labels, 5).tolist() == [1, 1, 0, 2, 0]
+
+
+def test_on_a_gpu_waits_are_refused_but_for_those_that_are_meant(monkeypatch):
+    modes = [0]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: modes[-1])
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: modes.append({"error": 2}.get(mode, mode)))
+    with refused_waits(torch.device("cuda")):
+        with waiting("a test", torch.device("cpu")):
+            assert modes == [0, 2]
+        with waiting("a test"):
+            assert modes[-1] == 0
+        assert modes[-1] == 2
+    assert modes == [0, 2, 0, 2, 0]
+    with refused_waits(torch.device("cpu")):
+        assert len(modes) == 5

@@ -114,12 +114,6 @@ class Cloud(_Placed):
         """The voxels as a sparse tensor; the same one for all who ask, with the kernel maps that it has by then."""
         return SparseTensor(self.features, self.coordinates, trusted=self.coordinates.device.type != "cpu")
 
-    @cached_property
-    def voxel_counts(self) -> list[int]:
-        """How many voxels each frame has, which stand frame after frame."""
-        frame = self.host.coordinates[:, 0].long()
-        return torch.bincount(frame, minlength=len(self.point_offsets) - 1).tolist()
-
 
 @dataclass(frozen=True)
 class PixelPairs(_Placed):
