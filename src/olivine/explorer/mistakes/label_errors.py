@@ -27,8 +27,8 @@ PICTURED = 20
 
 ABOUT = (
     "A label is doubted where the network and the masks contradict it. A network that learned from these very labels "
-    "has learned their errors, too: let it rank frames that it did not learn from. What is listed is to be looked at, "
-    "not to be believed: the network may be what is wrong."
+    "until it fits them has learned their errors, too: better let it rank frames that it did not learn from. What is "
+    "listed is to be looked at, not to be believed: the network may be what is wrong."
 )
 
 
