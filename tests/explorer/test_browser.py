@@ -49,15 +49,6 @@ def test_points_are_drawn_and_frames_colours_and_the_filter_change_them(explorer
         assert page.locator("img[alt='CAM_FRONT'], img").count() >= 6
 
 
-def test_an_address_restores_a_view_and_two_visitors_have_their_own(explorer, browser):
-    there = f"{explorer.address}?frame=2&color=truth&hide=car"
-    with visit(browser, explorer.address) as one, visit(browser, there) as other:
-        other.get_by_text("scene-0103").wait_for()
-        other.get_by_text(re.compile(r"\d+ of 300 points")).wait_for()
-        assert one.get_by_text("scene-0061").count() == 1
-        assert one.get_by_text(" of 300 points").count() == 0
-
-
 def test_a_picture_is_saved(explorer, browser):
     # The browser looks once more for what it was handed, when that is over.
     with visit(browser, f"{explorer.address}?color=range", ("ERR_FILE_NOT_FOUND",)) as page:

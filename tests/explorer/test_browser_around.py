@@ -26,13 +26,16 @@ def serving(things, host="127.0.0.1"):
 
 def test_visitors_who_come_at_the_same_moment_each_see_their_own_view(root, browser):
     with serving([root / "datasets" / "street"]) as explorer, ExitStack() as pages:
-        addresses = [f"{explorer.address}?frame={frame}&color=range&sweeps={1 + frame % 2}" for frame in (3, 2)]
+        views = ("frame=3&color=range&sweeps=2", "frame=2&color=truth&hide=car")
+        addresses = [f"{explorer.address}?{view}" for view in views]
         visits = [pages.enter_context(visit(browser, address, wait=False)) for address in addresses]
         for page, token in zip(visits, ("1-1", "1-0"), strict=True):
             arrived(page)
             page.get_by_text(f"sample-{token}").wait_for()
         visits[0].get_by_text("2 frames in one").wait_for()
         assert visits[1].get_by_text("frames in one").count() == 0
+        visits[1].get_by_text(re.compile(r"\d+ of 300 points")).wait_for()
+        assert visits[0].get_by_text(" of 300 points").count() == 0
         visits[1].keyboard.press("n")
         visits[1].get_by_text("sample-1-1").wait_for()
         visits[1].reload()
