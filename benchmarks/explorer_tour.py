@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image
 
 from olivine.explorer.browser.server import Explorer
-from olivine.explorer.moments import Moments
-from olivine.explorer.opening import open_subject
 from olivine.explorer.stage import Stage
+from olivine.explorer.subject.moments import Moments
+from olivine.explorer.subject.opening import open_subject
 
 RUNS = ("olivine-finetune-seed0", "scratch-finetune-seed0", "pretrain-olivine")
 SWITCHES = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-sandbox"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from olivine.explorer.mistakes import candidates
-from olivine.explorer.networks import Network
+from olivine.explorer.subject.networks import Network
 
 AHEAD_M = 5.0
 

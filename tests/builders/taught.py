@@ -15,9 +15,9 @@ from olivine.config import dump, load_recipe
 from olivine.data.collate import collate
 from olivine.data.voxelize import CartesianVoxels
 from olivine.engine.checkpoint import Checkpoint
-from olivine.explorer.moments import Moments
-from olivine.explorer.opening import open_subject
-from olivine.explorer.pixels import ImageSide
+from olivine.explorer.subject.moments import Moments
+from olivine.explorer.subject.opening import open_subject
+from olivine.explorer.subject.pixels import ImageSide
 from olivine.geometry import project, transform_points
 from olivine.pretraining.run import PretrainConfig
 from olivine.teachers import ImageHead

@@ -7,8 +7,8 @@ import pytest
 
 from olivine.errors import UserError
 from olivine.explorer.coloring import NOTHING, RAMP, RIGHT, WRONG, color, first_mode, modes, ramp
-from olivine.explorer.moments import Moment, Moments
-from olivine.explorer.opening import open_subject
+from olivine.explorer.subject.moments import Moment, Moments
+from olivine.explorer.subject.opening import open_subject
 
 
 @pytest.fixture(scope="module")

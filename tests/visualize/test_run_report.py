@@ -22,7 +22,7 @@ from olivine.config import validate
 from olivine.data.frame import Boxes
 from olivine.data.kitti_labels import read_objects
 from olivine.errors import UserError
-from olivine.explorer.opening import open_subject
+from olivine.explorer.subject.opening import open_subject
 from olivine.explorer.view import View
 from olivine.visualize import detections
 from olivine.visualize.comparison import comparison_sections

@@ -15,8 +15,8 @@ from olivine.drawing.links import EXPLORER_HOST, EXPLORER_PORT
 from olivine.errors import printable
 
 if TYPE_CHECKING:
-    from olivine.explorer.moments import Moments
-    from olivine.explorer.selection import Selection
+    from olivine.explorer.selecting.selection import Selection
+    from olivine.explorer.subject.moments import Moments
 
 
 def explore(
@@ -63,17 +63,17 @@ def explore(
     from olivine.explorer.logs import datasets_of_logs
     from olivine.explorer.mistakes.label_errors import write_label_errors
     from olivine.explorer.mistakes.report import write_mistakes
-    from olivine.explorer.moments import Moments
-    from olivine.explorer.opening import open_subject
-    from olivine.explorer.snapshot import snapshots
+    from olivine.explorer.sharing.snapshot import snapshots
     from olivine.explorer.stage import Stage
+    from olivine.explorer.subject.moments import Moments
+    from olivine.explorer.subject.opening import open_subject
     from olivine.explorer.view import View, command
 
     folders = context.with_resource(datasets_of_logs(things, own))
     stage = Stage(Moments(open_subject(folders, split, own)), out or Path("labels"), marks)
     shown = View.of(view)
     if select is not None:
-        from olivine.explorer.selection import read_selections
+        from olivine.explorer.selecting.selection import read_selections
 
         selections = read_selections(select, stage.moments)
         if out is not None:
@@ -97,7 +97,7 @@ def explore(
 
 def _write_labels(moments: Moments, selections: Sequence[Selection], out: Path, frames: str, *, as_json: bool) -> None:
     """Label frames by selections; exit 1 when frames have failed."""
-    from olivine.explorer.labelling import Labelling, places_of
+    from olivine.explorer.selecting.labelling import Labelling, places_of
 
     done = Labelling(moments, selections, out, places_of(moments, frames)).run()
     for place, trouble in done.troubles:

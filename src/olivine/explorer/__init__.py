@@ -2,6 +2,8 @@
 
 What is shown is computed by classes that know nothing of any browser:
 
-    opening ──▶ moments (frames, and what networks say of them) ──▶ coloring ──▶ stage ──▶ snapshot (pictures)
-                                          view (what is on screen, as an address) ──┘ └──▶ browser
+    subject (frames, and what networks say of them) ──▶ coloring ──▶ stage ──▶ sharing (pictures, pages)
+                   view (what is on screen, as an address) ──────────┘ └──▶ browser
+
+`selecting` compares with what was clicked, `scene` has what stands there, and `mistakes` goes through whole datasets.
 """

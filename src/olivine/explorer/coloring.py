@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from olivine.data.masks import UNKNOWN
 from olivine.drawing.tiles import RGB
 from olivine.errors import UserError
-from olivine.explorer.moments import Moment, Moments
-from olivine.explorer.networks import Answer, Network, may_predict, translation
+from olivine.explorer.subject.moments import Moment, Moments
+from olivine.explorer.subject.networks import Answer, Network, may_predict, translation
 from olivine.visualize.predicted import class_colors
 from olivine.visualize.projection import depth_colors, mask_palette
 
@@ -23,13 +23,13 @@ RIGHT, WRONG, NOTHING = (70, 190, 110), (240, 60, 70), (95, 100, 112)
 """Colours of agreement, and of what is not known."""
 
 SIMILARITY = "similarity"
-"""The colouring that `olivine.explorer.similarity` makes; it needs something to compare with."""
+"""The colouring that `olivine.explorer.selecting.similarity` makes; it needs something to compare with."""
 
 VERSUS = "versus"
 """The colouring that `olivine.explorer.mistakes.versus` makes; it needs a second network."""
 
 SELECTIONS = "selections"
-"""The colouring that `olivine.explorer.selection` makes; it needs something that was selected."""
+"""The colouring that `olivine.explorer.selecting.selection` makes; it needs something that was selected."""
 
 HEIGHTS_M = (-2.5, 4.0)
 _RANGES_M = (2, 5, 10, 20, 40, 60)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from olivine.checking.logs import checkable
 from olivine.errors import UserError
-from olivine.explorer.opening import is_run
+from olivine.explorer.subject.opening import is_run
 from olivine.logs.opening import recognise as recognise_log
 
 

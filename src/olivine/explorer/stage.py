@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from olivine.data.frame import Boxes
 from olivine.drawing.tiles import RGB
 from olivine.errors import UserError
-from olivine.explorer.accumulation import Accumulation, Around, neighbours
 from olivine.explorer.coloring import SELECTIONS, SIMILARITY, VERSUS, Coloring, color, first_mode, modes
-from olivine.explorer.copies import MOST_COPIES, Copy, asked_beside, spacing_m, within
 from olivine.explorer.mistakes.inquiries import Inquiries
 from olivine.explorer.mistakes.marks import marks_of
 from olivine.explorer.mistakes.versus import coloring as versus
 from olivine.explorer.mistakes.versus import opponent
-from olivine.explorer.moments import Moment, Moments
-from olivine.explorer.networks import Network
-from olivine.explorer.pictures import Eye, ahead, camera_picture, usual_eye
-from olivine.explorer.planes import frustum
-from olivine.explorer.selection import Selector
-from olivine.explorer.similarity import Query, levels, of_pixels, of_points, vector
-from olivine.explorer.similarity import coloring as coloring_of
+from olivine.explorer.scene.accumulation import Accumulation, Around, neighbours
+from olivine.explorer.scene.copies import MOST_COPIES, Copy, asked_beside, spacing_m, within
+from olivine.explorer.scene.pictures import Eye, ahead, camera_picture, usual_eye
+from olivine.explorer.scene.planes import frustum
+from olivine.explorer.selecting.selection import Selector
+from olivine.explorer.selecting.similarity import Query, levels, of_pixels, of_points, vector
+from olivine.explorer.selecting.similarity import coloring as coloring_of
+from olivine.explorer.subject.moments import Moment, Moments
+from olivine.explorer.subject.networks import Network
 from olivine.explorer.view import ALL, View
 from olivine.visualize.boxes import SHOWN_SCORE, box_colors
 

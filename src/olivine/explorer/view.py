@@ -39,14 +39,14 @@ class View:
         hidden: lines of the legend that are filtered out.
         mask: opacity of the masks on the images, 0…1.
         dots: opacity of the points on the images, 0…1.
-        query: what points and pixels are compared with, as `olivine.explorer.similarity.Query` is written; or empty.
+        query: what points and pixels are compared with, as `selecting.similarity.Query` is written; or empty.
         level: at which level; empty for the finest.
         threshold: of the similarity from which on points are selected; 0 selects nothing.
         superpixels: opacity of the superpixels' borders on the images, 0…1.
         sweeps: the points of so many frames of the scene are brought together in the frame's place, 1…`MOST_SWEEPS`.
         beside: names of networks whose points stand beside those of `network`; or `all`.
         cameras: what stands in the scene of cameras, one of `CAMERAS`.
-        select: what was selected under a name, as `olivine.explorer.selection.Selection` is written.
+        select: what was selected under a name, as `olivine.explorer.selecting.selection.Selection` is written.
         eye: where the scene is seen from, metres in the LiDAR frame; None for the usual place.
         target: what is looked at, likewise.
     """

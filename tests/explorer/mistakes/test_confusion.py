@@ -13,9 +13,9 @@ from olivine.errors import UserError
 from olivine.explorer.mistakes.clusters import REACH_M
 from olivine.explorer.mistakes.confusion import Confusion
 from olivine.explorer.mistakes.survey import Survey
-from olivine.explorer.moments import Moment, Moments
-from olivine.explorer.networks import Answer
-from olivine.explorer.opening import open_subject
+from olivine.explorer.subject.moments import Moment, Moments
+from olivine.explorer.subject.networks import Answer
+from olivine.explorer.subject.opening import open_subject
 from olivine.segmentation.evaluate import evaluate
 from olivine.segmentation.task import SegmentationTask
 from oracles.clusters import clusters as slow_clusters

@@ -12,9 +12,9 @@ from builders.segmenter import segmenter
 from olivine.explorer.mistakes.confusion import Confusion
 from olivine.explorer.mistakes.survey import Survey
 from olivine.explorer.mistakes.versus import FIRST, Versus
-from olivine.explorer.moments import Moments
-from olivine.explorer.opening import open_subject
 from olivine.explorer.stage import Stage
+from olivine.explorer.subject.moments import Moments
+from olivine.explorer.subject.opening import open_subject
 from olivine.explorer.view import View
 
 

@@ -14,9 +14,9 @@ from olivine.explorer.mistakes.label_errors import write_label_errors
 from olivine.explorer.mistakes.marks import Mark, marks_of, stretches
 from olivine.explorer.mistakes.survey import Survey
 from olivine.explorer.mistakes.suspects import LabelErrors
-from olivine.explorer.moments import Moments
-from olivine.explorer.opening import Run, Subject, open_subject
 from olivine.explorer.stage import Stage
+from olivine.explorer.subject.moments import Moments
+from olivine.explorer.subject.opening import Run, Subject, open_subject
 from olivine.explorer.view import View
 
 

@@ -16,9 +16,9 @@ from olivine.explorer.mistakes.clusters import clusters
 from olivine.explorer.mistakes.confusion import Confusion
 from olivine.explorer.mistakes.report import write_mistakes
 from olivine.explorer.mistakes.survey import Survey
-from olivine.explorer.moments import Moments
-from olivine.explorer.opening import open_subject
 from olivine.explorer.stage import Stage
+from olivine.explorer.subject.moments import Moments
+from olivine.explorer.subject.opening import open_subject
 from olivine.explorer.view import View, command
 
 

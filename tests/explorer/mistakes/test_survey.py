@@ -7,8 +7,8 @@ import pytest
 
 from olivine.errors import UserError
 from olivine.explorer.mistakes.survey import TROUBLES, Survey, in_background, spread
-from olivine.explorer.moments import Moments
-from olivine.explorer.opening import open_subject
+from olivine.explorer.subject.moments import Moments
+from olivine.explorer.subject.opening import open_subject
 
 
 @pytest.fixture(scope="module")

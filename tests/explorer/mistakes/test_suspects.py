@@ -15,8 +15,8 @@ from olivine.explorer.mistakes.candidates import Candidate, Labelled, candidates
 from olivine.explorer.mistakes.clusters import Cluster
 from olivine.explorer.mistakes.survey import Survey
 from olivine.explorer.mistakes.suspects import FEW_POINTS, Doubts, LabelErrors, Tables, rank, tables_of
-from olivine.explorer.moments import Moment, Moments
-from olivine.explorer.opening import open_subject
+from olivine.explorer.subject.moments import Moment, Moments
+from olivine.explorer.subject.opening import open_subject
 
 CAR, TRUCK, WALKER, TREE = 1, 2, 3, 4
 LIKELY = np.array([[80, 15, 1, 4], [45, 50, 1, 4], [2, 2, 90, 6], [3, 3, 4, 90]], np.float64) / 100

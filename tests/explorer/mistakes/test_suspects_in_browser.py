@@ -11,9 +11,9 @@ from builders.browsing import said_address, until, visit
 from builders.doubting import doubt
 from olivine.explorer.mistakes.survey import Survey
 from olivine.explorer.mistakes.suspects import LabelErrors
-from olivine.explorer.moments import Moments
-from olivine.explorer.opening import open_subject
 from olivine.explorer.stage import Stage
+from olivine.explorer.subject.moments import Moments
+from olivine.explorer.subject.opening import open_subject
 from olivine.explorer.view import View
 
 HOSTILE = "<img src=nowhere onerror=alert(1)>"

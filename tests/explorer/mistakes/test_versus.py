@@ -11,11 +11,11 @@ from olivine.errors import UserError
 from olivine.explorer.mistakes.clusters import REACH_M
 from olivine.explorer.mistakes.survey import Survey
 from olivine.explorer.mistakes.versus import FIRST, LEGEND, SECOND, Versus, duel, opponent
-from olivine.explorer.moments import Moment, Moments
-from olivine.explorer.networks import Answer
-from olivine.explorer.opening import open_subject
-from olivine.explorer.snapshot import picture
+from olivine.explorer.sharing.snapshot import picture
 from olivine.explorer.stage import Stage
+from olivine.explorer.subject.moments import Moment, Moments
+from olivine.explorer.subject.networks import Answer
+from olivine.explorer.subject.opening import open_subject
 from olivine.explorer.view import View
 from oracles.clusters import clusters as slow_clusters
 

@@ -9,7 +9,7 @@ from typing import Any
 from olivine.drawing.tiles import RGB
 from olivine.errors import printable
 from olivine.explorer.browser.desk import Desk, Part
-from olivine.explorer.planes import plane
+from olivine.explorer.scene.planes import plane
 from olivine.explorer.stage import Shown
 
 IMAGE_PX = 480

@@ -14,8 +14,8 @@ from olivine.explorer.browser.matrix import matrix_html
 from olivine.explorer.browser.scene import Scene
 from olivine.explorer.mistakes.confusion import Confusion
 from olivine.explorer.mistakes.inquiries import Inquiry
-from olivine.explorer.networks import Network
 from olivine.explorer.stage import Shown
+from olivine.explorer.subject.networks import Network
 from olivine.explorer.view import View
 
 CLICKABLE = 200

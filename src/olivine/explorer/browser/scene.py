@@ -11,7 +11,7 @@ from olivine.data.frame import Boxes
 from olivine.drawing.tiles import RGB
 from olivine.errors import printable
 from olivine.explorer.browser.desk import Desk, Part
-from olivine.explorer.pictures import LINES, RINGS_M, floor_m
+from olivine.explorer.scene.pictures import LINES, RINGS_M, floor_m
 from olivine.explorer.stage import Shown
 from olivine.geometry import corners
 from olivine.geometry.edges import EDGES

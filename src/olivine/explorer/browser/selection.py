@@ -12,9 +12,16 @@ from typing import Any
 from olivine.errors import UserError, printable
 from olivine.explorer.browser.desk import SMALL, Desk, Part
 from olivine.explorer.coloring import SELECTIONS
-from olivine.explorer.labelling import SELECTIONS as FILE
-from olivine.explorer.labelling import Labelled, Labelling
-from olivine.explorer.selection import MAX_SELECTIONS, Selection, Selector, class_set, selection_of, selections_text
+from olivine.explorer.selecting.labelling import SELECTIONS as FILE
+from olivine.explorer.selecting.labelling import Labelled, Labelling
+from olivine.explorer.selecting.selection import (
+    MAX_SELECTIONS,
+    Selection,
+    Selector,
+    class_set,
+    selection_of,
+    selections_text,
+)
 from olivine.explorer.stage import Shown
 from olivine.explorer.view import View
 

@@ -10,8 +10,8 @@ from olivine.drawing.tiles import png
 from olivine.errors import UserError
 from olivine.explorer.browser.desk import Desk, Part
 from olivine.explorer.coloring import modes
-from olivine.explorer.page import page
-from olivine.explorer.snapshot import heading, picture
+from olivine.explorer.sharing.page import page
+from olivine.explorer.sharing.snapshot import heading, picture
 from olivine.explorer.stage import Shown
 from olivine.explorer.view import View
 

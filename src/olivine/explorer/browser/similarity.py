@@ -9,11 +9,11 @@ import numpy as np
 
 from olivine.explorer.browser.desk import SMALL, Desk, Part
 from olivine.explorer.browser.images import Images
-from olivine.explorer.clicks import clicked
 from olivine.explorer.coloring import SIMILARITY
-from olivine.explorer.networks import LEVELS
-from olivine.explorer.similarity import FEATURES
+from olivine.explorer.selecting.clicks import clicked
+from olivine.explorer.selecting.similarity import FEATURES
 from olivine.explorer.stage import Shown
+from olivine.explorer.subject.networks import LEVELS
 
 _FINEST = "finest"
 

@@ -12,8 +12,8 @@ from olivine.explorer.browser.trips import Trips
 from olivine.explorer.mistakes.label_errors import describe, sentence
 from olivine.explorer.mistakes.marks import Mark, now, same, stretches
 from olivine.explorer.mistakes.suspects import Suspect
-from olivine.explorer.networks import Network
 from olivine.explorer.stage import Shown
+from olivine.explorer.subject.networks import Network
 from olivine.explorer.view import View
 
 OFFERED = 100

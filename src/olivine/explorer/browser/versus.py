@@ -12,8 +12,8 @@ from olivine.explorer.browser.scene import Scene
 from olivine.explorer.coloring import VERSUS
 from olivine.explorer.mistakes.inquiries import Inquiry
 from olivine.explorer.mistakes.versus import ALL, FIRST, LEGEND, SECOND, Versus
-from olivine.explorer.networks import Network, may_predict
 from olivine.explorer.stage import Shown
+from olivine.explorer.subject.networks import Network, may_predict
 from olivine.explorer.view import View
 
 _CLASSES = "all classes"

@@ -8,7 +8,7 @@ from PIL import Image
 from olivine.data.frame import Boxes
 from olivine.drawing.tiles import RGB, beside
 from olivine.explorer.mistakes.clusters import Cluster
-from olivine.explorer.pictures import scene_picture
+from olivine.explorer.scene.pictures import scene_picture
 from olivine.explorer.stage import Shown, Stage
 from olivine.explorer.view import View
 from olivine.geometry import transform_points

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from olivine.errors import UserError
 from olivine.explorer.coloring import compared
 from olivine.explorer.mistakes.clusters import Cluster, Worst, clusters
-from olivine.explorer.moments import Moment, Moments
-from olivine.explorer.networks import Answer, Network
+from olivine.explorer.subject.moments import Moment, Moments
+from olivine.explorer.subject.networks import Answer, Network
 
 KEPT = 20
 """So many frames and clusters of each cell are kept."""

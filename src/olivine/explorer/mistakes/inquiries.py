@@ -10,8 +10,8 @@ from olivine.explorer.mistakes.confusion import Confusion
 from olivine.explorer.mistakes.survey import Survey, in_background
 from olivine.explorer.mistakes.suspects import LabelErrors
 from olivine.explorer.mistakes.versus import Versus
-from olivine.explorer.moments import Moments
-from olivine.explorer.networks import Network
+from olivine.explorer.subject.moments import Moments
+from olivine.explorer.subject.networks import Network
 
 _Asked = tuple[str, int]
 """A network, and which of its versions: a run that still trains becomes another."""

@@ -16,9 +16,9 @@ from olivine.explorer.mistakes.closeup import closeup
 from olivine.explorer.mistakes.marks import stretches
 from olivine.explorer.mistakes.report import gone_through
 from olivine.explorer.mistakes.suspects import LabelErrors, Suspect
-from olivine.explorer.moments import Moments
-from olivine.explorer.networks import Network
 from olivine.explorer.stage import Stage
+from olivine.explorer.subject.moments import Moments
+from olivine.explorer.subject.networks import Network
 from olivine.explorer.view import View
 from olivine.files import write_text
 

@@ -20,7 +20,7 @@ from pydantic import field_validator
 
 from olivine.config import Config, validate
 from olivine.errors import UserError
-from olivine.explorer.opening import Subject
+from olivine.explorer.subject.opening import Subject
 from olivine.files import locked, write_text, writing
 from olivine.reading import TEXT_BYTES, read_file
 

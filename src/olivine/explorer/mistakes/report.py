@@ -20,8 +20,8 @@ from olivine.explorer.mistakes.confusion import NONE, Confusion
 from olivine.explorer.mistakes.inquiries import Tally
 from olivine.explorer.mistakes.survey import Survey
 from olivine.explorer.mistakes.versus import FIRST, LEGEND, SECOND, Versus, opponent
-from olivine.explorer.networks import Network
 from olivine.explorer.stage import Stage
+from olivine.explorer.subject.networks import Network
 from olivine.explorer.view import View
 from olivine.files import write_bytes, write_json
 

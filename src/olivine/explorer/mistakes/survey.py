@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 from olivine.errors import UserError
-from olivine.explorer.moments import Moment, Moments
-from olivine.explorer.networks import Network
+from olivine.explorer.subject.moments import Moment, Moments
+from olivine.explorer.subject.networks import Network
 
 Found = TypeVar("Found")
 

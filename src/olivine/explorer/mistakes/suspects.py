@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from olivine.data.labels import IGNORED
 from olivine.errors import UserError
 from olivine.explorer.mistakes.candidates import Candidate, Labelled, candidates
-from olivine.explorer.moments import Moment, Moments
-from olivine.explorer.networks import Answer, Network, translation
+from olivine.explorer.subject.moments import Moment, Moments
+from olivine.explorer.subject.networks import Answer, Network, translation
 
 LISTED = 1000
 """So many are listed."""

@@ -12,8 +12,8 @@ from olivine.errors import UserError
 from olivine.explorer.coloring import NOTHING, Coloring, Entry, compared
 from olivine.explorer.mistakes.clusters import Cluster, Worst, clusters
 from olivine.explorer.mistakes.confusion import KEPT, compared_classes, labels_of, surety
-from olivine.explorer.moments import Moment, Moments
-from olivine.explorer.networks import Answer, Network, may_predict
+from olivine.explorer.subject.moments import Moment, Moments
+from olivine.explorer.subject.networks import Answer, Network, may_predict
 
 LEGEND = (
     Entry("both right", (72, 104, 88)),

@@ -1,0 +1,1 @@
+"""What is looked at: datasets and runs as they are opened, frames, and what networks say of them."""
