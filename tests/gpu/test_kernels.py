@@ -51,6 +51,9 @@ def test_furthest_points_are_those_of_the_cpu(ours, kind, dtype):
 def test_points_that_tie_are_picked_in_the_order_of_the_cpu(ours):
     """Among blocks of 1024, in frames of more; and with products that are rounded before they are added."""
     assert_same(ours, furthest_points, cloud(2600, "on a grid"), offsets_of(2600), 12)
+    two = torch.zeros(2048, 3)
+    two[5, 0], two[517, 0] = 8, -8  # of one thread, in two blocks
+    assert_same(ours, furthest_points, two, offsets_of(2048), 3)
     away = torch.rand(40, 3, generator=torch.Generator().manual_seed(0))
     xyz = torch.stack([torch.zeros_like(away), away, away[:, [1, 0, 2]]], dim=1).flatten(0, 1)
     assert_same(ours, furthest_points, xyz, torch.arange(0, 121, 3), 2)
