@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,25 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
 
-import gpu  # noqa: E402
-import gpu_clock  # noqa: E402
-import gpu_page  # noqa: E402
-import gpu_parts  # noqa: E402
-import gpu_steps  # noqa: E402
+with pytest.MonkeyPatch.context() as patch:  # scripts there have names of folders here
+    patch.syspath_prepend(str(BENCHMARKS))
+    import gpu
+    import gpu_clock
+    import gpu_page
+    import gpu_parts
+    import gpu_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore::olivine.errors.OlivineWarning")
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def scripts() -> Iterator[None]:
+    """Scripts find each other, as when one is run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield
 
 
 def part(tmp_path: Path, name: str = "part", **settings: Any) -> gpu_parts.Part:

@@ -14,8 +14,12 @@ import torch
 from olivine.streams import Purpose, number, seed_torch, stream, torch_stream
 
 SOURCE = Path(__file__).parents[1] / "src" / "olivine"
-TESTING = SOURCE / "testing"  # tests draw their examples as they like
-MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "streams.py" and path.parent != TESTING)
+EXAMPLES = (SOURCE / "testing", SOURCE / "toys.py")  # tests draw their examples as they like
+MODULES = sorted(
+    path
+    for path in SOURCE.rglob("*.py")
+    if path != SOURCE / "streams.py" and path not in EXAMPLES and path.parent not in EXAMPLES
+)
 PURPOSES = get_args(Purpose)
 KEYS = ((), (0,), (3, 5), (3, 5, 0), (3, 5, 0, 0), (5, 3), (35,), (2**32 * 5 + 3,), (3 + 2**70, 5), (-3, 5))
 # The first three draws below a million of each purpose keyed by (3, 5): they change only with a note in the changelog.
@@ -32,6 +36,7 @@ GOLDEN: dict[str, list[int]] = {
     "scene": [827371, 586787, 146402],
     "town": [735807, 129135, 616131],
     "texture": [178908, 844184, 986815],
+    "example": [488910, 38113, 455492],
     "none": [724631, 150554, 289151],
 }
 HOME = {"default_rng", "SeedSequence", "manual_seed", "manual_seed_all", "RandomState", "PCG64", "Generator"}

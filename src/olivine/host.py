@@ -76,7 +76,7 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
         tensor: of any shape and type, on the CPU, or on the device.
         device: where to.
     """
-    if tensor.device.type != "cpu" or device.type in ("cpu", "mps"):  # which share their memory
+    if tensor.device.type != "cpu" or device.type in ("cpu", "mps", "meta"):  # which share their memory, or have none
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 

@@ -26,6 +26,7 @@ Purpose = Literal[
     "scene",
     "town",
     "texture",
+    "example",
     "none",
 ]
 """What random numbers are drawn for; a new one gets a word of its own here, and its first draws a line in the tests."""

@@ -7,13 +7,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from builders import norm_two_processes as two
 from builders.processes import of_both, run_two
 from olivine.engine import experiment
 from olivine.methods.parts.momentum import MomentumCopy
 from olivine.points.layers import RowNorm
 from olivine.sparse import BatchNorm
 from olivine.sparse.synchronized import SynchronizedNorm1d, SynchronizedNorm2d, synchronize_norms
-from sparse import norm_two_processes as two
 
 
 @pytest.fixture(scope="module")

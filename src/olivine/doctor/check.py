@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from olivine import native
 from olivine.sparse.engines import using
 from olivine.sparse.engines.reference import Reference
+from olivine.streams import seed_torch, torch_stream
 
 SLACK = 10.0
 """How many times further from float64 than PyTorch on the CPU a device may be."""
@@ -188,10 +189,10 @@ def _rounding(tf32: bool) -> Iterator[None]:
 
 def seeded(make: Callable[[], M], seed: int = 0) -> M:
     """A module whose weights are drawn by a seed."""
-    torch.manual_seed(seed)
+    seed_torch("example", seed)
     return make()
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
     """Normal numbers, float32 on the CPU."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(shape, generator=torch_stream("example", seed))

@@ -27,6 +27,7 @@ from olivine.sparse.engines import engine_on
 from olivine.sparse.grid import GridTensor
 from olivine.sparse.grid_layers import SparseConv3d, SparseInverseConv3d, SubMConv3d
 from olivine.sparse.normalization import batch_normalize
+from olivine.streams import torch_stream
 
 _GRID = (12, 20, 20)
 _TOLERANCE, _TF32 = 2e-5, 5e-3
@@ -93,7 +94,7 @@ def _operations() -> list[Check]:
 
 def cloud(count: int = 400, reach: int = 8, seed: int = 0) -> Tensor:
     """Distinct int32 [N, 4] voxels of two frames around the origin, in no order."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_stream("example", seed)
     xyz = torch.randint(-reach, reach, (count, 3), generator=generator)
     every = torch.cat([torch.randint(0, 2, (count, 1), generator=generator), xyz], dim=1)
     rows: Tensor = torch.unique(every, dim=0)
@@ -205,7 +206,7 @@ def _reached(place: Place) -> list[Tensor]:
 
 
 def _boxes(count: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_stream("example", seed)
     share = torch.rand(count, 7, generator=generator)
     low = torch.tensor((0.0, -8.0, -1.0, 3.0, 1.5, 1.4, -3.1))
     return low + share * torch.tensor((16.0, 16.0, 1.0, 2.0, 0.6, 0.4, 6.2))
@@ -236,5 +237,5 @@ def _balls(place: Place) -> list[Tensor]:
 
 
 def _grouped(place: Place) -> list[Tensor]:
-    rows = torch.randint(-1, 300, (50, 16), generator=torch.Generator().manual_seed(5)).to(place.device)
+    rows = torch.randint(-1, 300, (50, 16), generator=torch_stream("example", 5)).to(place.device)
     return _with_gradients(place, lambda values: group(values, rows), draw(300, 12))

@@ -131,13 +131,17 @@ class _Module(_DummyBackendModule):
         """Types that autocast may be asked for."""
         return [torch.bfloat16, torch.float16]
 
+    def is_available(self) -> bool:
+        """Not, so that nothing that looks for an accelerator finds this one."""
+        return False
+
     def device_count(self) -> int:
         """None that has a generator whose state is worth keeping."""
         return 0
 
 
 class _Hook(_DummyPrivateUse1Hook):
-    """Not available, so that nothing that looks for an accelerator finds this one."""
+    """Not available either."""
 
     def is_available(self) -> bool:
         return False
