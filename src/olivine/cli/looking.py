@@ -12,7 +12,7 @@ import typer
 
 from olivine.cli.common import AsJson, log, say
 from olivine.drawing.links import EXPLORER_HOST, EXPLORER_PORT
-from olivine.errors import printable
+from olivine.errors import UserError, printable
 
 if TYPE_CHECKING:
     from olivine.explorer.selecting.selection import Selection
@@ -69,6 +69,11 @@ def explore(
     from olivine.explorer.subject.opening import open_subject
     from olivine.explorer.view import View, command
 
+    labelled = select is not None and out is not None
+    if labelled and not (snapshot is mistakes is label_errors is None):
+        raise UserError("--select with --out writes labels and nothing else; ask for the rest in a command of its own")
+    if frames != "all" and not labelled:
+        raise UserError("--frames says which frames are labelled, and needs --select and --out")
     folders = context.with_resource(datasets_of_logs(things, own))
     stage = Stage(Moments(open_subject(folders, split, own)), out or Path("labels"), marks)
     shown = View.of(view)

@@ -37,6 +37,7 @@ class Suspects(Part):
         super().__init__(desk)
         gui, names = desk.client.gui, desk.stage.moments.dataset.classes.names
         self._network: Network | None = None
+        self._version: int | None = None
         self._suspects: list[Suspect] = []
         self._at: Suspect | None = None
         self._trips = Trips(desk, scene, "doubted")
@@ -58,8 +59,9 @@ class Suspects(Part):
     def update(self, shown: Shown) -> None:
         """Be about the network that is asked."""
         network = self.desk.stage.network(shown.view)
-        if network is not self._network:
-            self._network, self._at, self._suspects = network, None, []
+        version = None if network is None else network.version  # of a run that still trains there is a new one
+        if (network, version) != (self._network, self._version):
+            self._network, self._version, self._at, self._suspects = network, version, None, []
             self._errand.follow(None if network is None else self.desk.stage.inquiries.known_label_errors(network))
             self._offer()
         self._trips.update(shown)
