@@ -283,6 +283,15 @@ def test_the_command_writes_the_bytes_that_the_browser_does(root, moments, chose
     assert "there is no scene or frame 'scene-9' here" in capsys.readouterr().err
 
 
+def test_options_that_would_be_passed_over_are_refused(root, tmp_path, capsys):
+    words = ["explore", str(root / "datasets" / "street"), "--snapshot", str(tmp_path / "pictures")]
+    assert main([*words, "--select", "selections.yaml", "--out", str(tmp_path / "labels")]) == 2
+    assert "--select with --out writes labels and nothing else" in capsys.readouterr().err
+    assert main([*words, "--frames", "scene-0103"]) == 2
+    assert "--frames says which frames are labelled, and needs --select and --out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_labels_of_other_layouts_are_read_by_their_datasets(root, tmp_path):
     kitti, own = build_semantickitti(tmp_path / "kitti"), build_folder(tmp_path / "own")
     shutil.rmtree(own / "labels")  # no labels are there that mean something else
