@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import time
+from collections.abc import Callable
 from typing import Any
 
-from olivine.errors import printable
+from olivine.errors import UserError, printable
 from olivine.explorer.browser.desk import SMALL, Desk
 from olivine.explorer.mistakes.inquiries import Inquiry
+from olivine.explorer.subject.networks import Network
 
 FRESH_S = 2.0
 """What is found is shown anew no more often than this while it goes on."""
@@ -29,6 +31,7 @@ class Errand:
         self._bar = gui.add_progress_bar(0.0, visible=False)
         self._said = gui.add_html("")
         self._seen, self._when = -1, 0.0
+        self._of: tuple[tuple[Network | None, int | None], ...] = ()
         self.inquiry: Inquiry[Any] | None = None
 
     @property
@@ -42,14 +45,25 @@ class Errand:
             self.inquiry, self._seen, self._when = inquiry, -1, 0.0
         self._describe()
 
-    def turn(self) -> None:
-        """Start the inquiry, or stop it where it goes on."""
-        if self.inquiry is not None:
-            if self.inquiry.running:
-                self.inquiry.stop()
-            else:
-                self.inquiry.start()
-            self._describe()
+    def changed(self, *networks: Network | None) -> bool:
+        """Whether others are asked than at the last call; a run that still trains becomes another with its version."""
+        now = tuple((network, None if network is None else network.version) for network in networks)
+        changed, self._of = now != self._of, now
+        return changed
+
+    def turn(self, ask: Callable[[], Inquiry[Any]]) -> None:
+        """Start an inquiry, or stop it where it goes on; say why where there can be none."""
+        try:
+            inquiry = ask()
+        except UserError as error:
+            self._desk.say(str(error))
+            return
+        self.follow(inquiry)
+        if inquiry.running:
+            inquiry.stop()
+        else:
+            inquiry.start()
+        self._describe()
 
     def news(self) -> bool:
         """Say how far it is; true where what is found is to be shown anew."""

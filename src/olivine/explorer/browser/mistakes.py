@@ -6,7 +6,7 @@ import html
 from functools import partial
 from typing import Any
 
-from olivine.errors import UserError, printable
+from olivine.errors import printable
 from olivine.explorer.browser.desk import SMALL, Desk, Part
 from olivine.explorer.browser.errand import Errand
 from olivine.explorer.browser.finds import Finds
@@ -36,7 +36,6 @@ class Mistakes(Part):
         super().__init__(desk)
         gui = desk.client.gui
         self._network: Network | None = None
-        self._version: int | None = None
         self._chosen: tuple[int, int] | None = None
         self._buttons: dict[tuple[int, int], Any] = {}
         with gui.add_folder("Confusion matrix"):
@@ -50,9 +49,8 @@ class Mistakes(Part):
     def update(self, shown: Shown) -> None:
         """Be about the network that is asked."""
         network = self.desk.stage.network(shown.view)
-        version = None if network is None else network.version  # of a run that still trains there is a new one
-        if (network, version) != (self._network, self._version):
-            self._network, self._version, self._chosen = network, version, None
+        if self._errand.changed(network):
+            self._network, self._chosen = network, None
             self._finds.clear()
             self._errand.follow(None if network is None else self.desk.stage.inquiries.known_confusion(network))
             self._show()
@@ -68,12 +66,7 @@ class Mistakes(Part):
         if network is None:
             self.desk.say("name a run of `olivine segment`, too")
             return
-        try:
-            self._errand.follow(self.desk.stage.inquiries.confusion(network))
-        except UserError as error:
-            self.desk.say(str(error))
-            return
-        self._errand.turn()
+        self._errand.turn(partial(self.desk.stage.inquiries.confusion, network))
 
     @property
     def _table(self) -> Confusion | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from functools import partial
 
 from olivine.errors import UserError, printable
 from olivine.explorer.browser.desk import SMALL, Desk, Part
@@ -37,7 +38,6 @@ class Suspects(Part):
         super().__init__(desk)
         gui, names = desk.client.gui, desk.stage.moments.dataset.classes.names
         self._network: Network | None = None
-        self._version: int | None = None
         self._suspects: list[Suspect] = []
         self._at: Suspect | None = None
         self._trips = Trips(desk, scene, "doubted")
@@ -59,9 +59,8 @@ class Suspects(Part):
     def update(self, shown: Shown) -> None:
         """Be about the network that is asked."""
         network = self.desk.stage.network(shown.view)
-        version = None if network is None else network.version  # of a run that still trains there is a new one
-        if (network, version) != (self._network, self._version):
-            self._network, self._version, self._at, self._suspects = network, version, None, []
+        if self._errand.changed(network):
+            self._network, self._at, self._suspects = network, None, []
             self._errand.follow(None if network is None else self.desk.stage.inquiries.known_label_errors(network))
             self._offer()
         self._trips.update(shown)
@@ -76,12 +75,7 @@ class Suspects(Part):
         if network is None:
             self.desk.say("name a run of `olivine segment`, too")
             return
-        try:
-            self._errand.follow(self.desk.stage.inquiries.label_errors(network))
-        except UserError as error:
-            self.desk.say(str(error))
-            return
-        self._errand.turn()
+        self._errand.turn(partial(self.desk.stage.inquiries.label_errors, network))
 
     def _offer(self) -> None:
         """The menu, of what was found so far."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from functools import partial
 
 from olivine.errors import UserError, printable
 from olivine.explorer.browser.desk import SMALL, Desk, Part
@@ -35,7 +36,6 @@ class Beats(Part):
         gui, stage = desk.client.gui, desk.stage
         self._able = {name: network for name, network in stage.moments.networks.items() if may_predict(network)}
         self._network: Network | None = None
-        self._version: int | None = None
         with gui.add_folder("Against another run", visible=len(self._able) > 1):
             self._menu = gui.add_dropdown("Against", list(self._able) or [""])
             self._errand = Errand(desk, "Compare in all frames")
@@ -51,12 +51,12 @@ class Beats(Part):
     def update(self, shown: Shown) -> None:
         """Be about the network that is asked; compare it with the one that the view names."""
         network = self.desk.stage.network(shown.view)
-        version = None if network is None else network.version  # of a run that still trains there is a new one
-        if (network, version) != (self._network, self._version):
-            self._network, self._version = network, version
+        if network is not self._network:
+            self._network = network
             others = [name for name, other in self._able.items() if other is not network]
             self._menu.options = others or [""]
             self._menu.value = shown.view.against if shown.view.against in others else self._menu.options[0]
+        if self._errand.changed(network, self._second):
             self._follow()
         self._finds.update(shown)
 
@@ -89,12 +89,7 @@ class Beats(Part):
         first, second = self._network, self._second
         if first is None or second is None:
             return
-        try:
-            self._errand.follow(self.desk.stage.inquiries.versus(first, second))
-        except UserError as error:
-            self.desk.say(str(error))
-            return
-        self._errand.turn()
+        self._errand.turn(partial(self.desk.stage.inquiries.versus, first, second))
 
     def _show(self) -> None:
         table = self._table
