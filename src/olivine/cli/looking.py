@@ -69,11 +69,8 @@ def explore(
     from olivine.explorer.subject.opening import open_subject
     from olivine.explorer.view import View, command
 
-    labelled = select is not None and out is not None
-    if labelled and not (snapshot is mistakes is label_errors is None):
-        raise UserError("--select with --out writes labels and nothing else; ask for the rest in a command of its own")
-    if frames != "all" and not labelled:
-        raise UserError("--frames says which frames are labelled, and needs --select and --out")
+    written_to = [snapshot, mistakes, label_errors]
+    _refuse_idle(serves=written_to == [None] * 3, select=select, out=out, frames=frames)
     folders = context.with_resource(datasets_of_logs(things, own))
     stage = Stage(Moments(open_subject(folders, split, own)), out or Path("labels"), marks)
     shown = View.of(view)
@@ -85,7 +82,7 @@ def explore(
             _write_labels(stage.moments, selections, out, frames, as_json=as_json)
             return
         shown = replace(shown, select=tuple(map(str, selections)))
-    if snapshot is None and mistakes is None and label_errors is None:
+    if written_to == [None] * 3:
         from olivine.explorer.browser.server import serve
 
         serve(stage, shown, host, port, browser=not no_browser, say=say)
@@ -98,6 +95,19 @@ def explore(
         written += write_label_errors(stage, shown, label_errors, opened)
     names = [str(path) for path in written]
     say(json.dumps(names) if as_json else "\n".join(names))
+
+
+def _refuse_idle(*, serves: bool, select: Path | None, out: Path | None, frames: str) -> None:
+    """Refuse options that would be passed over.
+
+    Raises:
+        UserError: one would.
+    """
+    if out is not None and not serves:
+        rest = "a folder of labels" if select is None else "labels and nothing else"
+        raise UserError(f"--out is for {rest}; ask for pictures, mistakes and label errors in a command without it")
+    if frames != "all" and (select is None or out is None):
+        raise UserError("--frames says which frames are labelled, and needs --select and --out")
 
 
 def _write_labels(moments: Moments, selections: Sequence[Selection], out: Path, frames: str, *, as_json: bool) -> None:

@@ -286,7 +286,9 @@ def test_the_command_writes_the_bytes_that_the_browser_does(root, moments, chose
 def test_options_that_would_be_passed_over_are_refused(root, tmp_path, capsys):
     words = ["explore", str(root / "datasets" / "street"), "--snapshot", str(tmp_path / "pictures")]
     assert main([*words, "--select", "selections.yaml", "--out", str(tmp_path / "labels")]) == 2
-    assert "--select with --out writes labels and nothing else" in capsys.readouterr().err
+    assert "--out is for labels and nothing else; ask for pictures" in capsys.readouterr().err
+    assert main([*words, "--out", str(tmp_path / "labels")]) == 2
+    assert "--out is for a folder of labels; ask for pictures" in capsys.readouterr().err
     assert main([*words, "--frames", "scene-0103"]) == 2
     assert "--frames says which frames are labelled, and needs --select and --out" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
