@@ -1,11 +1,12 @@
 """Whether a change of the code changes numbers: digests of losses and weights of short runs, before and after it.
 
-    python tests/same_numbers.py FOLDER
+    python tests/same_numbers.py FOLDER [THREADS]
 
 simulates a small world in FOLDER (kept, so that a second call is faster and reads the same), pretrains on it with every
 method of the demo for a few steps, fine-tunes and probes what OLIVINE made, and prints a line per run: SHA-256 of its
 losses, and of its weights' names, types and values. The same lines from two commits on one machine say that nothing
-between them changed a number. Runs have one thread, as sums depend on how they are split.
+between them changed a number. Runs have one thread, as sums depend on how they are split, or THREADS; with any number
+the same command prints the same lines again.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ STEPS = 6
 
 
 def olivine(*words: str) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": (sys.argv[2:] or ["1"])[0]}
     done = subprocess.run([sys.executable, "-m", "olivine", *words], env=environment, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"olivine {' '.join(words)}\n{done.stderr}")

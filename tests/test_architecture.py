@@ -22,6 +22,7 @@ ROAD = (
     "native",
     "gpu",
     "geometry",
+    "rows",
     "sparse",
     "points",
     "weights",

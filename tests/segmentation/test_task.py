@@ -20,6 +20,7 @@ from olivine.segmentation.evaluate import evaluate
 from olivine.segmentation.losses import cross_entropy, lovasz_softmax
 from olivine.segmentation.task import Mode, SegmentationTask
 from olivine.testing.elsewhere import evaluation_step, train_step
+from olivine.testing.order import FixedOrder
 
 CLASSES = 16
 GRID = CartesianVoxels(size_m=(4.0, 4.0, 2.0))
@@ -209,11 +210,20 @@ def test_an_unlabelled_split_is_predicted_but_not_scored(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["finetune", "probe"])
+def test_the_order_of_every_sum_is_fixed(tmp_path, mode: Mode) -> None:
+    task, batch = make_task(mode), make_batch(tmp_path)
+    with FixedOrder() as order:
+        task(batch)["loss"].backward()
+    assert order.chance == []
+
+
+@pytest.mark.parametrize("mode", ["finetune", "probe"])
 def test_a_step_on_a_device_waits_for_nothing_unmeant(tmp_path, mode: Mode) -> None:
     batch = make_batch(tmp_path)
     expected = make_task(mode)(batch)
     losses, pretended = train_step(make_task(mode), batch)
     assert not pretended.unmeant
+    assert not pretended.chance
     assert {name: float(value) for name, value in losses.items()} == pytest.approx(
         {name: float(value.detach()) for name, value in expected.items()}, rel=1e-3
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from olivine.components import OwnConfig
 from olivine.data.batch import Cloud
 from olivine.data.needs import Inputs
+from olivine.rows import take_rows
 from olivine.sparse import Pointwise
 
 
@@ -112,7 +113,7 @@ class VoxelEmbedding(Embedding):
 
     def of_points(self, points: Tensor) -> Tensor:
         """[P, C] the feature of the voxel that each point lies in."""
-        return self._rows[self._point_voxel[points]]
+        return take_rows(self._rows, self._point_voxel[points])
 
 
 class Embedder(nn.Module):

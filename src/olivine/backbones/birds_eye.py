@@ -11,16 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
 from olivine.backbones.base import Embedding, Head
 from olivine.data.batch import Cloud
-from olivine.host import counted, waiting
+from olivine.host import waiting
+from olivine.rows import mix_rows
 
 
 @dataclass(frozen=True)
@@ -150,46 +148,3 @@ class BirdsEyeEmbedding(Embedding):
     def _finished(self, rows: Tensor) -> Tensor:
         result = rows if self._after is None else self._after(rows)
         return result if self._finish is None else self._finish(result)
-
-
-def mix_rows(rows: Tensor, index: Tensor, share: Tensor) -> Tensor:
-    """Weighted sums of a few rows each. Gradients reach the rows, and repeat to the bit on every device.
-
-    Args:
-        rows: [R, C].
-        index: [P, K] int64 rows.
-        share: [P, K] the weight of each.
-
-    Returns:
-        [P, C] Σ_k share[p, k] · rows[index[p, k]].
-    """
-    mixed: Tensor = _Mix.apply(rows, index, share)  # type: ignore[no-untyped-call]
-    return mixed
-
-
-class _Mix(torch.autograd.Function):
-    """out[p] = Σ_k share[p, k] · rows[index[p, k]], whose gradient is summed in the order of p on every device."""
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor, index: Tensor, share: Tensor) -> Tensor:
-        share = share.to(rows.dtype)
-        ctx.save_for_backward(index, share)
-        ctx.count = len(rows)
-        return functional.embedding_bag(index, rows, per_sample_weights=share, mode="sum")
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        index, share = ctx.saved_tensors
-        flat = index.flatten()
-        order = flat.argsort(stable=True)
-        starts = functional.pad(counted(flat, ctx.count).cumsum(0), (1, 0))
-        summed = functional.embedding_bag(
-            order // index.shape[1],
-            grad.contiguous(),
-            starts,
-            per_sample_weights=share.flatten()[order].to(grad.dtype),
-            mode="sum",
-            include_last_offset=True,
-        )
-        return summed, None, None

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from olivine.data.labels import IGNORED
 from olivine.host import fetched, sent
+from olivine.rows import take_rows
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -54,7 +55,7 @@ def lovasz_softmax(probabilities: Tensor, labels: Tensor, classes: Literal["pres
     labelled = sent(rows, device)
     target = sent(known[rows] - 1, device)
     # One row per class: the sort below then runs over contiguous memory.
-    chosen = probabilities[labelled].t()[wanted]
+    chosen = take_rows(take_rows(probabilities, labelled).t(), wanted)
     chosen = chosen.to(torch.promote_types(chosen.dtype, torch.float32))
     foreground = target == wanted[:, None]
     errors = torch.where(foreground, 1.0 - chosen, chosen)

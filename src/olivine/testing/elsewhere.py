@@ -8,12 +8,9 @@ is meant. Nothing is faster or rounds otherwise there: what such a device comput
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from types import FrameType
 from typing import Any, TypeVar
 
 import torch
@@ -29,11 +26,11 @@ from torch.utils.backend_registration import (
 from olivine import host
 from olivine.data.batch import Batch
 from olivine.host import why
+from olivine.testing.order import by_chance, place
 
 T = TypeVar("T")
 
 NAME = "elsewhere"
-_PACKAGE = str(Path(__file__).parents[1])
 _NOT_ASKING = (__file__, host.__file__)
 
 _AUTOCAST = torch.library.Library("_", "IMPL", "AutocastPrivateUse1")  # type: ignore[no-untyped-call]
@@ -163,12 +160,14 @@ class Pretended(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Attributes:
         device: the pretended device.
         waits: when the host waited for the device, in order.
+        chance: sums whose order a GPU leaves to chance, as `olivine.testing.order.FixedOrder` has them for a CPU.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.device = device()
         self.waits: list[Wait] = []
+        self.chance: list[str] = []
         self._pinned: list[Tensor] = []
         self._lifted = self._swaps = False
 
@@ -228,6 +227,8 @@ class Pretended(TorchDispatchMode):  # type: ignore[no-untyped-call]
         _check_generator(func, kwargs)
         if _looks(name, args, kwargs):
             self._note(func)
+        if by_chance(name, args, kwargs, on_gpu=True):
+            self.chance.append(f"{place(__file__)}: {func}")
         result = func(*tree_map(_plain, args), **tree_map(_plain, kwargs))
         return return_and_correct_aliasing(func, args, kwargs, tree_map(_labelled, result))  # type: ignore[no-untyped-call]
 
@@ -250,7 +251,7 @@ class Pretended(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return any(tensor is pinned for pinned in self._pinned)
 
     def _note(self, func: Any, more: str = "") -> None:
-        self.waits.append(Wait(f"{func}{more}", _place(), why()))
+        self.waits.append(Wait(f"{func}{more}", place(*_NOT_ASKING), why()))
 
 
 _open: list[Pretended] = []
@@ -295,17 +296,6 @@ def _check_together(func: Any, tensors: Iterable[Tensor]) -> None:
 def _check_generator(func: Any, kwargs: dict[str, Any]) -> None:
     if kwargs.get("generator") is not None:
         raise RuntimeError(f"{func}: expected a generator of the device, but it is on the CPU")
-
-
-def _place() -> str:
-    """The innermost line of the package, outside of this file and of `olivine.host`, that is being run."""
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        file = frame.f_code.co_filename
-        if file.startswith(_PACKAGE) and file not in _NOT_ASKING:
-            return f"{Path(file).relative_to(_PACKAGE)}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""
 
 
 def train_step(task: nn.Module, batch: Batch, *, clip_norm: float = 1.0) -> tuple[dict[str, Tensor], Pretended]:

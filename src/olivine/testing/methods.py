@@ -19,6 +19,7 @@ from olivine.data.batch import Batch
 from olivine.data.masks import UNKNOWN
 from olivine.methods import Method
 from olivine.testing.elsewhere import train_step
+from olivine.testing.order import FixedOrder, several_threads
 from olivine.testing.toy_runs import InterruptedRunError, toy_run
 from olivine.toys import ToyBackbone, seen_from_above, toy_batch, toy_voxelnet
 
@@ -195,9 +196,31 @@ class MethodContract(ABC):
         assert {"backbone", "loss"} <= set(method.timings)
         assert all(seconds > 0 for seconds in method.timings.values())
 
+    def test_the_order_of_every_sum_is_fixed(self) -> None:
+        """No gradient is added up as threads arrive: the same run gives the same bits."""
+        method, batch = self.make(), self.batch()
+        with FixedOrder() as order:
+            method(batch)["loss"].backward()
+        assert not order.chance, "the order of a sum is left to chance in " + "; ".join(order.chance)
+
+    def test_gradients_repeat_to_the_bit_on_several_threads(self) -> None:
+        """A batch that is large enough for threads to share gives the same gradients each time."""
+        batch = self.batch(voxels=300, pairs=8000)
+        with several_threads():
+            first, *others = (self._gradients(batch) for _ in range(3))
+        for gradients in others:
+            assert [name for name, value in gradients.items() if not torch.equal(value, first[name])] == []
+
+    def _gradients(self, batch: Batch) -> dict[str, Tensor]:
+        method = self.make(trained=0)
+        method.set_progress(2, 10)
+        method(batch)["loss"].backward()
+        return {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
+
     def test_a_step_on_a_device_waits_for_nothing_unmeant(self) -> None:
         """Nothing on the CPU meets what is on a device, no wait of the host is hidden, and the losses are the same."""
         expected = self.make()(self.batch())
         losses, pretended = train_step(self.make(), self.batch())
         assert not pretended.unmeant, "the host waits in " + "; ".join(pretended.unmeant)
+        assert not pretended.chance, "the order of a sum is left to chance in " + "; ".join(set(pretended.chance))
         assert _numbers(losses) == pytest.approx(_numbers(expected), rel=1e-4, abs=1e-5)

@@ -14,6 +14,7 @@ from olivine.config import Config
 from olivine.detectors.parts.anchor_head import HeadOutputs
 from olivine.detectors.parts.targets import BACKGROUND, IGNORED, AnchorTargets
 from olivine.host import counted
+from olivine.rows import take_rows
 
 _YAW = 6
 
@@ -47,11 +48,12 @@ def anchor_losses(outputs: HeadOutputs, targets: AnchorTargets, config: AnchorLo
         Scalars: `loss`, the weighted sum, and its weighted parts `loss_classes`, `loss_boxes` and `loss_directions`.
     """
     share = _share(targets, outputs.codes.dtype)
-    ours = targets.frame, targets.anchor
+    ours = targets.frame * outputs.codes.shape[1] + targets.anchor
+    codes, directions = (take_rows(values.flatten(0, 1), ours) for values in (outputs.codes, outputs.direction_logits))
     parts = {
         "loss_classes": config.classes * _class_loss(outputs.class_logits, targets.labels, share, config),
-        "loss_boxes": config.boxes * _box_loss(outputs.codes[ours], targets, share, config.beta),
-        "loss_directions": config.directions * _direction_loss(outputs.direction_logits[ours], targets, share),
+        "loss_boxes": config.boxes * _box_loss(codes, targets, share, config.beta),
+        "loss_directions": config.directions * _direction_loss(directions, targets, share),
     }
     return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 

@@ -20,6 +20,7 @@ from olivine.detectors.pv_rcnn.roi_head import RoiOutputs
 from olivine.detectors.pv_rcnn.roi_targets import RoiTargets
 from olivine.geometry.boxes import UNIT_CORNERS
 from olivine.host import numbers_on, waiting
+from olivine.rows import take_rows
 
 
 class RoiLossConfig(Config):
@@ -51,8 +52,10 @@ def roi_losses(outputs: RoiOutputs, targets: RoiTargets, config: RoiLossConfig) 
     """
     scores = targets.scores.to(outputs.logits.dtype)
     with waiting("how many proposals learn a box", scores.device):
-        learns = targets.learns_box.nonzero().unbind(1)
-    codes, rois, objects = outputs.codes[learns], targets.proposals.boxes[learns], targets.objects[learns]
+        learns = targets.learns_box.flatten().nonzero()[:, 0]
+    codes, rois, objects = (
+        take_rows(values.flatten(0, 1), learns) for values in (outputs.codes, targets.proposals.boxes, targets.objects)
+    )
     share = 1 / max(1, len(codes))
     of_codes = smooth_l1(codes - encode_in_rois(objects, rois).to(codes.dtype), config.beta)
     of_corners = corner_losses(decode_rois(codes, rois), objects, config.corner_beta_m)

@@ -17,7 +17,6 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from olivine.backbones.birds_eye import mix_rows
 from olivine.backbones.voxelnet import STRIDE, VoxelScales
 from olivine.config import Config
 from olivine.data.voxelize import CartesianVoxels
@@ -25,6 +24,7 @@ from olivine.detectors.pv_rcnn.grouping import GroupingConfig
 from olivine.host import counted, fetched, numbers_on, sent
 from olivine.points import furthest_points
 from olivine.points.layers import RowNorm
+from olivine.rows import mix_rows
 from olivine.sparse.grid import GridTensor
 
 SCALE_CHANNELS = (16, 32, 64, 64)

@@ -111,7 +111,7 @@ class _Largest(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         rows, owner, largest = ctx.saved_tensors
         index = owner[:, None].expand(-1, rows.shape[1])
-        chosen = (rows == largest[owner]).to(grad.dtype)
-        # Numbers of rows are whole: their sum is the same in any order.
-        sharing = torch.zeros_like(grad).scatter_add_(0, index, chosen).clamp_(min=1)
-        return chosen.mul_((grad / sharing)[owner]), None, None
+        chosen = rows == largest.index_select(0, owner)
+        # Counted in whole numbers, whose sum is the same in any order.
+        sharing = torch.zeros_like(grad, dtype=torch.int32).scatter_add_(0, index, chosen.int()).clamp_(min=1)
+        return (grad / sharing).index_select(0, owner).mul_(chosen), None, None

@@ -28,6 +28,7 @@ from olivine.methods.deepcluster.regions import RegionConfig, regions
 from olivine.methods.deepcluster.whitening import Whitening
 from olivine.methods.parts.gather import gather_rows
 from olivine.methods.parts.kmeans import kmeans, nearest
+from olivine.rows import take_rows
 from olivine.streams import torch_stream
 
 _CLASSIFIER_SPREAD = 0.01
@@ -141,7 +142,7 @@ class DeepCluster(Method):
             places = regions(batch, self.config.regions)
             labels = self.assignments.look_up(places.keys)
             assigned = (labels >= 0).nonzero()[:, 0]
-            hidden = torch.relu(places.mean(features))[sent(assigned, features.device)]
+            hidden = take_rows(torch.relu(places.mean(features)), sent(assigned, features.device))
             labels = sent(labels[assigned], features.device)
             logits = self.classifier(hidden)
             sizes = sent(self.assignments.sizes(self.config.clusters), features.device)
@@ -152,7 +153,7 @@ class DeepCluster(Method):
                 "clusters": (sizes > 0).sum().float(),
                 "nmi": self.nmi.float(),
                 "moved": self.moved.float(),
-                **self.diagnostics(hidden, self.classifier.weight[labels]),
+                **self.diagnostics(hidden, take_rows(self.classifier.weight, labels)),
                 **self.learned_from("regions with a cluster", len(labels)),
             }
 

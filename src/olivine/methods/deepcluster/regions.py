@@ -17,6 +17,7 @@ from torch import Tensor
 from olivine.config import Config
 from olivine.data.batch import Batch, Cloud
 from olivine.host import sent
+from olivine.rows import take_rows
 
 
 class RegionConfig(Config):
@@ -53,7 +54,7 @@ class Regions(NamedTuple):
             [R, D] float32 or wider, differentiable.
         """
         device = features.device
-        rows = features[sent(self.voxels, device)].to(torch.promote_types(features.dtype, torch.float32))
+        rows = take_rows(features, sent(self.voxels, device)).to(torch.promote_types(features.dtype, torch.float32))
         if len(self.keys) == 0:
             return rows
         # The sizes are what they should be; to look whether they are, the host would wait for a GPU.

@@ -14,6 +14,7 @@ from torch import Tensor
 from olivine.data.masks import UNKNOWN
 from olivine.host import fetched, sent
 from olivine.methods.parts.contrast import similarities, zero_with_graph
+from olivine.rows import take_rows
 
 SupervisedForm = Literal["published_code", "paper"]
 
@@ -41,7 +42,7 @@ def weakly_supervised_contrastive(
     labels = fetched(labels, "which pairs have a known label")
     known = (labels != UNKNOWN).nonzero()[:, 0]
     rows, labels = sent(known, k.device), sent(labels[known], k.device)
-    k, q = k[rows], q[rows]
+    k, q = take_rows(k, rows), take_rows(q, rows)
     if len(k) == 0:
         return zero_with_graph(k, q)
     logits = similarities(k, q, temperature)

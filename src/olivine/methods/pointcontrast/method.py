@@ -20,6 +20,7 @@ from olivine.host import sent
 from olivine.methods.base import Method
 from olivine.methods.parts.contrast import info_nce
 from olivine.methods.pointcontrast.matches import draw_matches
+from olivine.rows import take_rows
 
 
 class PointContrastConfig(Config):
@@ -85,8 +86,8 @@ class PointContrast(Method):
         assert known is not None
         drawn = sent(draw_matches(known, self.config.matches, batch.generator()), second.match.device)
         with self.stage("backbone"):
-            k = self.embed(batch.cloud).of_voxels()[drawn[:, 0]]
-            q = self.embed(second.cloud).of_voxels()[drawn[:, 1]]
+            k = take_rows(self.embed(batch.cloud).of_voxels(), drawn[:, 0])
+            q = take_rows(self.embed(second.cloud).of_voxels(), drawn[:, 1])
         with self.stage("loss"):
             loss = info_nce(k, q, self.config.temperature)
             counts = {"matches": len(second.match), "matches_drawn": len(drawn)}
