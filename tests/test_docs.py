@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +16,7 @@ import torch
 import typer.main
 
 from builders.folder import build_folder
+from builders.forker import Forker
 from builders.kitti_object import SIZE, build_kitti_object
 from builders.nuscenes import build_nuscenes
 from builders.own_kitti import build_own_kitti
@@ -83,18 +84,27 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run_line(line: str, *, alone: bool) -> None:
-    """Run a command line, in a process of its own where it is to be `alone`, as modules of the page's own want it."""
-    words = shlex.split(line)
-    if words[0] == "olivine" and not alone:
-        assert main(words[1:]) == 0, line
-        return
-    done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
-    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+@pytest.fixture
+def run_line(workplace: Path) -> Iterator[Callable[..., None]]:
+    """Runs a command line, in a process of its own where it is to be `alone`, as modules of the page's own want it."""
+    with ExitStack() as stack:
+        forkers: list[Forker] = []
+
+        def run(line: str, *, alone: bool) -> None:
+            words = shlex.split(line)
+            if words[0] == "olivine" and not alone:
+                assert main(words[1:]) == 0, line
+                return
+            if not forkers:
+                forkers.append(stack.enter_context(Forker(workplace)))
+            done = forkers[0].run(*words)
+            assert done.status == 0, f"{line}\n{done.output}"
+
+        yield run
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "<!-- run -->" in page.read_text()], ids=lambda p: p.stem)
-def test_marked_code_runs_from_top_to_bottom(page, workplace, monkeypatch):
+def test_marked_code_runs_from_top_to_bottom(page, workplace, run_line, monkeypatch):
     # A module, in which pydantic finds what the annotations of the examples name.
     module = ModuleType(f"docs_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -18,7 +18,7 @@ from olivine.data.prepare import Prepare
 from olivine.host import sent
 from olivine.streams import stream
 from olivine.testing.elsewhere import evaluation_step, train_step
-from olivine.testing.order import FixedOrder
+from olivine.testing.order import CHANCE, FixedOrder
 from olivine.weights.file import load_weights, save_weights
 
 
@@ -101,7 +101,7 @@ class BackboneContract(ABC):
         with FixedOrder() as order:
             embedding = backbone(cloud)
             (embedding.of_points(points).square().sum() + embedding.of_voxels().sum()).backward()
-        assert not order.chance, "the order of a sum is left to chance in " + "; ".join(order.chance)
+        assert not order.chance, CHANCE + "; ".join(order.chance)
 
     def test_a_step_on_a_device_waits_for_nothing_unmeant(self) -> None:
         """Nothing on the CPU meets what is on a device, no wait of the host is hidden, and features are the same."""
@@ -109,7 +109,7 @@ class BackboneContract(ABC):
         points = (batch.cloud.point_voxel >= 0).nonzero().squeeze(1)
         _, pretended = train_step(_Read(backbone, points), batch)
         assert not pretended.unmeant, "the host waits in " + "; ".join(pretended.unmeant)
-        assert not pretended.chance, "the order of a sum is left to chance in " + "; ".join(set(pretended.chance))
+        assert not pretended.chance, CHANCE + "; ".join(set(pretended.chance))
         backbone = self.make().eval()
         with torch.no_grad():
             expected = backbone(batch.cloud).of_voxels()

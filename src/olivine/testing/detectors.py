@@ -17,7 +17,7 @@ from olivine.detection.saved import load_network
 from olivine.detection.task import DetectionTask
 from olivine.detectors import Detections, Detector, DetectorConfig
 from olivine.testing.elsewhere import evaluation_step, train_step
-from olivine.testing.order import FixedOrder
+from olivine.testing.order import CHANCE, FixedOrder
 from olivine.testing.toy_runs import InterruptedRunError, toy_run
 from olivine.toys import toy_objects
 from olivine.weights.file import read_weights, save_weights
@@ -131,7 +131,7 @@ class DetectorContract(ABC):
         detector, batch = self.make(), self.batch()
         with FixedOrder() as order:
             torch.autograd.backward(self.losses(batch, detector)["loss"])
-        assert not order.chance, "the order of a sum is left to chance in " + "; ".join(order.chance)
+        assert not order.chance, CHANCE + "; ".join(order.chance)
 
     def test_a_step_on_a_device_waits_for_nothing_unmeant(self) -> None:
         """Nothing on the CPU meets what is on a device, no wait of the host is hidden, and results are the same."""
@@ -139,13 +139,13 @@ class DetectorContract(ABC):
             torch.manual_seed(0)
             losses, pretended = train_step(DetectionTask(self.make().train()), self.batch())
         assert not pretended.unmeant, "the host waits in " + "; ".join(pretended.unmeant)
-        assert not pretended.chance, "the order of a sum is left to chance in " + "; ".join(set(pretended.chance))
+        assert not pretended.chance, CHANCE + "; ".join(set(pretended.chance))
         expected = _numbers(self.losses(self.batch()))
         assert {name: float(losses[name]) for name in expected} == pytest.approx(expected, rel=1e-3, abs=1e-4)
         task = DetectionTask(self.make().eval())
         found, pretended = evaluation_step(task, task.predict, self.batch())
         assert not pretended.unmeant, "the host waits in " + "; ".join(pretended.unmeant)
-        assert not pretended.chance, "the order of a sum is left to chance in " + "; ".join(set(pretended.chance))
+        assert not pretended.chance, CHANCE + "; ".join(set(pretended.chance))
         same(found, task.predict(self.batch()), tolerance=1e-4)
 
     def test_classes_are_those_of_its_configuration(self) -> None:

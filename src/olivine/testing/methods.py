@@ -19,7 +19,7 @@ from olivine.data.batch import Batch
 from olivine.data.masks import UNKNOWN
 from olivine.methods import Method
 from olivine.testing.elsewhere import train_step
-from olivine.testing.order import FixedOrder, several_threads
+from olivine.testing.order import CHANCE, FixedOrder, several_threads
 from olivine.testing.toy_runs import InterruptedRunError, toy_run
 from olivine.toys import ToyBackbone, seen_from_above, toy_batch, toy_voxelnet
 
@@ -201,7 +201,7 @@ class MethodContract(ABC):
         method, batch = self.make(), self.batch()
         with FixedOrder() as order:
             method(batch)["loss"].backward()
-        assert not order.chance, "the order of a sum is left to chance in " + "; ".join(order.chance)
+        assert not order.chance, CHANCE + "; ".join(order.chance)
 
     def test_gradients_repeat_to_the_bit_on_several_threads(self) -> None:
         """A batch that is large enough for threads to share gives the same gradients each time."""
@@ -222,5 +222,5 @@ class MethodContract(ABC):
         expected = self.make()(self.batch())
         losses, pretended = train_step(self.make(), self.batch())
         assert not pretended.unmeant, "the host waits in " + "; ".join(pretended.unmeant)
-        assert not pretended.chance, "the order of a sum is left to chance in " + "; ".join(set(pretended.chance))
+        assert not pretended.chance, CHANCE + "; ".join(set(pretended.chance))
         assert _numbers(losses) == pytest.approx(_numbers(expected), rel=1e-4, abs=1e-5)

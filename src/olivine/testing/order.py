@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+CHANCE = "the order of a sum is left to chance (see olivine.rows) in "
+"""What is said of those that were found."""
 _PACKAGE = str(Path(__file__).parents[1])
 
 _READS = frozenset(("index", "take"))
