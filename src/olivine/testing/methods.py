@@ -205,11 +205,10 @@ class MethodContract(ABC):
 
     def test_gradients_repeat_to_the_bit_on_several_threads(self) -> None:
         """A batch that is large enough for threads to share gives the same gradients each time."""
-        batch = self.batch(voxels=300, pairs=8000)
+        batch = self.batch(voxels=300, pairs=6000)
         with several_threads():
-            first, *others = (self._gradients(batch) for _ in range(3))
-        for gradients in others:
-            assert [name for name, value in gradients.items() if not torch.equal(value, first[name])] == []
+            first, second = (self._gradients(batch) for _ in range(2))
+        assert [name for name, value in second.items() if not torch.equal(value, first[name])] == []
 
     def _gradients(self, batch: Batch) -> dict[str, Tensor]:
         method = self.make(trained=0)
