@@ -111,6 +111,8 @@ CHANCE_ON_A_GPU = {
     "add": lambda x, i: torch.zeros_like(x).index_add(0, i, x[:1].expand(len(i), -1)),
     "scatter": lambda x, i: torch.zeros_like(x).scatter_add(0, i[:, None].expand(-1, 3), x[:1].expand(len(i), -1)),
     "cumsum": lambda x, _: x.cumsum(0),
+    "largest of a bag": lambda x, i: torch.nn.functional.embedding_bag(i[:, None], x, mode="max"),
+    "pooling": lambda x, _: torch.nn.functional.max_pool2d(x[None, None], 2, stride=1),
     "upsampling": lambda x, _: torch.nn.functional.interpolate(x[None, None], scale_factor=2, mode="bilinear"),
 }
 
@@ -124,9 +126,18 @@ def test_what_a_gpu_adds_as_it_comes_is_found(read):
     assert pretended.chance
 
 
-def test_places_that_are_added_to_once_each_are_no_chance():
-    rows, _, _ = drawn(7, 0, 3, torch.float32)
+FIXED_ON_A_GPU = {
+    "each once": lambda x, _: x.index_select(0, torch.arange(7).to(x.device)),
+    "sums of bags": lambda x, i: torch.nn.functional.embedding_bag(i[:, None], x, mode="sum"),
+    "largest": lambda x, i: x * x.detach().scatter_reduce(0, i[:, None].expand(-1, 3), x.detach()[i], "amax"),
+    "counts": lambda x, i: x * torch.zeros(7, dtype=torch.long).to(x.device).scatter_add(0, i, i)[:, None],
+}
+
+
+@pytest.mark.parametrize("read", FIXED_ON_A_GPU.values(), ids=FIXED_ON_A_GPU)
+def test_what_has_an_order_on_a_gpu_is_not_reported(read):
+    rows, index, _ = drawn(7, 50, 3, torch.float32)
     with Pretended() as pretended:
         moved = rows.detach().to(pretended.device).requires_grad_()
-        moved.index_select(0, torch.arange(7).to(pretended.device)).sum().backward()
+        read(moved, index.to(pretended.device)).sum().backward()
     assert pretended.chance == []

@@ -30,7 +30,7 @@ _ADDS_BY_INDEX = frozenset(
 )
 _ADDS_ON_A_GPU = frozenset(
     (
-        *("cumsum", "cumsum_", "histc", "nll_loss2d_forward", "_embedding_bag_dense_backward"),
+        *("cumsum", "cumsum_", "histc", "nll_loss2d_forward", "max_pool2d_with_indices_backward"),
         *("grid_sampler_2d_backward", "grid_sampler_3d_backward"),
         *("upsample_bilinear2d_backward", "upsample_bicubic2d_backward", "upsample_nearest2d_backward"),
         *("_upsample_bilinear2d_aa_backward", "upsample_trilinear3d_backward", "upsample_linear1d_backward"),
@@ -39,6 +39,9 @@ _ADDS_ON_A_GPU = frozenset(
     )
 )
 """What adds floats as they come on a GPU, as `torch.use_deterministic_algorithms` lists it, whatever the values."""
+
+_LARGEST = 2
+"""The number of `mode="max"` of an embedding bag, the one whose gradient is added as it comes."""
 
 
 class FixedOrder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -97,6 +100,8 @@ def _on_cpu(name: str, first: Tensor, args: Any, kwargs: Any) -> bool:
 def _on_gpu(name: str, first: Tensor, args: Any, kwargs: Any) -> bool:
     if name.startswith("scatter_reduce") and (args[4] if len(args) > 4 else kwargs["reduce"]) in ("amax", "amin"):
         return False
+    if name == "_embedding_bag_backward":
+        return bool(args[8] == _LARGEST)
     # One place may be added to once without a trouble, as the cells of a kernel are, one after another.
     by_index = name in _ADDS_BY_INDEX or _reads(name, first, ("index_select",))
     return name in _ADDS_ON_A_GPU or (by_index and _repeats(args[2], args[1]))
