@@ -35,6 +35,10 @@ def explore(
         Path | None,
         typer.Option(help="Go through all frames and write likely label errors to this folder; serve nothing."),
     ] = None,
+    corrected: Annotated[
+        Path | None,
+        typer.Option(help="Write the labels that --marks puts right to this folder; serve nothing.", metavar="FOLDER"),
+    ] = None,
     marks: Annotated[
         Path | None, typer.Option(help="File of what people said of labels; default: marks.json beside the weights.")
     ] = None,
@@ -70,10 +74,18 @@ def explore(
     from olivine.explorer.view import View, command
 
     written_to = [snapshot, mistakes, label_errors]
+    if corrected is not None and [*written_to, select, out] != [None] * 5:
+        raise UserError("--corrected writes labels and nothing else; ask for the rest in a command without it")
     _refuse_idle(serves=written_to == [None] * 3, select=select, out=out, frames=frames)
     folders = context.with_resource(datasets_of_logs(things, own))
     stage = Stage(Moments(open_subject(folders, split, own)), out or Path("labels"), marks)
     shown = View.of(view)
+    if corrected is not None:
+        from olivine.explorer.mistakes.corrections import write_corrected
+
+        done = write_corrected(stage.moments.dataset, stage.marks, corrected)
+        say(json.dumps(done.as_json()) if as_json else str(done))
+        return
     if select is not None:
         from olivine.explorer.selecting.selection import read_selections
 

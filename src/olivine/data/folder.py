@@ -26,7 +26,7 @@ from olivine.config import Config
 from olivine.data.folder_files import IMAGES, Taken, files_in, image_folders, matched, scan_folder, scan_folders
 from olivine.data.folder_intensity import intensity_range
 from olivine.data.folder_keys import CALIBRATIONS, FolderKeys, calibration_file, read_keys
-from olivine.data.folder_labels import label_path, read_boxes, read_poses, read_raw_labels
+from olivine.data.folder_labels import labels_of, read_boxes, read_poses, read_raw_labels
 from olivine.data.frame import Boxes, Camera, Frame
 from olivine.data.images import image_size
 from olivine.data.labels import ClassSet, load_class_set, without_classes
@@ -107,7 +107,7 @@ class Folder:
     name = "folder"
 
     def __init__(self, config: FolderConfig, split: SplitConfig, calibration: Calibration, keys: FolderKeys) -> None:
-        self._root, self._keys, self._calibration = config.root, keys, calibration
+        self.root, self._keys, self._calibration = config.root, keys, calibration
         check_camera_names(calibration.cameras, calibration.source)
         self._lidar_from_sensor = _lidar_from_sensor(calibration, keys)
         self.classes: ClassSet = load_class_set(config.classes) if config.classes else without_classes(self.name)
@@ -138,11 +138,11 @@ class Folder:
 
     def _matched(self, scans: list[Taken]) -> dict[str, list[Taken | None]]:
         """The image of each scan, by camera, of the cameras that have images."""
-        folders = image_folders(self._root, self._keys, tuple(self._calibration.cameras))
+        folders = image_folders(self.root, self._keys, tuple(self._calibration.cameras))
         found: dict[str, list[Taken | None]] = {}
         lost = [camera for camera in self._calibration.cameras if camera not in folders]
         if lost:
-            _warn(f"{self._root}: no images of {', '.join(lost)}; name their folders with the keys folder.images.NAME")
+            _warn(f"{self.root}: no images of {', '.join(lost)}; name their folders with the keys folder.images.NAME")
         for camera, folder in folders.items():
             images = files_in(folder, IMAGES)
             found[camera] = matched(scans, images, self._keys, camera) if images and scans else [None] * len(scans)
@@ -163,7 +163,7 @@ class Folder:
         row = self._rows[index]
         scan = self._scans[row]
         cloud = self._read(scan.path)
-        labels = None if self._labels is None else label_path(self._labels / self._recordings[row], scan.name)
+        labels = self.label_path(index)
         raw = None if labels is None else cloud.of_points(read_raw_labels(labels, cloud.rows))
         return Frame(
             token=self.token(index),
@@ -185,6 +185,11 @@ class Folder:
         """Token of the frame, `<scene>/<name>`."""
         scan = self._scans[self._rows[index]]
         return f"{scan.scene}/{scan.name}"
+
+    def label_path(self, index: int) -> Path | None:
+        """File of the labels of the frame's points; None where there are none."""
+        row = self._rows[index]
+        return None if self._labels is None else labels_of(self._labels / self._recordings[row], self._scans[row].name)
 
     def labels_name(self, index: int) -> str:
         """File of the labels of the frame's points, below the root."""

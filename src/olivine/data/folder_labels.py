@@ -18,7 +18,7 @@ from olivine.reading import SCAN_BYTES, TEXT_BYTES, opened, read_file
 _KITTI, _TUM, _BOX = 12, 8, 8
 
 
-def label_path(folder: Path, name: str) -> Path | None:
+def labels_of(folder: Path, name: str) -> Path | None:
     """The file of a scan's labels, `NAME.label` or `NAME.npy`; None where there is none."""
     return next((path for path in (folder / f"{name}.label", folder / f"{name}.npy") if path.exists()), None)
 

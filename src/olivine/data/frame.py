@@ -245,6 +245,24 @@ class NamesLabels(Protocol):
 
 
 @runtime_checkable
+class KeepsLabels(Dataset, Protocol):
+    """A dataset that says in which file the labels of a frame's points are, so that they can be put right."""
+
+    @property
+    def root(self) -> Path:
+        """The dataset's folder."""
+        ...
+
+    def label_path(self, index: int) -> Path | None:
+        """File of the labels of the frame at `index`, below `root`; None without labels.
+
+        It has a whole number for each row of the scan's file: `.bin` uint8, `.label` uint32, `.npy` of any type. The
+        raw label is in the lower 16 bits, an instance's number may stand above.
+        """
+        ...
+
+
+@runtime_checkable
 class ListsLabels(Protocol):
     """A dataset whose labels are found by tables, which stand beside them."""
 

@@ -218,6 +218,11 @@ class NuScenes:
         """File of the keyframe's LiDAR sweep."""
         return self._root / bytes(self._index.files[self._rows[index], 0]).decode()
 
+    @property
+    def root(self) -> Path:
+        """The dataset's folder."""
+        return self._root
+
     def label_path(self, index: int) -> Path | None:
         """File of the keyframe's point labels, or None where the tables name none."""
         file = bytes(self._index.labels[self._rows[index]]).decode()

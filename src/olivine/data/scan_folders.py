@@ -89,7 +89,7 @@ class ScanFolders:
         form: ScanFormat,
         where: Path,
     ) -> None:
-        self.name, self.classes, self._form, self._root = name, classes, form, where
+        self.name, self.classes, self._form, self.root = name, classes, form, where
         if split.unit == "scene":
             raise UserError(f"{name}: split.every counts scans here; leave split.unit out")
         self._scans = list(scans)[:: split.every]
@@ -107,9 +107,13 @@ class ScanFolders:
         """Scene that the scan belongs to."""
         return self._scans[index].scene
 
+    def label_path(self, index: int) -> Path | None:
+        """File of the scan's labels; None without any."""
+        return self._scans[index].labels if self._scans[index].labelled else None
+
     def labels_name(self, index: int) -> str:
         """File of the scan's labels, below the dataset's folder."""
-        return self._scans[index].labels.relative_to(self._root).as_posix()
+        return self._scans[index].labels.relative_to(self.root).as_posix()
 
     def __getitem__(self, index: int) -> Frame:
         """Read one frame.

@@ -137,6 +137,7 @@ class SemanticKitti:
 
     def __init__(self, config: SemanticKittiConfig, split: SplitConfig) -> None:
         sequences = _sequences_folder(config.root)
+        self.root = config.root
         self._below = sequences.relative_to(config.root).as_posix()
         chosen = _choose(sequences, split)
         self.classes = load_class_set(config.classes or "semantickitti")
@@ -166,8 +167,8 @@ class SemanticKitti:
         """
         sequence, stem = self._scans[index]
         scan = read_rows(sequence.scans[stem], 4)
-        label_path = _beside(sequence.folder / self.labels_of(sequence.folder.name) / f"{stem}.label")
-        raw = read_label_file(label_path, len(scan)) if sequence.labelled else None
+        label_path = self.label_path(index)
+        raw = None if label_path is None else read_label_file(label_path, len(scan))
         number, timestamp_us = int(stem), _timestamp_us(sequence, int(stem))
         return Frame(
             token=self.token(index),
@@ -190,6 +191,12 @@ class SemanticKitti:
     def scene(self, index: int) -> str:
         """Sequence that the scan belongs to."""
         return self._scans[index][0].folder.name
+
+    def label_path(self, index: int) -> Path | None:
+        """File of the scan's labels; None in a sequence without any."""
+        sequence, stem = self._scans[index]
+        folder = sequence.folder / self.labels_of(sequence.folder.name)
+        return _beside(folder / f"{stem}.label") if sequence.labelled else None
 
     def labels_name(self, index: int) -> str:
         """File of the scan's labels below the root, whether there are any or not."""

@@ -141,8 +141,9 @@ class Suspects(Part):
         self._count.content = f'<div style="{SMALL}">{html.escape(printable(said))}</div>' if marks else ""
 
     def _words(self, suspect: Suspect, network: Network) -> str:
-        entry = describe(self.desk.stage.moments, suspect, network)
-        mark = self.desk.stage.marks.of(entry["token"], suspect.candidate.rows)
+        moments = self.desk.stage.moments
+        entry = describe(moments, suspect, network)
+        mark = self.desk.stage.marks.of(moments.dataset.name, entry["token"], suspect.candidate.rows)
         words = html.escape(printable(f"{self._place() + 1}. {sentence(entry)}"))
         if mark is None:
             return words
@@ -172,7 +173,7 @@ class Suspects(Part):
         )
         try:
             if said == _BACK:
-                stage.marks.remove(token, thing.rows)
+                stage.marks.remove(dataset.name, token, thing.rows)
             else:
                 stage.marks.add(mark)
         except UserError as error:

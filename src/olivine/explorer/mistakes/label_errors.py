@@ -91,7 +91,7 @@ def write_label_errors(stage: Stage, view: View, out: Path, opened: str = "olivi
     suspects = table.ranked()
     entries = [{"rank": rank, **describe(moments, one, network)} for rank, one in enumerate(suspects, start=1)]
     for entry, suspect in zip(entries, suspects, strict=True):
-        mark = marks.of(entry["token"], suspect.candidate.rows)
+        mark = marks.of(moments.dataset.name, entry["token"], suspect.candidate.rows)
         entry["mark"] = None if mark is None else mark.model_dump(include={"label", "better", "time"})
     about = {
         "open": opened,

@@ -101,17 +101,18 @@ class Marks:
         with self._lock:
             return self._read()
 
-    def of(self, token: str, rows: NDArray[np.integer]) -> Mark | None:
+    def of(self, dataset: str, token: str, rows: NDArray[np.integer]) -> Mark | None:
         """What was last said of a thing, or None.
 
         Args:
+            dataset: its name; frames of several datasets may have one token.
             token: of its frame.
             rows: [n] its points.
 
         Raises:
             UserError: the file is no such file.
         """
-        said = [mark for mark in self.all() if mark.token == token]
+        said = [mark for mark in self.all() if (mark.dataset, mark.token) == (dataset, token)]
         return next((mark for mark in reversed(said) if same(mark.points(), rows)), None)
 
     def add(self, mark: Mark) -> None:
@@ -120,21 +121,19 @@ class Marks:
         Raises:
             UserError: the file is no such file, or cannot be written.
         """
-        self._rewrite(lambda marks: [*_others(marks, mark.token, mark.points()), mark])
+        self._rewrite(lambda marks: [*_others(marks, mark.dataset, mark.token, mark.points()), mark])
 
-    def remove(self, token: str, rows: NDArray[np.integer]) -> None:
+    def remove(self, dataset: str, token: str, rows: NDArray[np.integer]) -> None:
         """Take back what was said of a thing.
 
         Raises:
             UserError: the file is no such file, or cannot be written.
         """
-        self._rewrite(lambda marks: list(_others(marks, token, rows)))
+        self._rewrite(lambda marks: list(_others(marks, dataset, token, rows)))
 
     def _rewrite(self, change: Callable[[Sequence[Mark]], Sequence[Mark]]) -> None:
         with self._lock, self._alone():
-            marks = [mark.model_dump(exclude_defaults=True) for mark in change(self._read())]
-            lines = ",\n".join(json.dumps(mark, ensure_ascii=False) for mark in marks)
-            write_text(self.path, f'{{"format": 1, "marks": [\n{lines}\n]}}\n')
+            write_text(self.path, marks_text(change(self._read())))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -156,6 +155,12 @@ class Marks:
         if seen != self._seen:
             self._marks, self._seen = _parsed(self.path), seen
         return self._marks
+
+
+def marks_text(marks: Iterable[Mark]) -> str:
+    """Marks as their file has them."""
+    lines = ",\n".join(json.dumps(mark.model_dump(exclude_defaults=True), ensure_ascii=False) for mark in marks)
+    return f'{{"format": 1, "marks": [\n{lines}\n]}}\n'
 
 
 def marks_of(subject: Subject, path: Path | None = None) -> Marks:
@@ -188,8 +193,9 @@ def now() -> str:
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _others(marks: Iterable[Mark], token: str, rows: NDArray[np.integer]) -> Iterator[Mark]:
-    return (mark for mark in marks if mark.token != token or not same(mark.points(), rows))
+def _others(marks: Iterable[Mark], dataset: str, token: str, rows: NDArray[np.integer]) -> Iterator[Mark]:
+    frame = (dataset, token)
+    return (mark for mark in marks if (mark.dataset, mark.token) != frame or not same(mark.points(), rows))
 
 
 def _parsed(path: Path) -> tuple[Mark, ...]:
