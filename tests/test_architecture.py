@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "olivine"
+HERE = Path(__file__).parent
+SOURCE = HERE.parent / "src" / "olivine"
 
 # Each part may import itself and the parts above it, never those below it.
 ROAD = (
@@ -58,6 +59,7 @@ ROAD = (
     "__main__",
 )
 MODULES = sorted(SOURCE.rglob("*.py"))
+TESTS = sorted(HERE.rglob("*.py"))
 BRANCHES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
@@ -131,6 +133,11 @@ def test_files_and_functions_keep_to_the_house_sizes(path):
         if isinstance(node, ast.FunctionDef):
             first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
             assert node.end_lineno - first.lineno < 60, f"{node.name} has more than 60 lines"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: path.relative_to(HERE).as_posix())
+def test_files_of_tests_keep_to_the_house_size(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from numpy.typing import ArrayLike, NDArray
 
 Rows = NDArray[np.float64]
 
@@ -58,3 +59,8 @@ def hard_pairs(seed: int = 0) -> tuple[Rows, Rows]:
         pairs.append(([0, 0, 0, 4, 2, 1, 0], [step / 2, step / 2, 0, 2, 4, 1, np.pi / 2]))
     a, b = (np.array(side, np.float64) for side in zip(*pairs, strict=True))
     return np.concatenate([a, b]), np.concatenate([b, a])
+
+
+def tensors(*rows: ArrayLike) -> tuple[torch.Tensor, ...]:
+    """Each as float64."""
+    return tuple(torch.as_tensor(np.asarray(one, np.float64)) for one in rows)

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from builders.recipes import tiny_data, tiny_pretraining, tiny_segmentation, write_recipe
+from builders.comparing import data as data
+from builders.recipes import tiny_pretraining, tiny_segmentation, write_recipe
 from olivine.compare import CompareConfig, compare, jobs
 from olivine.compare.jobs import Failure, job_command, job_environment, run_side_by_side
 from olivine.compare.plan import Run, plan
@@ -34,11 +35,6 @@ with journal.open("a") as file:
     file.write(json.dumps([folder.name, start, time.time()]) + "\\n")
 """
 """A job that trains nothing and says when it ran."""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_data(tmp_path_factory.mktemp("sound") / "data")
 
 
 def config(folder: Path, data: Path, **changes: Any) -> CompareConfig:

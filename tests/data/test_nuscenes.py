@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -26,39 +25,12 @@ from builders.nuscenes import (
     time_us,
     token,
 )
+from builders.nuscenes_splits import SCENES, edit, find, one_line_error, open_split
+from builders.nuscenes_splits import root as root
+from builders.nuscenes_splits import whole as whole
 from olivine.data.augment import CloudAugment, ImageAugment, cloud_transform, cuboid_keep
-from olivine.data.nuscenes import NuScenes, NuScenesConfig
 from olivine.data.pairs import find_pairs
-from olivine.data.splits import SplitConfig
-from olivine.errors import UserError
 from olivine.geometry import transform_points
-
-SCENES = ("scene-0103", "scene-0061", "scene-0553", "scene-0003", "scene-0655")
-
-
-def open_split(root: Path, split: str | list[str] = "all", *, every: int = 1, unit=None, **options) -> NuScenes:
-    config = NuScenesConfig(root=root, **{"version": "v1.0-mini", **options})
-    return config.open(SplitConfig(split=split, every=every, unit=unit))
-
-
-def one_line_error(call, *arguments) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
-    """Two scenes of three keyframes, with everything; not to be changed."""
-    return build_nuscenes(tmp_path_factory.mktemp("whole"), SCENES[:2], 3)
-
-
-@pytest.fixture
-def root(whole, tmp_path) -> Path:
-    """A copy of it, to be damaged."""
-    return Path(shutil.copytree(whole, tmp_path / "nuscenes"))
 
 
 @pytest.fixture(scope="module")
@@ -221,94 +193,9 @@ def test_choosing_nothing_is_refused(many):
     assert "parametrize" in one_line_error(open_split, many, "trian")
 
 
-def test_missing_folders_say_what_there_is(whole, tmp_path):
-    assert "set data.version to one of v1.0-mini" in one_line_error(lambda: open_split(whole, version="v1.0-trainval"))
-    assert "no such folder" in one_line_error(open_split, tmp_path / "nowhere")
-    assert "no folder in the root" in one_line_error(open_split, tmp_path)
-
-
 def test_any_version_folder_may_be_named(root):
     (root / "v1.0-mini").rename(root / "v2-of-mine")
     assert len(open_split(root, version="v2-of-mine")) == 6
-
-
-@pytest.mark.parametrize("table", ["scene", "sample", "sample_data", "ego_pose", "calibrated_sensor", "sensor"])
-def test_a_missing_table_is_named_even_when_the_index_was_cached(root, table):
-    open_split(root)
-    (root / "v1.0-mini" / f"{table}.json").unlink()
-    error = one_line_error(open_split, root)
-    assert f"{table}.json: missing table" in error
-
-
-def test_a_damaged_sweep_is_named(root):
-    dataset = open_split(root)
-    path = root / filename(0, 0, LIDAR)
-    path.write_bytes(path.read_bytes()[:-3])
-    assert f"{path}: truncated sweep" in one_line_error(dataset.__getitem__, 0)
-    path.unlink()
-    assert f"{path}: missing LiDAR sweep" in one_line_error(dataset.__getitem__, 0)
-    path.mkdir()
-    assert f"{path}: cannot read" in one_line_error(dataset.__getitem__, 0)
-
-
-@pytest.mark.parametrize("change", [-1, 1])
-def test_a_label_file_of_another_length_is_named(root, change):
-    dataset = open_split(root)
-    path = dataset.label_path(0)
-    path.write_bytes(bytes(300 + change))
-    error = one_line_error(dataset.__getitem__, 0)
-    assert str(path) in error
-    assert f"{300 + change} labels for a sweep of 300 points" in error
-    path.unlink()
-    assert "missing label file" in one_line_error(dataset.__getitem__, 0)
-
-
-def test_masks_without_a_manifest_are_refused(root):
-    (root / "camseg" / "manifest.json").unlink()
-    assert "manifest" in one_line_error(open_split, root)
-
-
-def edit(root: Path, table: str, change) -> None:
-    path = root / "v1.0-mini" / f"{table}.json"
-    rows = json.loads(path.read_text())
-    change(rows)
-    path.write_text(json.dumps(rows))
-
-
-def find(rows, own: str):
-    return next(row for row in rows if row["token"] == own)
-
-
-@pytest.mark.parametrize(
-    ("table", "key"),
-    [
-        ("sample", "scene_token"),
-        ("sample_data", "sample_token"),
-        ("sample_data", "ego_pose_token"),
-        ("calibrated_sensor", "sensor_token"),
-        ("sample_annotation", "sample_token"),
-        ("sample_annotation", "instance_token"),
-        ("instance", "category_token"),
-    ],
-)
-def test_a_token_that_points_nowhere_is_named(root, table, key):
-    edit(root, table, lambda rows: rows[-1].update({key: "nowhere"}))
-    error = one_line_error(open_split, root)
-    assert f"{table}.json: {key} 'nowhere'" in error
-    assert f"{key.removesuffix('_token')}.json" in error
-
-
-def test_a_keyframe_without_a_sweep_or_with_two_is_refused(root):
-    edit(root, "sample_data", lambda rows: rows.append({**rows[-1], "token": "twice"}))
-    assert "more than one keyframe reading of LIDAR_TOP" in one_line_error(open_split, root)
-    edit(root, "sample_data", lambda rows: (rows.pop(), rows.pop()))
-    assert "no reading of LIDAR_TOP" in one_line_error(open_split, root)
-
-
-def test_a_camera_without_a_matrix_is_refused(root):
-    own = token("calibrated", "CAM_BACK")
-    edit(root, "calibrated_sensor", lambda rows: find(rows, own).update(camera_intrinsic=[]))
-    assert own in one_line_error(open_split, root)
 
 
 def test_the_cached_index_follows_the_tables(root):
@@ -377,31 +264,3 @@ def test_the_published_cuboid_drops_a_fifth_of_a_real_cloud_and_at_times_two_thi
         dropped.append(1 - cuboid_keep(turned_m, pairs, 6, rng, ImageAugment()).mean())
     assert np.mean(dropped) == pytest.approx(0.215, abs=0.03)
     assert np.quantile(dropped, 0.9) == pytest.approx(0.65, abs=0.08)
-
-
-def test_tables_that_number_categories_otherwise_are_refused(tmp_path):
-    root = build_nuscenes(tmp_path)
-    path = root / "v1.0-mini" / "category.json"
-    rows = json.loads(path.read_text())
-    config = NuScenesConfig(root=root, version="v1.0-mini")
-    config.open(SplitConfig(split="all"))
-    rows[0]["index"] = 3
-    path.write_text(json.dumps(rows))
-    with pytest.raises(UserError, match=r"category\.json: 'vehicle\.car' has index 3, but .* it is 17"):
-        config.open(SplitConfig(split="all"))
-    for row in rows:
-        del row["index"]  # editions without lidarseg number nothing
-    path.write_text(json.dumps(rows))
-    config.open(SplitConfig(split="all"))
-
-
-@pytest.mark.parametrize(("key", "value"), [("rotation", "up"), ("rotation", [1, 0, 0]), ("translation", None)])
-def test_poses_that_are_no_numbers_are_named(tmp_path, key, value):
-    root = build_nuscenes(tmp_path)
-    path = root / "v1.0-mini" / "ego_pose.json"
-    rows = json.loads(path.read_text())
-    for row in rows:
-        row[key] = value
-    path.write_text(json.dumps(rows))
-    with pytest.raises(UserError, match=r"ego_pose\.json: token .*: rotation must be four numbers"):
-        NuScenesConfig(root=root, version="v1.0-mini").open(SplitConfig(split="all"))

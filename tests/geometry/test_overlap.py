@@ -1,4 +1,4 @@
-"""Overlap of rotated boxes and their suppression, by the C++ kernels and by PyTorch, against what is known exactly."""
+"""Overlap of rotated boxes, by the C++ kernels and by PyTorch, against what is known exactly."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders.boxes import hard_pairs, random_boxes, random_pairs
+from builders.boxes import hard_pairs, random_boxes, random_pairs, tensors
 from builders.native import PATHS, Guard, taking, threads
-from builders.native import kernels as kernels
-from builders.native import path as path
 from olivine.geometry import corners, overlap
 from olivine.geometry.overlap import bev_overlap, iou_3d, iou_bev, nms, paired_iou_3d, paired_iou_bev
 from olivine.native.boxes import Measure
-from oracles.overlap import shared_area_oracle, suppression_oracle
+from oracles.overlap import shared_area_oracle
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -27,10 +25,6 @@ coordinates = st.one_of(st.floats(-8, 8), st.integers(-4, 4).map(float))
 sides = st.one_of(st.floats(0, 9), st.sampled_from([1.0, 2.0, 4.0]))
 yaws = st.one_of(st.floats(-7, 7), st.integers(-8, 8).map(lambda eighths: eighths * np.pi / 4))
 boxes = st.tuples(coordinates, coordinates, coordinates, sides, sides, sides, yaws).map(list)
-
-
-def tensors(*rows):
-    return tuple(torch.as_tensor(np.asarray(one, np.float64)) for one in rows)
 
 
 def shared(a, b):
@@ -53,11 +47,6 @@ def rounding(a, b):
     longest = np.maximum(a[:, 3:5].max(axis=1), b[:, 3:5].max(axis=1))
     away = np.abs(np.concatenate([a[:, :2], b[:, :2]], axis=1)).max(axis=1)
     return 4e-15 * longest * (longest + np.minimum(away, 1e3))
-
-
-def settled_by(one, other, threshold):
-    iou = iou_bev(one, one).tolist()
-    return suppression_oracle(iou, other.tolist(), threshold)
 
 
 # Against what the published code gives, with its rounding taken out.
@@ -110,22 +99,6 @@ def test_float32_boxes_give_the_same_to_the_accuracy_of_float32():
     assert bev_overlap(a, b).dtype == torch.float32
     torch.testing.assert_close(iou_bev(a, b), iou_bev(a.double(), b.double()).float(), atol=0, rtol=0)
     assert np.abs(paired_iou_bev(a, b).numpy() - golden["iou_bev"]).max() < 3e-7
-
-
-@on_both_paths
-@pytest.mark.parametrize("name", ["second", "pv_rcnn", "rpn_train", "rpn_test", "small"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_suppression_keeps_what_the_published_detectors_keep(name, dtype):
-    golden = np.load(GOLDEN / "nms.npz")
-    score_threshold, iou_threshold, most_in, most_out = golden[f"{name}/config"]
-    scores, all_boxes = torch.from_numpy(golden["scores"]), torch.from_numpy(golden["boxes"]).to(dtype)
-    rows = scores.argsort(descending=True, stable=True)
-    rows = rows[~(scores[rows] < score_threshold)][: int(most_in)]
-    kept = rows[nms(all_boxes[rows], scores[rows], iou_threshold)]
-    np.testing.assert_array_equal(kept[: int(most_out)], golden[f"{name}/keep"])
-    np.testing.assert_array_equal(
-        rows[nms(all_boxes[rows], scores[rows], iou_threshold, int(most_out))], golden[f"{name}/keep"]
-    )
 
 
 # Against independent geometry.
@@ -319,16 +292,6 @@ def test_sets_that_do_not_fit_each_other_are_refused():
 
 
 @on_both_paths
-def test_scores_and_thresholds_that_make_no_sense_are_refused():
-    for scores in (torch.ones(2), torch.ones(3, 1), torch.ones(3).long(), torch.tensor([1, torch.nan, 2])):
-        with pytest.raises(ValueError, match=r"scores are \[3\] numbers for boxes \[3, 7\]; got torch"):
-            nms(torch.ones(3, 7), scores, 0.5)
-    for threshold in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="iou_threshold is in 0…1"):
-            nms(torch.ones(3, 7), torch.ones(3), threshold)
-
-
-@on_both_paths
 def test_boxes_apart_share_nothing_at_all():
     """So that an overlap above 0 is one: boxes side by side at every turn, with a gap of a micrometre."""
     turns = np.linspace(-7, 7, 200)
@@ -353,45 +316,6 @@ def test_boxes_apart_share_nothing_at_all():
         assert (shared(other, one) == 0).all()
     (rows,) = tensors([[0.1 * row, 2.001 * row, 0, 4, 2, 1, 0] for row in range(9)])
     assert len(nms(rows, torch.ones(9), 0.0)) == 9
-
-
-# Suppression.
-
-
-@on_both_paths
-@pytest.mark.parametrize("threshold", [0.0, 0.01, 0.1, 0.5, 0.8, 1.0])
-def test_suppression_is_greedy(threshold):
-    for seed, count in enumerate((1, 5, 63, 64, 65, 130, 700)):
-        (rows,) = tensors(random_boxes(count, seed, extent_m=np.sqrt(count)))
-        scores = torch.randint(0, 40, (count,), generator=torch.Generator().manual_seed(seed)).double()
-        kept = nms(rows, scores, threshold)
-        assert kept.tolist() == settled_by(rows, scores, threshold)
-        for most in (0, 1, len(kept) // 2, len(kept), count + 5):
-            assert nms(rows, scores, threshold, most).tolist() == kept[:most].tolist()
-
-
-@on_both_paths
-def test_a_box_that_is_dropped_drops_none():
-    rows = [[float(x), 0, 0, 4, 2, 1, 0] for x in (0, 2, 4)]  # each overlaps its neighbours by a third
-    assert nms(*tensors(rows, [3.0, 2, 1]), 0.3).tolist() == [0, 2]
-    assert nms(*tensors(rows, [2.0, 3, 1]), 0.3).tolist() == [1]
-    assert nms(*tensors(rows, [3.0, 2, 1]), 0.34).tolist() == [0, 1, 2]
-
-
-@on_both_paths
-def test_an_overlap_at_the_threshold_does_not_drop():
-    rows = [[0.0, 0, 0, 4, 2, 1, 0], [0, 0, 0, 2, 2, 1, 0]]
-    assert nms(*tensors(rows, [1.0, 0]), 0.5).tolist() == [0, 1]
-    assert nms(*tensors(rows, [1.0, 0]), np.nextafter(0.5, 0)).tolist() == [0]
-
-
-@on_both_paths
-def test_of_equal_scores_the_first_is_kept_and_infinite_ones_are_scores():
-    rows = torch.ones(5, 7)
-    assert nms(rows, torch.zeros(5), 0.5).tolist() == [0]
-    assert nms(rows, torch.tensor([0, -torch.inf, 2, torch.inf, torch.inf]), 0.5).tolist() == [3]
-    assert nms(rows, torch.tensor([0, -torch.inf, 2, torch.inf, torch.inf]), 1.0).tolist() == [3, 4, 2, 0, 1]
-    assert nms(rows[:2], torch.tensor([np.nextafter(1.0, 0), 1.0]), 0.5).tolist() == [1]
 
 
 # The two paths, and how the work is cut.

@@ -1,141 +1,35 @@
-"""Compiling the kernels on first use: what is kept, whom it trusts, and what happens where it cannot be done.
+"""Compiling the kernels on first use: what is kept, and what happens where it cannot be done.
 
-Most compilers here are scripts. The one that works hands out a library that was really compiled, once.
+What is kept and not to be trusted is in `test_build_cache.py`.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import shlex
-import shutil
-import signal
 import stat
 import subprocess
 import sys
 import tempfile
-import time
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
+from builders.compiling import compiled as compiled
+from builders.compiling import compiler, give_away, kept, start
+from builders.compiling import fresh as fresh
+from builders.compiling import no_compiler as no_compiler
+from builders.compiling import working as working
 from builders.recipes import tiny_data, tiny_pretraining, write_recipe
 from olivine import native
 from olivine.cli import main
-from olivine.errors import OlivineWarning, UserError
+from olivine.errors import UserError
 from olivine.native import build
-from olivine.sparse import Convolution, SparseTensor
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="the kernels are for Linux and macOS")
 
 ON_X86 = build.platform.machine().lower() in ("x86_64", "amd64")
-SOMEONE = 12345
-
-
-@pytest.fixture(scope="module")
-def compiled():
-    """A library that the machine's compiler made."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("OLIVINE_NATIVE", raising=False)
-        try:
-            return build.load().path
-        except build.BuildError as error:
-            pytest.skip(str(error))
-
-
-@pytest.fixture(autouse=True)
-def fresh(monkeypatch, tmp_path):
-    """A process that has not used the kernels, with a cache and a temporary folder of its own."""
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    monkeypatch.setenv("OLIVINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    monkeypatch.delenv("OLIVINE_NATIVE", raising=False)
-    forget()
-    yield
-    forget()
-
-
-@dataclass
-class Compiler:
-    """A script in place of a compiler, that writes down the arguments of each call."""
-
-    path: Path
-    log: Path
-
-    @property
-    def calls(self):
-        text = self.log.read_text() if self.log.exists() else ""
-        return [call.splitlines() for call in text.split("call\n")[1:]]
-
-
-def compiler(folder, body):
-    """A compiler that does what `body` says with "$@" and "$out"."""
-    made = Compiler(folder / "compiler", folder / "calls")
-    log = shlex.quote(str(made.log))
-    made.path.write_text(
-        f'#!/bin/sh\n{{ echo call; printf "%s\\n" "$@"; }} >> {log}\nfor word; do out=$word; done\n{body}\n'
-    )
-    made.path.chmod(0o755)
-    return made
-
-
-@pytest.fixture
-def working(monkeypatch, tmp_path, compiled):
-    """A compiler that works, named by CXX."""
-    made = compiler(tmp_path, f'cp {shlex.quote(str(compiled))} "$out"')
-    monkeypatch.setenv("CXX", str(made.path))
-    return made
-
-
-@pytest.fixture
-def no_compiler(monkeypatch, tmp_path):
-    def remove():
-        monkeypatch.delenv("CXX", raising=False)
-        monkeypatch.setenv("PATH", str(tmp_path / "temporary"))
-
-    return remove
-
-
-def forget():
-    native._loaded.cache_clear()
-    native._warn.cache_clear()
-
-
-def start():
-    """What a process says that starts, convolves three times and gets it right: `(status, warnings)`."""
-    forget()
-    layer = Convolution(3, 5, 3)
-    torch.nn.init.normal_(layer.kernel, generator=torch.Generator().manual_seed(1))
-    coordinates = torch.cartesian_prod(torch.zeros(1), *[torch.arange(-2.0, 2.0)] * 3).int()
-    features = torch.randn(len(coordinates), 3, generator=torch.Generator().manual_seed(2))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", OlivineWarning)
-        outputs = [layer(SparseTensor(features, coordinates)).features for _ in range(3)]
-        status = native.status()
-    with native.disabled():
-        expected = layer(SparseTensor(features, coordinates)).features
-    for output in outputs:
-        torch.testing.assert_close(output, expected, atol=1e-5, rtol=1e-5)
-    return status, [str(warning.message) for warning in caught if warning.category is OlivineWarning]
-
-
-def kept():
-    """The libraries in the cache, and whatever else lies there but for the lock."""
-    folder = Path(os.environ["OLIVINE_CACHE"]) / "native"
-    return sorted(path for path in folder.iterdir() if path.name != ".lock") if folder.is_dir() else []
-
-
-def give_away(path, monkeypatch):
-    """Make the path another user's."""
-    if os.geteuid() == 0:
-        os.chown(path, SOMEONE, -1, follow_symlinks=False)
-    else:
-        monkeypatch.setattr(os, "geteuid", lambda: SOMEONE)
 
 
 # What a user sees.
@@ -342,199 +236,3 @@ def test_a_read_only_cache_that_holds_the_library_is_enough(monkeypatch, working
     assert len(working.calls) == 1
     monkeypatch.undo()
     folder.chmod(0o700)
-
-
-# What is in the cache, and who could have put it there.
-
-
-def overwrite(path, content):
-    path.unlink()  # rather than change a file that this process has loaded
-    path.write_bytes(content)
-    path.chmod(0o700)
-
-
-def garble(path):
-    overwrite(path, b"garbage" * 100)
-
-
-def cut_short(path):
-    overwrite(path, path.read_bytes()[:10_000])  # the loader dies of a file like this
-
-
-def replace_by_garbage_of_the_right_name(path):
-    garble(path)
-    path.replace(path.with_name(f"{path.stem.rpartition('-')[0]}-{build._digest(path.read_bytes())}.so"))
-
-
-def open_to_all(path):
-    path.chmod(0o722)
-
-
-def open_to_the_group(path):
-    path.chmod(0o770)
-
-
-def link(path):
-    path.symlink_to(path.rename(path.parent.parent / "elsewhere.so"))
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [garble, cut_short, replace_by_garbage_of_the_right_name, open_to_all, open_to_the_group, link],
-    ids=lambda spoil: spoil.__name__,
-)
-def test_a_library_that_is_not_to_be_trusted_is_replaced(working, spoil):
-    before = start()
-    path = kept()[0]
-    spoil(path)
-    for _ in range(2):
-        assert start() == before
-        assert kept() == [path]
-        assert not path.is_symlink()
-        assert stat.S_IMODE(path.stat().st_mode) == 0o700
-    assert len(working.calls) == 2
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_a_library_of_someone_else_is_replaced(monkeypatch, working):
-    start()
-    give_away(kept()[0], monkeypatch)
-    status, quiet = start()
-    assert status.startswith("C++ kernels")
-    assert not quiet
-    assert [path.stat().st_uid for path in kept()] == [0]
-    assert len(working.calls) == 2
-
-
-def test_others_can_neither_write_nor_look_into_the_cache(working):
-    before = os.umask(0)
-    try:
-        start()
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE(kept()[0].parent.stat().st_mode) == 0o700
-    assert stat.S_IMODE(kept()[0].stat().st_mode) == 0o700
-    assert len(working.calls) == 1
-
-
-def test_a_folder_that_the_group_could_write_to_is_closed_and_its_library_used(working, no_compiler):
-    before = start()
-    folder = kept()[0].parent
-    folder.chmod(0o775)
-    no_compiler()
-    assert start() == before
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o755
-    assert len(working.calls) == 1
-
-
-def test_the_lock_overwrites_nothing(working, tmp_path):
-    precious = tmp_path / "precious"
-    precious.write_text("kept")
-    folder = Path(os.environ["OLIVINE_CACHE"]) / "native"
-    folder.mkdir(parents=True)
-    (folder / ".lock").symlink_to(precious)
-    start()
-    assert precious.read_text() == "kept"
-    assert len(working.calls) == 1
-
-
-@pytest.mark.parametrize("changed", ["source", "flags", "flags of the instruction set", "compiler", "wrapped compiler"])
-def test_another_source_flag_or_compiler_is_another_library_beside_the_old(monkeypatch, working, tmp_path, changed):
-    wrapped = tmp_path / "wrapped"
-    shutil.copy(working.path, wrapped)
-    monkeypatch.setenv("CXX", f"{working.path} {wrapped}")
-    start()
-    (old,) = kept()
-    sources = [*build._sources(), Path(__file__)]
-    chosen = build.instruction_set()
-    {
-        "source": lambda: monkeypatch.setattr(build, "_sources", lambda: sources),
-        "flags": lambda: monkeypatch.setattr(build, "_FLAGS", (*build._FLAGS, "-O2")),
-        "flags of the instruction set": lambda: monkeypatch.setitem(build.INSTRUCTION_SETS, chosen, ("-O1",)),
-        "compiler": lambda: os.utime(working.path, (1, 1)),
-        "wrapped compiler": lambda: wrapped.write_text(wrapped.read_text() + "\n"),
-    }[changed]()
-    start()
-    assert len(kept()) == len(working.calls) == 2
-    assert old in kept()
-
-
-def test_spaces_and_quotes_are_no_trouble_and_no_shell_reads_them(monkeypatch, working, tmp_path):
-    cache = tmp_path / """it's "a" $(touch injected) cache; touch injected"""
-    program = tmp_path / "g++ it's"
-    working.path.rename(program)
-    monkeypatch.setenv("OLIVINE_CACHE", str(cache))
-    monkeypatch.setenv("CXX", f'"{program}" --option="two words" \'$(touch injected)\'')
-    monkeypatch.chdir(tmp_path)
-    status, quiet = start()
-    assert status.endswith(str(kept()[0]))
-    assert not quiet
-    assert working.calls[0][:2] == ["--option=two words", "$(touch injected)"]
-    assert not (tmp_path / "injected").exists()
-
-
-# Several processes.
-
-
-def process(script, **options):
-    source = str(Path(native.__file__).parents[2])
-    command = [sys.executable, "-W", "error", "-c", f"import sys; sys.path.insert(0, {source!r})\n{script}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
-
-
-def test_processes_at_first_use_at_once_compile_once(monkeypatch, tmp_path, compiled):
-    assert compiled
-    real = build._compiler()
-    counting = compiler(tmp_path, f'exec {shlex.join(real)} "$@"')
-    monkeypatch.setenv("CXX", str(counting.path))
-    monkeypatch.setenv("OLIVINE_CACHE", str(tmp_path / "it's a cache"))
-    # Each says that it is ready and waits for a line, so that all ask for the kernels at the same moment.
-    script = "from olivine import native\nprint('ready', flush=True)\ninput()\nprint(native.status())"
-    processes = [process(script, stdin=subprocess.PIPE) for _ in range(2)]
-    for one in processes:
-        assert one.stdout.readline() == "ready\n"
-    said = []
-    for one in processes:
-        one.stdin.write("go\n")
-        one.stdin.flush()
-    for one in processes:
-        said.append(one.communicate()[0])
-        assert one.returncode == 0
-    (path,) = kept()
-    assert said == [f"C++ kernels for {build.instruction_set()}, {path}\n"] * 2
-    assert len(counting.calls) == 1
-
-
-def test_a_process_killed_while_it_compiles_is_no_trouble_for_the_next(monkeypatch, tmp_path, compiled):
-    slow, pid = tmp_path / "slow", tmp_path / "pid"
-    slow.touch()
-    waiting = f"[ -e {slow} ] && {{ printf half > $out; echo $$ > {pid}.new; mv {pid}.new {pid}; sleep 60; }}"
-    copying = compiler(tmp_path, f"{waiting}\ncp {compiled} $out")
-    monkeypatch.setenv("CXX", str(copying.path))
-    victim = process("from olivine import native; native.library()")
-    deadline = time.monotonic() + 30
-    while not pid.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    victim.kill()
-    victim.wait()
-    slow.unlink()
-    try:
-        (left,) = kept()
-        os.utime(left, (1, 1))  # it lies there for long
-        status, quiet = start()
-    finally:
-        os.killpg(int(pid.read_text()), signal.SIGKILL)
-    (path,) = kept()
-    assert status.endswith(str(path))
-    assert not quiet
-    assert len(copying.calls) == 2
-
-
-def test_what_another_process_is_compiling_is_left_alone(working):
-    folder = Path(os.environ["OLIVINE_CACHE"]) / "native"
-    unfinished = folder / f"{build._UNFINISHED}another"
-    unfinished.mkdir(parents=True)
-    start()
-    assert unfinished in kept()
-    assert len(working.calls) == 1
