@@ -1,5 +1,6 @@
 """The loop on a pretended device: it reads numbers where it has to wait anyway, and learns the same."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,37 @@ def test_the_next_batch_is_begun_before_this_one_is_handed_out():
         *(("begin", 2), ("finish", 1), ("use", 1), ("finish", 2), ("use", 2)),
     ]
     assert list(one_ahead(iter(()), note("begin"), note("finish"))) == []
+
+
+def test_a_batch_is_waited_for_and_not_the_one_behind_it(monkeypatch):
+    said = []
+
+    class Lane:
+        def record_event(self):
+            return f"wait for what was said before {len(said)}"
+
+    class Stream:
+        def wait_event(self, event):
+            said.append(event)
+
+    class Copied:
+        def __init__(self, number):
+            self.number = number
+
+        def to(self, device):
+            said.append(f"copy {self.number}")
+            return self
+
+        def tensors(self):
+            return iter(())
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: Lane())
+    monkeypatch.setattr(torch.cuda, "stream", nullcontext)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+    for batch in on_device(iter([Copied(0), Copied(1)]), torch.device("cuda")):
+        said.append(f"use {batch.number}")
+    waits = [f"wait for what was said before {count}" for count in (1, 2)]
+    assert said == ["copy 0", "copy 1", waits[0], "use 0", waits[1], "use 1"]
 
 
 def test_on_the_cpu_no_batch_is_read_early():

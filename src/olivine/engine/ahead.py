@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 from olivine.data.batch import Batch
 
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -26,13 +27,15 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
         return (batch.to(device) for batch in batches)
     lane = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def copied(batch: Batch) -> Batch:
+    def copied(batch: Batch) -> tuple[Batch, Any]:
         with torch.cuda.stream(lane):
-            return batch.to(device)
+            return batch.to(device), lane.record_event()
 
-    def handed(batch: Batch) -> Batch:
+    def handed(copy: tuple[Batch, Any]) -> Batch:
+        batch, arrived = copy
         stream = torch.cuda.current_stream(device)
-        stream.wait_stream(lane)
+        # Not for all of the lane: the next batch is on its way there already.
+        stream.wait_event(arrived)
         # Their memory was taken for the lane, and must not be given away before this stream has read it, too.
         for tensor in batch.tensors():
             tensor.record_stream(stream)
@@ -41,7 +44,7 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
     return one_ahead(batches, copied, handed)
 
 
-def one_ahead(items: Iterator[T], begin: Callable[[T], T], finish: Callable[[T], T]) -> Iterator[T]:
+def one_ahead(items: Iterator[T], begin: Callable[[T], S], finish: Callable[[S], T]) -> Iterator[T]:
     """Every item begun and finished, in order, the next one begun before this one is handed out.
 
     Args:
@@ -49,7 +52,7 @@ def one_ahead(items: Iterator[T], begin: Callable[[T], T], finish: Callable[[T],
         begin: starts what is done to an item.
         finish: waits for what was started.
     """
-    ahead: list[T] = []
+    ahead: list[S] = []
     for item in items:
         begun = begin(item)
         if ahead:
