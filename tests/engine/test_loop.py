@@ -243,6 +243,21 @@ def test_bf16_computes_in_bf16_and_keeps_fp32_weights(tmp_path: Path) -> None:
     assert task.backbone(torch.zeros(1, 3)).dtype == torch.float32
 
 
+def test_cudnn_is_held_to_a_fixed_order_while_it_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    switches: Any = torch.backends.cudnn
+    monkeypatch.setattr(switches, "benchmark", True)
+    seen = []
+
+    class Watched(TinyTask):
+        def forward(self, batch: Batch) -> dict[str, Tensor]:
+            seen.append((switches.deterministic, switches.benchmark))
+            return super().forward(batch)
+
+    tiny_run(tmp_path, task=Watched(noisy=False))
+    assert set(seen) == {(True, False)}
+    assert (switches.deterministic, switches.benchmark) == (False, True)
+
+
 def test_too_many_parts_for_an_epoch_is_a_clear_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"an epoch has 24 batches, less than train\.accumulate=32"):
         tiny_run(tmp_path, config(batch_size=32, accumulate=32))

@@ -21,6 +21,7 @@ from olivine.data.batch import Batch
 from olivine.engine.ahead import on_device
 from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.config import AdamWConfig, OneCycleConfig, ScheduleConfig, SGDConfig, TrainConfig
+from olivine.engine.device import fixed_convolutions
 from olivine.engine.distribution import Distribution
 from olivine.engine.record import Recorder, Stopwatch
 from olivine.engine.run import RunFolder
@@ -136,7 +137,7 @@ def train(
         plan=_Plan.of(loader.steps, config),
         optimizer=optimizer.build(_parameter_groups(task, optimizer)),
     )
-    with run.alone() if loop.processes.main else nullcontext():
+    with run.alone() if loop.processes.main else nullcontext(), fixed_convolutions():
         if resume and run.checkpoint_path("last").exists():
             loop.restore(Checkpoint.load(run.checkpoint_path("last")))
         elif loop.processes.main:
