@@ -6,7 +6,10 @@ import torch
 
 from builders.sparse import random_cloud
 from olivine.sparse import Convolution, ConvolutionTranspose
+from olivine.sparse.coordinates import CoordinateMap, kernel_offsets
 from olivine.sparse.engines import transposed
+from olivine.sparse.engines.reference import Reference
+from olivine.testing.elsewhere import Pretended
 
 
 @pytest.mark.parametrize(("size", "factor"), [(3, 1), (2, 1), (2, 2), (3, 2)])
@@ -55,6 +58,18 @@ def test_the_transposed_map_has_the_same_pairs_the_other_way_round_in_the_order_
             assert set(zip(in_rows.tolist(), out_rows.tolist(), strict=True)) == set(
                 zip(back.tolist(), there.tolist(), strict=True)
             )
+
+
+def test_maps_on_a_device_need_nothing_that_pytorch_2_6_has_on_the_cpu_alone(monkeypatch):
+    monkeypatch.delattr(torch, "nonzero_static")
+    coordinates, offsets = random_cloud(60, 1).coordinates, kernel_offsets((3, 3, 3), (1, 1, 1), torch.device("cpu"))
+    here = Reference().build(CoordinateMap(coordinates, (1, 1, 1)), coordinates, offsets, centred=True)
+    with Pretended() as pretended:
+        there = coordinates.to(pretended.device)
+        found = Reference().build(CoordinateMap(there, (1, 1, 1)), there, offsets.to(pretended.device), centred=True)
+        for side in ("inputs", "outputs"):
+            assert getattr(found, side).sizes == getattr(here, side).sizes
+            assert getattr(found, side).rows.tolist() == getattr(here, side).rows.tolist()
 
 
 def test_segments_list_every_pair_of_each_row():

@@ -185,7 +185,9 @@ def _search_at_once(
     found = sorted_keys[place] == wanted
     with waiting("how many pairs each cell of a kernel has", queries.device):
         sizes = found.sum(1).tolist()
-    cell, row = torch.nonzero_static(found, size=sum(sizes)).unbind(1)
+    # As `torch.nonzero_static`, which PyTorch has for GPUs since 2.7 only.
+    hits = found.logical_not().view(-1).byte().argsort(stable=True)[: sum(sizes)]
+    cell, row = hits // len(queries), hits % len(queries)
     return inputs.order[place[cell, row]].int(), row.int(), tuple(sizes)
 
 
