@@ -146,6 +146,18 @@ def test_rows_with_the_same_cells_stand_together_and_tiles_list_what_they_have(e
         assert cells[:count] == [cell for cell in range(9) if any(row[cell] for row in rows)]
 
 
+def test_rows_of_pairs_begin_where_programs_that_are_compiled_already_can_read_them(engine):
+    """At multiples of 16 bytes, however many pairs there are: Triton compiles anew for others."""
+    for count in range(1, 5):
+        cloud = rows_of([(0, x, 0, 0) for x in range(count)])
+        kernel_map = engine.build(
+            CoordinateMap(cloud, (1, 1, 1)), cloud, kernel_offsets((3, 1, 1), (1, 1, 1), DEVICE), centred=True
+        )
+        for each in (kernel_map, engine.exchange(kernel_map)):
+            assert not each.inputs.rows.data_ptr() % 16
+            assert not each.outputs.rows.data_ptr() % 16
+
+
 def test_rarer_cells_have_higher_bits_and_of_many_cells_the_commonest_share_one(engine):
     from olivine.sparse.engines.gpu.plans import _bits
 

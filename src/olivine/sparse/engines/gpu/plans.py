@@ -163,11 +163,12 @@ def _mirrored(kernel_map: KernelMap, plan: Plan) -> KernelMap:
 def _compacted(table: Tensor, ends: Tensor, plan: Plan, inputs: int, identity: int | None) -> KernelMap:
     """The map of a table, with its plan; `ends` counts the pairs up to each entry."""
     cells, count = table.shape
-    rows = table.new_empty(2, sum(plan.sizes))
-    if rows.numel():
+    # Tensors of their own, which begin at multiples of 16 bytes: Triton compiles a program anew for one that does not.
+    in_rows, out_rows = (table.new_empty(sum(plan.sizes)) for _ in range(2))
+    if len(in_rows):
         with on_device_of(table):
-            programs.compact[(blocks(count, ROWS), cells)](rows[0], rows[1], table, ends, count, BLOCK=ROWS)
-    result = KernelMap(Side(rows[0], inputs, plan.sizes), Side(rows[1], count, plan.sizes), identity)
+            programs.compact[(blocks(count, ROWS), cells)](in_rows, out_rows, table, ends, count, BLOCK=ROWS)
+    result = KernelMap(Side(in_rows, inputs, plan.sizes), Side(out_rows, count, plan.sizes), identity)
     _PLANS[result] = plan
     return result
 
