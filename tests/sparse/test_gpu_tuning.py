@@ -9,6 +9,7 @@ import torch
 from builders.gpu import DEVICE, GPU
 from builders.sparse import random_cloud
 from olivine.errors import OlivineWarning
+from olivine.host import why
 from olivine.sparse.coordinates import CoordinateMap, kernel_offsets
 from olivine.sparse.engines import Epilogue
 
@@ -82,6 +83,22 @@ def test_every_tile_that_is_offered_gives_the_same_bits(monkeypatch, model, c_in
         assert all(torch.equal(one, results_of_all[0]) for one in results_of_all)
 
 
+@pytest.mark.skipif(not GPU, reason="it is about the order in which matrix units add")
+@pytest.mark.parametrize(
+    ("dtype", "tf32"), [(torch.bfloat16, False), (torch.float16, False), (torch.float32, True), (torch.float32, False)]
+)
+@pytest.mark.parametrize("count", [500, 20_000])
+def test_every_tile_that_a_gpu_is_offered_gives_the_same_bits(monkeypatch, count, dtype, tf32):
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", tf32)
+    cloud = random_cloud(count, 1, low=-20, high=20).coordinates.to(DEVICE)
+    kernel_map = triton_engine().build(
+        CoordinateMap(cloud, (1, 1, 1)), cloud, kernel_offsets((3, 3, 3), (1, 1, 1), DEVICE), centred=True
+    )
+    for c_in, c_out in ((4, 32), (64, 96), (128, 256)):
+        for results_of_all in results(kernel_map, c_in, c_out, dtype):
+            assert all(torch.equal(one, results_of_all[0]) for one in results_of_all)
+
+
 @pytest.mark.parametrize("rows", [200, 16_000, 400_000])
 @pytest.mark.parametrize("precision", ["half", "tf32", "ieee"])
 def test_what_sums_depend_on_is_the_same_of_all_that_are_offered(rows, precision):
@@ -142,6 +159,30 @@ def test_without_a_gpu_or_where_it_is_off_the_model_decides(monkeypatch):
     assert tuning.chosen("a", TILES, launch, torch.device("cpu")) == TILES[0]
     monkeypatch.setenv("OLIVINE_GPU_TUNING", "0")
     assert tuning.chosen("a", TILES, launch, torch.device("cuda")) == TILES[0]
+
+
+def test_a_round_is_measured_while_the_gpu_has_other_things_to_do(monkeypatch):
+    """So that a tile's time is the GPU's, and not that of starting it."""
+    said = []
+
+    class Event:
+        def __init__(self, enable_timing):
+            assert enable_timing
+
+        def record(self):
+            said.append("mark")
+
+        def synchronize(self):
+            said.append(why())
+
+        def elapsed_time(self, end):
+            return 10.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: said.append("busy"))
+    assert tuning._measured(lambda tile: said.append(tile.rows), TILES[0]) == 2.0
+    once = ["busy", "mark", *[128] * 5, "mark", "how fast a tile is"]
+    assert said == [128, *once * 3]
 
 
 def test_files_are_kept_apart_by_device_and_versions(monkeypatch):

@@ -21,11 +21,14 @@ import torch
 
 from olivine.errors import OlivineWarning
 from olivine.files import cache_folder, replacing
+from olivine.host import waiting
 from olivine.sparse.engines.gpu.choices import Choice
 
 OFF = "OLIVINE_GPU_TUNING"
 """The variable that, set to 0, leaves tiles to the model."""
 _ROUNDS, _RUNS = 3, 5
+_BUSY_CYCLES = 10**6
+"""Half a millisecond of a GPU, in which the host makes all launches of a round."""
 
 Launch = Callable[[Choice], object]
 
@@ -124,10 +127,13 @@ def _measured(launch: Launch, tile: Choice) -> float:
     times: list[float] = []
     for _ in range(_ROUNDS):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+        # Launches take the host longer than small products take the GPU: it is kept busy until all are in its queue.
+        torch.cuda._sleep(_BUSY_CYCLES)  # type: ignore[no-untyped-call]
         start.record()
         for _ in range(_RUNS):
             launch(tile)
         end.record()
-        end.synchronize()
+        with waiting("how fast a tile is"):
+            end.synchronize()
         times.append(start.elapsed_time(end) / _RUNS)
     return statistics.median(times)
