@@ -67,7 +67,7 @@ WARM = {f"warm-{kind}": 170.0 for kind in ("bf16", "tf32", "fp32")}
 TIMED = {"rates": 20.0, "networks": 140.0, "step": 115.0}
 """Parts that run alone."""
 WHOLE_S = 480.0
-TESTS = ("pooling", "gpu_maps", "gpu_products", "gpu_norms", "layers", "grid")
+TESTS = ("pooling", "gpu_maps", "gpu_products", "gpu_tuning", "gpu_norms", "layers", "grid")
 """Of tests/sparse; tests/gpu runs too."""
 BROKEN = 70
 
@@ -226,7 +226,10 @@ def all_parts(run: Run, chosen: Sequence[str], share: float) -> list[Result]:
 
     def one(part: str, seconds: float) -> Result:
         print(f"{part} …", flush=True)
-        result = PARTS.get(part, in_process)(run, part, seconds * share)
+        try:
+            result = PARTS.get(part, in_process)(run, part, seconds * share)
+        except Exception as error:  # noqa: BLE001 (whatever it is, the other parts go on)
+            result = Result(part, f"failed here: {type(error).__name__}: {' '.join(str(error).split())[:300]}", 0.0)
         print(f"{part}: {result.status} ({result.seconds:.0f} s)", flush=True)
         return result
 

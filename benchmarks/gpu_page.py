@@ -25,8 +25,16 @@ def page(told: dict[str, Any]) -> str:
     lines += [f"| {part['part']} | {_cell(part['status'])} | {part['seconds']:.0f} |" for part in told["parts"]]
     for part in told["parts"]:
         if part["found"]:
-            lines += ["", *_SECTIONS[part["part"].partition("-")[0]](part["found"])]
+            lines += ["", *_section(part)]
     return "\n".join(lines) + "\n"
+
+
+def _section(part: dict[str, Any]) -> list[str]:
+    """What a part found; where it cannot be shown, that is said, and the rest of the page is there."""
+    try:
+        return _SECTIONS[part["part"].partition("-")[0]](part["found"])
+    except (LookupError, TypeError, ValueError) as error:
+        return [f"What {part['part']} found cannot be shown, {type(error).__name__}: {error}. It is in gpu.json."]
 
 
 def _cell(text: Any) -> str:
@@ -90,6 +98,8 @@ def _networks(found: Records) -> list[str]:
             cases.setdefault(case, {})[path] = record
     same = [f"- {record['case']}: differs by {record['difference']:.1e}" for record in found if "difference" in record]
     paths = list(dict.fromkeys(path for row in cases.values() for path in row))
+    if not paths:
+        return ["## Networks", "", "None was timed.", *_trouble(found)]
     ours = paths[0]
     heading = [*paths, f"{ours}: host", "maps", "× pytorch", "× dense", "peak GB"]
     lines = ["## Networks", "", "Median milliseconds; `host` is the time until the call returned, `maps` what making"]
@@ -144,7 +154,7 @@ def _step(found: Records) -> list[str]:
 
 def _aim(record: dict[str, Any]) -> str:
     verdict, hours = "reached" if record["aim_reached"] else "not reached", record["hours_of_28130_frames_50_epochs"]
-    waiting = f"{record['waiting_for_data_ms']:.0f} ms of a step of {record['median_step_ms']:.0f} waiting for data"
+    waiting = f"{record['waiting_for_data_ms']:.0f} ms of a step of {record['mean_step_ms']:.0f} waiting for data"
     return (
         f"{record['case'].capitalize()}: {record['frames_per_s']:.1f} frames a second, batch {record['batch']}, "
         f"{record['workers']} workers, {waiting}, {record['peak_mb'] / 1000:.1f} GB. 28 130 frames × 50 epochs would "

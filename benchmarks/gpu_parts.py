@@ -170,8 +170,11 @@ def subjects(part: Part, sweeps: int) -> Iterator[Subject]:
     width = 0.125 if part.tiny else 1.0
     cloud = _on(part.device, cylindrical([_scan(_thinned(NUSCENES, part.tiny), seed) for seed in range(sweeps)]))
 
+    # As training makes them: with coordinates that nothing is known of yet, and not looked at on a GPU.
+    trusted = part.device.type != "cpu"
+
     def tensor() -> SparseTensor:
-        return SparseTensor(cloud.features, cloud.coordinates)
+        return SparseTensor(cloud.features, cloud.coordinates.clone(), trusted=trusted)
 
     network: nn.Module = PublishedMinkUNet(cloud.features.shape[1], CLASSES, width=width).to(part.device)
     yield Subject("MinkUNet34C", sweeps, network, tensor, lambda out: out.features)
@@ -179,7 +182,7 @@ def subjects(part: Part, sweeps: int) -> Iterator[Subject]:
     cells = _on(part.device, _joined(grids))
 
     def grid() -> GridTensor:
-        return GridTensor(cells.features, cells.coordinates, KITTI_CELLS, sweeps)
+        return GridTensor(cells.features, cells.coordinates.clone(), KITTI_CELLS, sweeps, trusted=trusted)
 
     network = VoxelBackBone8x(cells.features.shape[1], KITTI_CELLS).to(part.device)
     yield Subject("VoxelBackBone8x", sweeps, network, grid, lambda out: out.encoded.features)

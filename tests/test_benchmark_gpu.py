@@ -251,6 +251,27 @@ def test_a_gpu_that_is_not_there_is_one_line(monkeypatch: pytest.MonkeyPatch, ca
     assert capsys.readouterr().err == "--device=cuda: torch finds no usable GPU here\n"
 
 
+def test_a_part_that_breaks_in_the_program_itself_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks(*_: object) -> gpu.Result:
+        raise ValueError("half a\nline")
+
+    monkeypatch.setitem(gpu.PARTS, "doctor", breaks)
+    monkeypatch.setitem(gpu.PARTS, "rates", lambda run, part, seconds: gpu.Result(part, "done", seconds))
+    results = gpu.all_parts(run_of(tmp_path), ("doctor", "rates"), 1.0)
+    assert [result.status for result in results] == ["failed here: ValueError: half a line", "done"]
+    assert "| doctor | failed here" in (tmp_path / "gpu_run.md").read_text()
+
+
+def test_findings_that_cannot_be_shown_leave_the_rest_of_the_page() -> None:
+    text = section("step", [{"case": "by stage: bf16", "stages_ms": {}}])
+    assert "What step found cannot be shown, KeyError" in text
+    text = section("networks", [{"case": "spconv-triton against ours", "failed": "RuntimeError: none"}])
+    assert "None was timed." in text
+    assert "RuntimeError: none" in text
+
+
 def test_every_dependency_of_the_package_is_looked_for() -> None:
     import re
 

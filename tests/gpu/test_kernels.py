@@ -92,7 +92,8 @@ def test_measures_are_those_of_the_cpu_to_rounding(ours, measure):
     for each in (work[measure], *([paired[measure]] if measure in paired else [])):
         ((one, other),) = same(ours, each, a, b)
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-11)
-        assert torch.equal(one == 0, other == 0)
+        # Whether boxes that touch share nothing hangs on the last digit of a sine, which is another on a GPU.
+        assert GPU or torch.equal(one == 0, other == 0)
 
 
 def test_measures_without_boxes_are_empty(ours):
