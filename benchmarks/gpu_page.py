@@ -86,6 +86,8 @@ def _bits(found: Records) -> list[str]:
             lines.append(f"- {record['case']}, {record['steps']} steps, against the first run: {said}")
         elif "warnings" in record:
             lines.append(f"- {record['case']}, by PyTorch: {'; '.join(record['warnings']) or 'none'}")
+        elif "unmeant" in record:
+            lines.append(f"- {record['case']}, in two steps, by PyTorch: {record['unmeant']}")
     return [*lines, *_trouble(found)]
 
 

@@ -10,7 +10,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,6 +27,7 @@ from olivine.data.frame import Dataset
 from olivine.data.loader import Loader
 from olivine.data.needs import Inputs
 from olivine.gpu import ASKED_BY
+from olivine.host import refused_waits
 from olivine.methods import Method
 from olivine.pretraining.run import PretrainConfig, prepare_for, pretrain
 from olivine.teachers import RandomTeacherConfig
@@ -72,6 +73,7 @@ def bits(part: Part) -> None:
                 config = _with_small_teacher(config)
             part.case(f"the same bits, {kind}", lambda config=config: _same(config, dies))  # type: ignore[misc]
         part.case("operations without a fixed order", lambda: _unordered(config))
+        part.case("waits that are not meant", lambda: _unmeant(part, config))
 
 
 def _with_small_teacher(config: PretrainConfig) -> PretrainConfig:
@@ -154,6 +156,18 @@ def _unordered(config: PretrainConfig) -> dict[str, Any]:
         torch.use_deterministic_algorithms(False)
     said = {" ".join(str(each.message).split())[:160] for each in caught if "determinis" in str(each.message)}
     return {"warnings": sorted(said)}
+
+
+def _unmeant(part: Part, config: PretrainConfig) -> dict[str, Any]:
+    """Two steps in which PyTorch raises where the host waits for a GPU and does not say so, behind one without."""
+    method, optimizer, batches = _ready(part, config)
+    for number in range(3):
+        with refused_waits(part.device) if number else nullcontext():
+            method.set_progress(number, 100)
+            method(batches[number % len(batches)].to(part.device))["loss"].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    return {"unmeant": "none"}
 
 
 def step(part: Part) -> None:
@@ -243,13 +257,8 @@ def _looped(part: Part, config: PretrainConfig, kind: str, engine: str) -> dict[
 
 def _staged(part: Part, config: PretrainConfig, kind: str) -> dict[str, Any]:
     """Median milliseconds of each stage, the device being waited for at the ends of each."""
-    dataset = config.data.open(config.train_split)
-    with config.initial_weights():
-        method = config.method.build(config.backbone, Inputs(config.voxels, len(CLASSES)))
-    method = method.to(part.device).train()
+    method, optimizer, batches = _ready(part, config)
     method.synchronize = True
-    optimizer = config.optimizer.build([{"params": [p for p in method.parameters() if p.requires_grad]}])
-    batches = list(itertools.islice(_loader(config, dataset, method).batches(0), 2))
     part.clock.peak_mb(reset=True)
     timed: list[dict[str, float]] = []
     for number in range(3 if part.tiny else 13):
@@ -266,6 +275,16 @@ def _staged(part: Part, config: PretrainConfig, kind: str) -> dict[str, Any]:
         "peak_mb": round(part.clock.peak_mb(), 1),
         "voxels_per_frame": round(voxels),
     }
+
+
+def _ready(part: Part, config: PretrainConfig) -> tuple[Method, Any, list[Batch]]:
+    """The method on the device, its optimizer, and two batches in memory."""
+    dataset = config.data.open(config.train_split)
+    with config.initial_weights():
+        method = config.method.build(config.backbone, Inputs(config.voxels, len(CLASSES)))
+    method = method.to(part.device).train()
+    optimizer = config.optimizer.build([{"params": [p for p in method.parameters() if p.requires_grad]}])
+    return method, optimizer, list(itertools.islice(_loader(config, dataset, method).batches(0), 2))
 
 
 def _timed_step(part: Part, method: Method, optimizer: Any, batch: Batch, kind: str) -> dict[str, float]:

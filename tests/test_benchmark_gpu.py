@@ -105,10 +105,11 @@ def test_a_peer_with_spconvs_names_computes_the_same(tmp_path: Path, monkeypatch
 def test_bits_are_the_same_and_a_killed_run_is_resumed(tmp_path: Path) -> None:
     same = part(tmp_path)
     gpu_steps.bits(same)
-    (first, unordered) = same.found
+    first, unordered, waits = same.found
     assert first["same"] is True
     assert first["steps"] == 4
     assert unordered["warnings"] == []
+    assert waits == {"case": "waits that are not meant", "unmeant": "none"}
     assert section("bits", same.found).count("the same bits") == 4
 
 
