@@ -83,7 +83,7 @@ def test_pixels_are_embedded_as_in_the_pretraining(moments, network):
     side = ImageSide.of(network.run)
     assert {name: grid.shape for name, grid in grids.items()} == dict.fromkeys(("point", "class"), (6, 9, 16, 16))
     image = torch.from_numpy(frame.cameras[2].image().copy()).permute(2, 0, 1)[None].float() / 255  # of that size
-    uv = torch.tensor([[5.0 * STRIDE_PX, 3.0 * STRIDE_PX]])
+    uv = torch.tensor([[5.5 * STRIDE_PX - 0.5, 3.5 * STRIDE_PX - 0.5]])  # the middle of what is shown in its colour
     with torch.inference_mode():
         expected = side.heads["class"](side.teacher.sample(image, torch.tensor([0]), uv))[0]
     np.testing.assert_allclose(grids["class"][2, 3, 5], expected, atol=1e-5)
@@ -105,6 +105,8 @@ def test_what_cannot_be_compared_with_is_said(moments, network):
         (Query(9, row=0), "point", "there are 4 frames"),
         (Query(0, row=300), "point", "the frame has 300 points"),
         (Query(0, camera=6), "point", "the frame has 6 cameras"),
+        (Query(0, camera=0, uv=(1e30, 0.0)), "point", "the image has 64 × 36 pixels"),
+        (Query(0, camera=0, uv=(3.0, 36.0)), "point", "the image has 64 × 36 pixels"),
         (Query(0, camera=0), "features", "pixels have embeddings at point, class"),
         (Query(0, row=0), "smell", "this network has point, class, features"),
     ]

@@ -20,6 +20,7 @@ FEATURES = "features"
 """The level of the backbone's features, which every network has, and pixels have not."""
 
 _DIM = np.array((58, 62, 72), np.uint8)
+_EDGE = 1e-3  # places on an image are rounded
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -175,7 +176,9 @@ def _of_pixel(moment: Moment, network: Network, query: Query, level: str) -> NDA
         raise UserError(f"level={level}: pixels have embeddings at {known}")
     if query.camera >= len(cameras):
         raise UserError(f"query={query}: the frame has {len(cameras)} cameras, counted from 0")
-    height, width = grids[level].shape[1:3]
-    share = (np.array(query.uv) + 0.5) / cameras[query.camera].size
+    size, (height, width) = cameras[query.camera].size, grids[level].shape[1:3]
+    share = (np.array(query.uv) + 0.5) / size
+    if (np.abs(share - 0.5) > 0.5 + _EDGE).any():
+        raise UserError(f"query={query}: the image has {size[0]} × {size[1]} pixels")
     column, row = np.clip((share * (width, height)).astype(int), 0, (width - 1, height - 1))
     return np.asarray(grids[level][query.camera, row, column])

@@ -66,7 +66,7 @@ class ImageSide:
         return ImageSide(teacher, heads, (width, height), config.images.antialias)
 
     def embed(self, frame: Frame) -> dict[str, NDArray[np.float32]]:
-        """The pixels of a frame, every `STRIDE_PX` of the images that the teacher sees.
+        """The pixels of a frame: the middles of cells of about `STRIDE_PX` of the images that the teacher sees.
 
         Returns:
             By head, [cameras, h, w, D] float32 of unit length.
@@ -75,8 +75,8 @@ class ImageSide:
             UserError: an image cannot be read.
         """
         width, height = self.size
-        columns, rows = torch.arange(0, width, STRIDE_PX), torch.arange(0, height, STRIDE_PX)
-        uv = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).reshape(-1, 2).float()
+        columns, rows = _middles(width), _middles(height)
+        uv = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1).reshape(-1, 2)
         found: dict[str, list[NDArray[np.float32]]] = {name: [] for name in self.heads}
         with torch.inference_mode():
             for camera in frame.cameras:
@@ -94,6 +94,12 @@ class ImageSide:
             return torch.from_numpy(small.copy()).permute(2, 0, 1).float() / 255
         whole = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float()
         return functional.interpolate(whole, (height, width), mode="bilinear", align_corners=False)[0].round() / 255
+
+
+def _middles(pixels: int) -> torch.Tensor:
+    """[n] float32 pixels in the middle of n cells that share out a side of an image, pixel centres at integers."""
+    cells = -(-pixels // STRIDE_PX)
+    return (torch.arange(cells, dtype=torch.float32) + 0.5) * (pixels / cells) - 0.5
 
 
 def _head(state: dict[str, Any], prefix: str) -> ImageHead | None:
