@@ -152,6 +152,7 @@ def test_published_layouts_are_read(tmp_path: Path, content: dict[str, Any]) -> 
     [
         (b"", "cannot read these weights"),
         (b"hello world", "cannot read these weights"),
+        (b"hi\n", r"cannot read these weights \(no file of weights\)"),
         (b"\x80\x02 not a pickle", "weights"),
         ({"epoch": 3}, r"no tensor conv0p1s1\.kernel"),
         ([1, 2], "expected a mapping"),

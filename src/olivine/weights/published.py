@@ -54,7 +54,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "save its state_dict alone"
         ) from error
     except _DAMAGE as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        said = "" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        reason = said or "no file of weights"
         raise UserError(f"{path}: cannot read these weights ({reason})") from error
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a mapping of tensors, found {type(content).__name__}")

@@ -183,12 +183,13 @@ def test_a_file_knows_its_run_by_its_weights(root, moments, chosen, tmp_path):
         Selector(pretraining, chosen)
 
 
-@pytest.mark.parametrize("text", ["", "selections: []", "selections: [{name: x}]", "a: [", "selections: [3]"])
+@pytest.mark.parametrize("text", ["", "selections: []", "selections: [{name: x}]", "a: [", "selections: [3]", "hi"])
 def test_a_damaged_file_of_selections_is_named(moments, tmp_path, text):
     path = tmp_path / "selections.yaml"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"selections\.yaml"):
+    with pytest.raises(UserError, match=r"selections\.yaml") as raised:
         read_selections(path, moments)
+    assert "_SelectionFile" not in str(raised.value)
 
 
 def test_labels_go_round_through_the_dataset_that_they_are_laid_over(root, moments, chosen, tmp_path):

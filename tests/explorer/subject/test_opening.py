@@ -21,6 +21,12 @@ def test_a_folder_is_shown_whole_and_a_run_on_what_it_was_scored_on_or_learned_f
     assert scenes(open_subject([root / "runs" / "segmenter"], split="scene-0061,scene-0103")) == scenes(whole)
 
 
+@pytest.mark.parametrize("split", ["", ","])
+def test_no_frames_at_all_are_refused(root, split):
+    with pytest.raises(UserError, match="--split: split: name a split or at least one scene"):
+        open_subject([root / "datasets" / "street"], split=split)
+
+
 def test_the_paths_of_a_run_are_found_from_anywhere(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert scenes(open_subject([root / "runs" / "segmenter"])) == ["scene-0103"] * 2

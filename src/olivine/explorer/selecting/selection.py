@@ -293,7 +293,10 @@ def read_selections(path: Path, moments: Moments) -> tuple[Selection, ...]:
         UserError: the file is missing or none, or names a frame or a run that is not opened, or one whose weights are
             others.
     """
-    stated = validate(_SelectionFile, read_yaml(path, "these selections"), str(path))
+    tree = read_yaml(path, "these selections")
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: holds no selections; `Save selections` in the browser makes such a file")
+    stated = validate(_SelectionFile, tree, str(path))
     wanted = {each.frame for each in stated.selections}
     places = {token: place for place in range(len(moments)) if (token := moments.dataset.token(place)) in wanted}
     found = []

@@ -119,7 +119,7 @@ def open_subject(things: Sequence[Path], split: str | None = None, own: str | No
     named = _told_apart(runs)
     pairs = next((run.config.pairs for run in named if isinstance(run.config, PretrainConfig)), PairConfig())
     if folders:
-        return Subject(_dataset(folders[0], split or "all", own), named, pairs)
+        return Subject(_dataset(folders[0], "all" if split is None else split, own), named, pairs)
     first = next((run for run in named if run.config is not None), None)
     if first is None:
         raise UserError(f"{things[0]}: weights alone say of no frames to show; name a dataset's folder, too")
@@ -220,4 +220,4 @@ def _grounded(data: Any, config: ExperimentConfig, folder: Path) -> dict[str, Pa
 
 def _split(split: str) -> SplitConfig:
     scenes = [part for part in split.split(",") if part]
-    return SplitConfig(split=scenes if "," in split else split)
+    return validate(SplitConfig, {"split": scenes if "," in split else split}, "--split")
