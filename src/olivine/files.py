@@ -30,6 +30,22 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder to which no file could be written, before there is work done for one; writes nothing.
+
+    Args:
+        folder: it need not be there yet.
+
+    Raises:
+        UserError: it is a file, lies below one, or may not be written to.
+    """
+    there = next((place for place in (folder, *folder.absolute().parents) if place.exists()), folder)
+    if not there.is_dir():
+        raise UserError(f"{there}: a folder is wanted here, and this is a file; choose another")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{there}: nothing may be written to this folder; choose another")
+
+
 @contextlib.contextmanager
 def replacing(path: Path, *, shared: bool = False, stale: Path | None = None) -> Iterator[IO[bytes]]:
     """A file to write into, which takes the name `path` when it is whole and on the disk.

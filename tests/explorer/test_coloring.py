@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from olivine.errors import UserError
-from olivine.explorer.coloring import NOTHING, RAMP, RIGHT, WRONG, color, first_mode, modes, ramp
+from olivine.explorer.coloring import (
+    NOTHING,
+    RAMP,
+    RIGHT,
+    WRONG,
+    Coloring,
+    Entry,
+    color,
+    first_mode,
+    lines_of,
+    modes,
+    ramp,
+    together,
+)
 from olivine.explorer.subject.moments import Moment, Moments
 from olivine.explorer.subject.opening import open_subject
 
@@ -93,6 +106,22 @@ def test_a_filter_hides_the_points_of_its_lines(moments):
     assert found.shown(set()).all()
     assert found.shown({"no such line"}).all()
     assert color(moments, moments[0], "range").shown({there[0]}).all()
+
+
+def test_one_legend_has_the_lines_of_all_that_is_drawn():
+    car, bus, other_car = Entry("car", (1, 2, 3)), Entry("bus", (4, 5, 6)), Entry("car", (7, 8, 9))
+    nothing = np.zeros((3, 3), np.uint8)
+    parts = [
+        Coloring(nothing, np.array([1, 1, 1]), (car, bus)),
+        Coloring(nothing, np.array([0, 0, 1]), (bus, other_car)),
+        Coloring(nothing),
+    ]
+    lines, (first, second, third) = together(parts)
+    assert (lines, third) == ((car, bus, other_car), None)
+    assert (first.tolist(), second.tolist()) == ([1, 1, 1], [1, 1, 2])
+    assert lines_of(parts, ()) == (bus, other_car)
+    assert lines_of(parts, {"car"}) == lines
+    assert lines_of(parts[2:], ()) == ()
 
 
 def test_what_a_frame_lacks_is_said(moments):

@@ -50,6 +50,7 @@ def test_what_is_as_usual_makes_no_address_and_what_is_unknown_is_passed_over():
         ("mask=half", "it is a number"),
         ("dots=nan", "it is a number"),
         ("eye=1,2", "three numbers"),
+        ("target=0,-1e300,0", "further away"),
         ("target=1,2,inf", "it is a number"),
         ("hide=" + "x" * 9000, "at most 8000"),
         ("&".join(f"hide={number}" for number in range(400)), "too many"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,6 +93,28 @@ class Coloring:
     def counts(self) -> NDArray[np.int64]:
         """[lines of the legend] how many points each has."""
         return np.bincount(self.entry if self.entry is not None else [], minlength=len(self.legend))
+
+
+def together(parts: Sequence[Coloring]) -> tuple[tuple[Entry, ...], list[NDArray[np.int64] | None]]:
+    """One legend for several colourings, whose classes may be others.
+
+    Returns:
+        Its lines, in the order in which they first come, and of each colouring the line of each point, or None where
+        colours are of a value.
+    """
+    lines = tuple(dict.fromkeys(line for part in parts if part.entry is not None for line in part.legend))
+    place = {line: number for number, line in enumerate(lines)}
+    tables = [np.array([place.get(line, 0) for line in part.legend], np.int64) for part in parts]
+    entries = [None if part.entry is None else table[part.entry] for part, table in zip(parts, tables, strict=True)]
+    return lines, entries
+
+
+def lines_of(parts: Sequence[Coloring], hidden: Collection[str]) -> tuple[Entry, ...]:
+    """The lines of the legend of several colourings that have a point, or are filtered out."""
+    lines, entries = together(parts)
+    counts = sum(np.bincount(entry, minlength=len(lines)) for entry in entries if entry is not None)
+    some = np.broadcast_to(counts, len(lines)) > 0
+    return tuple(line for line, there in zip(lines, some, strict=True) if there or line.name in hidden)
 
 
 def ramp(place: NDArray[np.floating], stops: NDArray[np.integer] = RAMP) -> RGB:

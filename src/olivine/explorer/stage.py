@@ -66,12 +66,19 @@ class Shown:
     notes: tuple[str, ...] = ()
 
     @property
+    def parts(self) -> tuple[Coloring, ...]:
+        """All colours that are drawn: of the frame, of others in its place, of the copies."""
+        around = () if self.around is None else (self.around.coloring,)
+        return (self.coloring, *around, *(copy.coloring for copy in self.beside))
+
+    @property
     def eye(self) -> Eye:
-        """Where the scene is seen from; from further away where there are copies."""
+        """Where the scene is seen from; from further away where there are copies; as usual where it looks nowhere."""
         usual = usual_eye(self.moment.frame)
         if self.beside:
             usual = usual.over(self.beside[-1].offset_m)
-        return Eye(self.view.eye or usual.position, self.view.target or usual.target)
+        eye = Eye(self.view.eye or usual.position, self.view.target or usual.target)
+        return usual if np.allclose(eye.position, eye.target, rtol=0, atol=0.01) else eye
 
     @property
     def cloud(self) -> tuple[NDArray[np.float32], RGB]:
@@ -309,6 +316,8 @@ class Stage:
         coloring, _, trouble = self._colored(view, shown.moment, network)
         boxes, colors = self._boxes(shown.moment, network)
         visible = coloring.shown(view.hidden)
+        if view.color != shown.view.color:
+            trouble = trouble or f"has no {shown.view.color}, shows {view.color}"
         return Copy(network.run.name, coloring, visible, boxes, colors, offset_m, trouble)
 
     def _notes(self, shown: Shown) -> list[str]:

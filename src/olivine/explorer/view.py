@@ -23,6 +23,9 @@ ALL = "all"
 CAMERAS = ("", "frusta", "images")
 """What may stand in the scene of cameras: nothing, what they see as lines, and their images in these."""
 
+FARTHEST_M = 100_000
+"""Neither the eye nor what it looks at lies further away from the sensor."""
+
 MOST_SWEEPS = 20
 """So many frames are shown in one at most."""
 
@@ -142,6 +145,8 @@ def _place(name: str, text: str) -> tuple[float, float, float]:
     parts = [_number(name, part) for part in text.split(",")]
     if len(parts) != 3:
         raise UserError(f"{name}={text!r} is no view; it is three numbers, x,y,z in metres")
+    if max(map(abs, parts)) > FARTHEST_M:
+        raise UserError(f"{name}={text!r} is no view; nothing is seen from further away than {FARTHEST_M:,} m")
     return parts[0], parts[1], parts[2]
 
 

@@ -49,13 +49,14 @@ def test_points_are_drawn_and_frames_colours_and_the_filter_change_them(explorer
         assert page.locator("img[alt='CAM_FRONT'], img").count() >= 6
 
 
-def test_a_picture_is_saved(explorer, browser):
+def test_a_picture_is_saved_and_an_address_that_is_no_view_is_said(explorer, browser):
     # The browser looks once more for what it was handed, when that is over.
-    with visit(browser, f"{explorer.address}?color=range", ("ERR_FILE_NOT_FOUND",)) as page:
+    with visit(browser, f"{explorer.address}?frame=-1", ("ERR_FILE_NOT_FOUND",)) as page:
+        page.get_by_text("frames are counted from 0").wait_for()
         page.get_by_role("tab", name="Share").click()
         with page.expect_download() as download:
             page.get_by_role("button", name="Save as picture").click()
-        assert download.value.suggested_filename == "000000-range.png"
+        assert download.value.suggested_filename == "000000-prediction.png"
         assert Image.open(download.value.path()).size[0] >= 1200
 
 

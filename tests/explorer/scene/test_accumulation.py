@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from olivine.explorer.coloring import Coloring
+from olivine.explorer.coloring import Coloring, lines_of
 from olivine.explorer.scene.accumulation import Layer, join, neighbours, thin
-from olivine.explorer.sharing.snapshot import snapshots
+from olivine.explorer.sharing.snapshot import key, snapshots
 from olivine.explorer.stage import Stage
 from olivine.explorer.subject.moments import Moments
 from olivine.explorer.subject.opening import open_subject
@@ -143,6 +143,18 @@ def test_runs_stand_side_by_side_and_a_click_on_any_copy_means_the_point(stage):
     assert np.abs(shown.moment.frame.points_lidar_m[far] @ (copy.offset_m / step_m)).min() > step_m / 2 - 3
     assert np.linalg.norm(copy.offset_m) > 10
     assert shown.eye != own.eye
+
+
+def test_a_class_of_another_frame_or_run_alone_is_in_the_legend_and_a_run_without_classes_says_so(stage):
+    view = View(frame=1, color="prediction", network="segmenter", sweeps=2, beside=("pretraining",))
+    shown = stage.show(view)
+    (copy,) = shown.beside
+    assert copy.trouble == "has no prediction, shows features"
+    only = replace(shown.coloring, entry=np.zeros_like(shown.coloring.entry))
+    shown = replace(shown, coloring=only)
+    there = {shown.around.coloring.legend[line].name for line in np.unique(shown.around.coloring.entry)}
+    assert {line.name for line in lines_of(shown.parts, ())} == {only.legend[0].name} | there
+    assert key(shown)[0].shape[1] > 100
 
 
 def test_at_most_so_many_copies_are_shown_and_it_is_said(stage, monkeypatch):

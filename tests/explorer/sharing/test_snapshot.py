@@ -63,6 +63,7 @@ def test_a_scene_is_seen_from_behind_where_the_first_camera_looks(stage):
     ahead = frame.cameras[0].camera_from_lidar[2, :3]
     assert (np.array(eye.target) - np.array(eye.position))[:2] @ ahead[:2] > 20
     assert usual_eye(replace(frame, cameras=())).position[:2] == (-24, 0)
+    assert stage.show(View(color="range", eye=(1.0, 2, 3), target=(1.0, 2, 3))).eye == eye  # nowhere to look
 
 
 def test_images_show_masks_and_points_at_their_opacities(stage):

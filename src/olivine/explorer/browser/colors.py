@@ -9,7 +9,7 @@ from olivine.drawing.tiles import RGB, scale
 from olivine.errors import UserError, printable
 from olivine.explorer.browser.desk import Desk, Part
 from olivine.explorer.browser.scene import Scene
-from olivine.explorer.coloring import Coloring, Scale, modes
+from olivine.explorer.coloring import Coloring, Scale, lines_of, modes
 from olivine.explorer.stage import Shown
 from olivine.explorer.view import View
 
@@ -91,8 +91,7 @@ class Legend(Part):
     def update(self, shown: Shown) -> None:
         """Explain the colours of the view."""
         coloring, view = shown.coloring, shown.view
-        there = coloring.counts() > 0
-        lines = [line for line, some in zip(coloring.legend, there, strict=True) if some or line.name in view.hidden]
+        lines = lines_of(shown.parts, view.hidden)
         wanted = _meaning(coloring, view, [line.name for line in lines])
         if coloring.scale is not None and self._measured:
             if wanted != self._of:

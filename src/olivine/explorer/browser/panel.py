@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from olivine.errors import UserError, printable
+from olivine.explorer.asked import missed
 from olivine.explorer.browser.around import Around
 from olivine.explorer.browser.colors import Colors, Legend
 from olivine.explorer.browser.desk import Desk, Part
@@ -56,6 +57,8 @@ class Panel:
         gui.main_panel.set_width(300)
         gui.set_panel_label(printable(stage.moments.subject.title))
         self._parts = self._build()
+        for words in missed(stage, view):
+            self.desk.say(words)
         threading.Thread(target=self._work, daemon=True).start()
 
     def _build(self) -> tuple[Part, ...]:
@@ -95,6 +98,7 @@ class Panel:
             except Exception:  # noqa: BLE001 (a view that fails must not end the visit)
                 if not desk.closed:  # else the visitor has gone in between
                     _log.exception("the explorer could not show a view")
+                    desk.say("this failed within olivine; where the explorer runs is said how")
         self._halt()
 
     def _halt(self) -> None:

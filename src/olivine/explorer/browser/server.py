@@ -54,7 +54,7 @@ class Explorer:
     ) -> None:
         self._stage, self._view = stage, View() if view is None else view
         stage.show(self._view, wait=False)  # what is wrong is said here, and not to a visitor
-        self._asked = OrderedDict[str, View]()
+        self._asked = OrderedDict[str, tuple[View, str]]()
         self._panels: dict[int, tuple[str, Panel]] = {}
         self._lock = threading.Lock()
         self._server = _viser_server()
@@ -87,23 +87,27 @@ class Explorer:
 
     def _entered(self, visit: str, query: str) -> None:
         """Somebody opens a page, whose connection follows under the name of the visit."""
+        view, trouble = self._view, ""
         try:
             view = View.of(query) if query else self._view
         except UserError as error:
-            _log.warning("warning: %s", error)
-            view = self._view
-        self._remember(visit, view)
+            trouble = str(error)
+        self._remember(visit, view, trouble)
 
-    def _remember(self, visit: str, view: View) -> None:
+    def _remember(self, visit: str, view: View, trouble: str = "") -> None:
         with self._lock:
-            self._asked[visit] = view
+            self._asked[visit] = view, trouble
             self._asked.move_to_end(visit)
             while len(self._asked) > VISITS:
                 self._asked.popitem(last=False)
 
     def _come(self, client: viser.ClientHandle) -> None:
         visit = self._visit(client)
-        panel = Panel(client, self._stage, self._asked.get(visit, self._view))
+        view, trouble = self._asked.get(visit, (self._view, ""))
+        panel = Panel(client, self._stage, view)
+        if trouble:
+            _log.warning("warning: %s", trouble)
+            panel.desk.say(trouble)
         with self._lock:
             self._panels[client.client_id] = visit, panel
 

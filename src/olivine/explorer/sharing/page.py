@@ -11,7 +11,7 @@ from olivine.data.frame import Boxes
 from olivine.drawing.report import Picture, Section, report_html
 from olivine.drawing.scene import Look, Scene
 from olivine.drawing.tiles import RGB, jpeg, scale
-from olivine.explorer.coloring import Coloring
+from olivine.explorer.coloring import together
 from olivine.explorer.scene.pictures import RINGS_M, floor_m
 from olivine.explorer.stage import Shown, Stage
 from olivine.geometry import corners
@@ -76,19 +76,17 @@ def _points(shown: Shown) -> NDArray[np.float32]:
 
 def _look(title: str, shown: Shown) -> Look:
     """The colours of these points; the legend filters where it is one for all of them."""
-    parts: list[tuple[Coloring, NDArray[np.bool_]]] = [(shown.coloring, shown.drawn())]
-    if shown.around is not None:
-        parts.append((shown.around.coloring, shown.drawn_around()))
-    parts += [(copy.coloring, shown.drawn(copy)) for copy in shown.beside]
-    legend = shown.coloring.legend
-    entries = [coloring.entry for coloring, _ in parts if coloring.entry is not None and coloring.legend == legend]
+    around = [] if shown.around is None else [shown.drawn_around()]
+    visible = [shown.drawn(), *around, *(shown.drawn(copy) for copy in shown.beside)]
+    lines, found = together(shown.parts)
+    entries = [entry for entry in found if entry is not None]
     strip = shown.coloring.scale
     return Look(
         title,
-        np.concatenate([coloring.colors for coloring, _ in parts]),
-        np.concatenate([visible for _, visible in parts]),
-        np.concatenate(entries) if len(entries) == len(parts) else None,
-        [(line.name, line.color) for line in legend],
+        np.concatenate([coloring.colors for coloring in shown.parts]),
+        np.concatenate(visible),
+        np.concatenate(entries) if len(entries) == len(found) else None,
+        [(line.name, line.color) for line in lines],
         None if strip is None else scale(strip.colors, strip.ticks, strip.title),
     )
 

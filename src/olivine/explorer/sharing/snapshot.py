@@ -11,12 +11,13 @@ import numpy as np
 from olivine.drawing.report import Picture, Section, write_report
 from olivine.drawing.tiles import RGB, abreast, below, legend, png, scale, titled
 from olivine.errors import UserError
-from olivine.explorer.coloring import SELECTIONS, SIMILARITY, VERSUS, modes
+from olivine.explorer.asked import asked
+from olivine.explorer.coloring import SELECTIONS, SIMILARITY, VERSUS, lines_of, modes
 from olivine.explorer.scene.pictures import scene_picture
 from olivine.explorer.sharing.page import solid
 from olivine.explorer.stage import Shown, Stage
 from olivine.explorer.view import View
-from olivine.files import write_bytes
+from olivine.files import check_folder, write_bytes
 from olivine.visualize.projection import COLUMNS
 
 SCENE_PX = (1200, 640)
@@ -77,13 +78,8 @@ def key(shown: Shown) -> list[RGB]:
     coloring = shown.coloring
     if coloring.scale is not None:
         return [scale(coloring.scale.colors, coloring.scale.ticks, coloring.scale.title)]
-    there = coloring.counts() > 0
-    for copy in shown.beside:
-        if copy.coloring.legend == coloring.legend:
-            there |= copy.coloring.counts() > 0
-    lines = [
-        line for line, some in zip(coloring.legend, there, strict=True) if some and line.name not in shown.view.hidden
-    ]
+    lines = lines_of(shown.parts, ())
+    lines = tuple(line for line in lines if line.name not in shown.view.hidden)
     colors = np.array([line.color for line in lines], np.uint8)
     return [legend([line.name for line in lines], colors, SCENE_PX[0])] if lines else []
 
@@ -104,14 +100,13 @@ def snapshots(stage: Stage, view: View, out: Path, colors: Sequence[str] = ()) -
         UserError: the frame, an image or a network cannot be read, there is no such colouring, or no picture can be
             made at all.
     """
-    known = modes(stage.moments, stage.network(view))
-    asked = {SIMILARITY: bool(view.query), SELECTIONS: bool(view.select), VERSUS: bool(view.against)}
-    wanted = list(colors) or ([view.color] if view.color else [name for name in known if asked.get(name, True)])
+    check_folder(out)
+    known = modes(stage.moments, asked(stage, view))
+    needs = {SIMILARITY: bool(view.query), SELECTIONS: bool(view.select), VERSUS: bool(view.against)}
+    wanted = list(colors) or ([view.color] if view.color else [name for name in known if needs.get(name, True)])
     strange = [name for name in wanted if name not in known]
     if strange:
         raise UserError(f"color={strange[0]}: there is no such colouring here; there are {', '.join(known)}")
-    if view.frame >= len(stage.moments):
-        raise UserError(f"frame={view.frame}: there are {len(stage.moments)} frames, counted from 0")
     written, pictures, troubles, seen = list[Path](), list[Picture](), list[str](), list[tuple[str, Shown]]()
     for name in wanted:
         shown = stage.show(replace(view, color=name))
