@@ -40,3 +40,12 @@ def test_what_cannot_be_asked_is_said_and_leaves_what_was_found():
     found.running = True
     asked.turn(lambda: found)
     found.stop.assert_called_once()
+
+
+def test_a_visitor_who_asks_for_what_another_began_does_not_stop_it():
+    asked, _ = errand()
+    found = MagicMock(running=True, survey=SimpleNamespace(done=1, total=2, failed=0, whole=False), trouble="")
+    asked.turn(lambda: found)
+    found.stop.assert_not_called()
+    asked.turn(lambda: found)
+    found.stop.assert_called_once()

@@ -47,7 +47,8 @@ def ranked(stage):
 def test_the_json_has_what_was_ranked_and_the_views_that_show_it(stage, tmp_path):
     suspects, out = ranked(stage), tmp_path / "new" / "out"
     first, dataset = suspects[0].candidate, stage.moments.dataset
-    said = {"dataset": "nuscenes", "given": "car", "proposed": "bus", "label": "right", "time": "2026-01-02T03:04:05Z"}
+    given = dataset.classes.names[first.given - 1]
+    said = {"dataset": "nuscenes", "given": given, "proposed": "bus", "label": "right", "time": "2026-01-02T03:04:05Z"}
     stage.marks.add(Mark(token=dataset.token(first.cluster.frame), rows=stretches(first.rows), **said))
     json_path, page_path = write_label_errors(stage, View(), out, "olivine explore here")
     found = json.loads(json_path.read_text())

@@ -49,9 +49,10 @@ def test_a_thing_has_one_mark_the_last(path):
     marks.add(mark(token="b"))
     marks.add(mark(11, 20, label="right"))
     assert [(one.token, one.label) for one in marks.all()] == [("b", "wrong"), ("a", "right")]
-    assert marks.of("street", "a", np.arange(10, 21)).label == "right"
-    assert marks.of("street", "a", np.arange(60, 70)) is None
-    assert marks.of("alley", "a", np.arange(10, 21)) is None
+    assert marks.of("street", "a", "car", np.arange(10, 21)).label == "right"
+    assert marks.of("street", "a", "car", np.arange(60, 70)) is None
+    assert marks.of("street", "a", "bus", np.arange(10, 21)) is None  # it was put right
+    assert marks.of("alley", "a", "car", np.arange(10, 21)) is None
     marks.remove("alley", "a", np.arange(10, 20))
     assert len(marks.all()) == 2
     marks.remove("street", "a", np.arange(10, 20))

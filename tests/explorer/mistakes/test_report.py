@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from builders.segmenter import segmenter
 from olivine.cli.program import app
 from olivine.errors import UserError
+from olivine.explorer.mistakes import report
 from olivine.explorer.mistakes.closeup import SIZE_PX, closeup
 from olivine.explorer.mistakes.clusters import clusters
 from olivine.explorer.mistakes.confusion import Confusion
@@ -60,6 +61,32 @@ def test_the_page_and_the_json_say_where_the_network_is_wrong_and_which_is_bette
     assert page.count("<img") >= 10
     assert "olivine explore here --view" in page
     assert re.search(r"\?frame=\d&amp;color=agreement&amp;network=one&amp;eye=", page)
+
+
+def test_what_would_come_to_nothing_is_refused_before_all_frames_are_gone_through(stage, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "gone_through", None)
+    (tmp_path / "file").touch()
+    wrong = [
+        (View(), "file", "a folder is wanted here, and this is a file"),
+        (View(), "file/below", "a folder is wanted here, and this is a file"),
+        (View(network="nobody"), "out", "network=nobody: there is no such run here; there is one, other, pretraining"),
+        (View(against="nobody"), "out", "against=nobody: there is no such run"),
+        (View(against="pretraining"), "out", "pretraining: this network predicts no classes"),
+    ]
+    for view, out, said in wrong:
+        with pytest.raises(UserError, match=said):
+            write_mistakes(stage, view, tmp_path / out)
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(UserError, match="nothing may be written to this folder"):
+        write_mistakes(stage, View(), tmp_path / "out" / "below")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_pretraining_that_is_named_first_judges_nothing(root):
+    runs = root / "runs"
+    several = Stage(Moments(open_subject([runs / "pretraining", runs / "segmenter"])))
+    assert report.judge(several, View()).run.name == "segmenter"
+    assert report.judge(several, View(network="pretraining")).run.name == "pretraining"
 
 
 def test_a_cluster_is_drawn_in_the_scene_and_on_an_image_that_shows_it(stage):

@@ -58,8 +58,9 @@ class Errand:
         except UserError as error:
             self._desk.say(str(error))
             return
+        known = inquiry is self.inquiry  # else another visitor began it, and this one asks to see it
         self.follow(inquiry)
-        if inquiry.running:
+        if inquiry.running and known:
             inquiry.stop()
         else:
             inquiry.start()

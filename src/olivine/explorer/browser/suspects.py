@@ -143,7 +143,8 @@ class Suspects(Part):
     def _words(self, suspect: Suspect, network: Network) -> str:
         moments = self.desk.stage.moments
         entry = describe(moments, suspect, network)
-        mark = self.desk.stage.marks.of(moments.dataset.name, entry["token"], suspect.candidate.rows)
+        marks, name, rows = self.desk.stage.marks, moments.dataset.name, suspect.candidate.rows
+        mark = marks.of(name, entry["token"], entry["given"], rows)
         words = html.escape(printable(f"{self._place() + 1}. {sentence(entry)}"))
         if mark is None:
             return words

@@ -14,13 +14,13 @@ from olivine.drawing.tiles import below, png, titled
 from olivine.errors import UserError
 from olivine.explorer.mistakes.closeup import closeup
 from olivine.explorer.mistakes.marks import stretches
-from olivine.explorer.mistakes.report import gone_through
+from olivine.explorer.mistakes.report import gone_through, judge
 from olivine.explorer.mistakes.suspects import LabelErrors, Suspect
 from olivine.explorer.stage import Stage
 from olivine.explorer.subject.moments import Moments
 from olivine.explorer.subject.networks import Network
 from olivine.explorer.view import View
-from olivine.files import write_text
+from olivine.files import check_folder, write_text
 
 PICTURED = 20
 """So many are shown on the page."""
@@ -78,7 +78,8 @@ def write_label_errors(stage: Stage, view: View, out: Path, opened: str = "olivi
         UserError: there is no network, it predicts no classes, no frame can be read and has labels, or a file cannot be
             read or written.
     """
-    network, moments = stage.network(view), stage.moments
+    check_folder(out)
+    network, moments = judge(stage, view), stage.moments
     if network is None:
         raise UserError("nothing that doubts a label; name a run of `olivine segment`")
     marks = stage.marks
@@ -91,7 +92,7 @@ def write_label_errors(stage: Stage, view: View, out: Path, opened: str = "olivi
     suspects = table.ranked()
     entries = [{"rank": rank, **describe(moments, one, network)} for rank, one in enumerate(suspects, start=1)]
     for entry, suspect in zip(entries, suspects, strict=True):
-        mark = marks.of(moments.dataset.name, entry["token"], suspect.candidate.rows)
+        mark = marks.of(moments.dataset.name, entry["token"], entry["given"], suspect.candidate.rows)
         entry["mark"] = None if mark is None else mark.model_dump(include={"label", "better", "time"})
     about = {
         "open": opened,

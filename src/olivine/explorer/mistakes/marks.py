@@ -101,18 +101,20 @@ class Marks:
         with self._lock:
             return self._read()
 
-    def of(self, dataset: str, token: str, rows: NDArray[np.integer]) -> Mark | None:
-        """What was last said of a thing, or None.
+    def of(self, dataset: str, token: str, given: str, rows: NDArray[np.integer]) -> Mark | None:
+        """What was last said of the label of a thing, or None.
 
         Args:
             dataset: its name; frames of several datasets may have one token.
             token: of its frame.
+            given: class that its points are labelled as; a label that was put right since has no mark.
             rows: [n] its points.
 
         Raises:
             UserError: the file is no such file.
         """
-        said = [mark for mark in self.all() if (mark.dataset, mark.token) == (dataset, token)]
+        of = (dataset, token, given)
+        said = [mark for mark in self.all() if (mark.dataset, mark.token, mark.given) == of]
         return next((mark for mark in reversed(said) if same(mark.points(), rows)), None)
 
     def add(self, mark: Mark) -> None:

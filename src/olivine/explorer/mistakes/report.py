@@ -13,6 +13,7 @@ from olivine.drawing.confusion import draw_confusion
 from olivine.drawing.report import Picture, Section, write_report
 from olivine.drawing.tiles import png
 from olivine.errors import MissingExtraError, UserError
+from olivine.explorer.asked import asked
 from olivine.explorer.coloring import VERSUS
 from olivine.explorer.mistakes.closeup import closeup
 from olivine.explorer.mistakes.clusters import Cluster
@@ -21,9 +22,9 @@ from olivine.explorer.mistakes.inquiries import Tally
 from olivine.explorer.mistakes.survey import Survey
 from olivine.explorer.mistakes.versus import FIRST, LEGEND, SECOND, Versus, opponent
 from olivine.explorer.stage import Stage
-from olivine.explorer.subject.networks import Network
+from olivine.explorer.subject.networks import Network, may_predict
 from olivine.explorer.view import View
-from olivine.files import write_bytes, write_json
+from olivine.files import check_folder, write_bytes, write_json
 
 CELLS, PICTURES = 12, 12
 """So many cells and pictures of clusters are on the page."""
@@ -53,10 +54,14 @@ def write_mistakes(stage: Stage, view: View, out: Path, opened: str = "olivine e
         UserError: there is no network, it predicts no classes, or no frame can be read and has labels; or a file cannot
             be written.
     """
-    network = stage.network(view)
+    check_folder(out)
+    network = judge(stage, view)
     if network is None:
         raise UserError("no network, no mistakes; name a run of `olivine segment`")
-    table = Confusion(stage.moments, network)
+    table, second = Confusion(stage.moments, network), None
+    if view.against or view.color == VERSUS:
+        second = opponent(stage.moments, network, view.against)
+        duel = Versus(stage.moments, network, second)
     survey = gone_through(stage, [network], table)
     if not table.labelled:
         why = f": frame {survey.troubles[0][0]}: {survey.troubles[0][1]}" if survey.troubles else ""
@@ -65,15 +70,23 @@ def write_mistakes(stage: Stage, view: View, out: Path, opened: str = "olivine e
     sections, written = [_about(stage, network, table, survey, opened)], list[Path]()
     sections += _matrix(table, out, written)
     sections += [_worst_cells(stage, network, table)]
-    if view.against or view.color == VERSUS:
-        second = opponent(stage.moments, network, view.against)
-        duel = Versus(stage.moments, network, second)
+    if second is not None:
         gone_through(stage, [network, second], duel)
         found["versus"] = _described_duel(stage, network, second, duel)
         sections += _duel_sections(stage, network, second, duel)
     write_json(out / "mistakes.json", found)
     title = f"Mistakes of {network.run.name}"
     return [out / "mistakes.json", *written, write_report(out / "mistakes.html", title, sections)]
+
+
+def judge(stage: Stage, view: View) -> Network | None:
+    """The network that judges all frames: the one that a view names, else the first that may predict classes.
+
+    Raises:
+        UserError: the view names one that there is not, or its weights cannot be read.
+    """
+    predicting = (name for name, network in stage.moments.networks.items() if may_predict(network))
+    return asked(stage, View(network=view.network or next(predicting, "")))
 
 
 def gone_through(stage: Stage, networks: Sequence[Network], table: Tally) -> Survey[Any]:
