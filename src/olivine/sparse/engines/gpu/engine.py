@@ -165,8 +165,8 @@ def _convolve(out: Tensor, features: Tensor, weight: Tensor, kernel_map: KernelM
 
     model = choices.convolution(count, pairs, cells, c_in, c_out, precision)
     offered = choices.offered(model, c_out, 2.0 * pairs * c_in * c_out)
-    sizes = f"{tuning.size_class(count, pairs)} {cells} {c_in} {c_out} {features.dtype} {precision}"
-    launch(tuning.chosen(f"convolve {sizes}", offered, launch, features.device))
+    kind = tuning.size_class(count, pairs), cells, c_in, c_out, features.dtype, precision
+    launch(tuning.chosen(tuning.key_of("convolve", model, *kind), offered, launch, features.device))
 
 
 def _common(tile: Choice, precision: str, features: Tensor) -> dict[str, Any]:
@@ -206,9 +206,9 @@ def _weight_gradient(features: Tensor, grad: Tensor, kernel_map: KernelMap) -> T
         )
 
     if chunks.count:
-        sizes = f"{pairs.bit_length()} {cells} {c_in} {c_out} {features.dtype} {precision}"
+        kind = pairs.bit_length(), cells, c_in, c_out, features.dtype, precision
         offered = choices.offered_gradients(model, 2.0 * pairs * c_in * c_out)
-        launch(tuning.chosen(f"weight_gradient {sizes}", offered, launch, features.device))
+        launch(tuning.chosen(tuning.key_of("weight_gradient", model, *kind), offered, launch, features.device))
     grid = (blocks(c_in * c_out, _SUM_NUMBERS), cells)
     products.sum_chunks[grid](result, partial, chunks.starts, c_in * c_out, BLOCK=_SUM_NUMBERS)
     return result

@@ -101,6 +101,20 @@ def chosen(key: str, offered: Sequence[Choice], launch: Launch, device: torch.de
     )
 
 
+def key_of(program: str, model: Choice, *kind: object) -> str:
+    """What a tile is kept under.
+
+    Sizes of one class may have another tile of the model, and so are offered others: under one key each would forget
+    what was measured for the other.
+
+    Args:
+        program: what is started.
+        model: its tile by the model.
+        kind: what products that share a tile have in common.
+    """
+    return " ".join(map(str, (program, *kind, *astuple(model))))
+
+
 def size_class(rows: int, pairs: int) -> str:
     """What sizes have in common that share a tile: rows up to a factor of two, and cells per row."""
     return f"{rows.bit_length()}/{round(pairs / max(rows, 1))}"
