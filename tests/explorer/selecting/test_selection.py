@@ -24,6 +24,7 @@ from olivine.explorer.selecting.selection import (
     read_selections,
     selection_of,
     selections_text,
+    with_selection,
 )
 from olivine.explorer.selecting.similarity import Query, of_points
 from olivine.explorer.stage import Stage
@@ -154,6 +155,21 @@ def test_a_view_shows_what_is_selected_and_its_selection_is_that_of_its_query(mo
     assert "nothing is selected yet" in stage.show(View(color="selections")).trouble
     with pytest.raises(UserError, match="nothing to compare with yet"):
         selection_of(View(), moments[0], network, "kerb")
+    versus = replace(compared.view, color="versus", hidden=frozenset({"both right"}))
+    with pytest.raises(UserError, match="choose other colours"):
+        selection_of(versus, moments[0], network, "kerb")
+
+
+def test_no_more_is_selected_than_goes_into_an_address(chosen):
+    view = with_selection(with_selection(View(color="truth"), chosen[0]), chosen[1])
+    assert with_selection(view, chosen[0]) == View(color="selections", select=(str(chosen[1]), str(chosen[0])))
+    for number in range(28):
+        view = with_selection(view, replace(chosen[0], name=f"kerb {number}"))
+    assert len(View.of(view.address()).select) == 30
+    with pytest.raises(UserError, match="there are 30 selections"):
+        with_selection(view, replace(chosen[0], name="pole"))
+    with pytest.raises(UserError, match="into the view's address"):
+        with_selection(View(select=view.select[:20]), replace(chosen[0], hidden=frozenset({"ü" * 600})))
 
 
 def test_a_file_of_selections_is_read_back_and_finds_its_frame_in_another_split(root, moments, chosen, tmp_path):

@@ -6,21 +6,21 @@ import html
 import logging
 import threading
 from dataclasses import replace
+from functools import partial
 from pathlib import PurePath
 from typing import Any
 
 from olivine.errors import UserError, printable
 from olivine.explorer.browser.desk import SMALL, Desk, Part
-from olivine.explorer.coloring import SELECTIONS
 from olivine.explorer.selecting.labelling import SELECTIONS as FILE
 from olivine.explorer.selecting.labelling import Labelled, Labelling
 from olivine.explorer.selecting.selection import (
-    MAX_SELECTIONS,
     Selection,
     Selector,
     class_set,
     selection_of,
     selections_text,
+    with_selection,
 )
 from olivine.explorer.stage import Shown
 from olivine.explorer.view import View
@@ -105,18 +105,12 @@ class Selections(Part):
             return
         try:
             view = self.desk.stage.settled(self.desk.view)
-            made = str(selection_of(view, shown.moment, self.desk.stage.network(view), str(self._name.value)))
+            made = selection_of(view, shown.moment, self.desk.stage.network(view), str(self._name.value))
+            with_selection(view, made)
         except UserError as error:
             self.desk.say(str(error), "Not selected")
             return
-        if len(view.select) >= MAX_SELECTIONS:
-            self.desk.say(f"there are {MAX_SELECTIONS} selections; save them, and take some out", "Not selected")
-            return
-
-        def with_it(view: View) -> View:
-            return replace(view, select=(*(text for text in view.select if text != made), made), color=SELECTIONS)
-
-        self.desk.change(with_it)
+        self.desk.change(partial(with_selection, selection=made))
 
     def _take_out(self, text: str) -> None:
         def without(view: View) -> View:

@@ -17,18 +17,20 @@ from olivine.config import Config, validate
 from olivine.data.labels import ClassSet, own_color
 from olivine.documents import read_yaml
 from olivine.errors import UserError
-from olivine.explorer.coloring import SELECTIONS, SIMILARITY, Coloring, by_class, color
+from olivine.explorer.coloring import SELECTIONS, SIMILARITY, VERSUS, Coloring, by_class, color
 from olivine.explorer.selecting.similarity import Query, levels, of_points, vector
 from olivine.explorer.subject.moments import Moment, Moments
 from olivine.explorer.subject.networks import Network, plain
 from olivine.explorer.subject.opening import Run
-from olivine.explorer.view import View
+from olivine.explorer.view import MAX_LENGTH, View
 from olivine.weights.file import WEIGHTS_FILE
 
 _NOTHING = "nothing is selected yet; compare with a point, set a threshold, and select"
 
 MAX_SELECTIONS = 30
 """A view has no more, so that its address stays one."""
+
+_CAMERA_LENGTH = 100  # of where the scene is seen from, which is added to addresses
 
 MAX_CLASSES = 254
 """Labels have no more classes."""
@@ -200,15 +202,33 @@ def selection_of(view: View, moment: Moment, network: Network | None, name: str)
         name: the class.
 
     Raises:
-        UserError: there is no query, no threshold or no name.
+        UserError: there is no query, no threshold or no name, or points are left out by which of two networks is right.
     """
     if network is None or not view.query:
         raise UserError("nothing to compare with yet; click a point")
     level = view.level or levels(network, moment)[0]
+    if view.hidden and view.color == VERSUS:
+        raise UserError("which of two networks is right leaves points out; choose other colours, or show all")
     filtered = bool(view.hidden) and view.color not in (SIMILARITY, SELECTIONS)
     color, hidden = (view.color, view.hidden) if filtered else ("", frozenset[str]())
     query, run = Query.parse(view.query), network.run.name
     return Selection(name, query, level, view.threshold, run, color, hidden).checked()
+
+
+def with_selection(view: View, selection: Selection) -> View:
+    """A view with one more selection, which comes last, in the colours of what is selected.
+
+    Raises:
+        UserError: it has as many as may be, or its address would be none.
+    """
+    made = str(selection)
+    others = tuple(text for text in view.select if text != made)
+    if len(others) >= MAX_SELECTIONS:
+        raise UserError(f"there are {MAX_SELECTIONS} selections; save them, and take some out")
+    found = replace(view, select=(*others, made), color=SELECTIONS)
+    if len(found.address()) > MAX_LENGTH - _CAMERA_LENGTH:
+        raise UserError("no more selections go into the view's address; save them, and take some out")
+    return found
 
 
 def class_set(names: Sequence[str], known: ClassSet) -> ClassSet:
