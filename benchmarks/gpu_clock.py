@@ -155,8 +155,8 @@ class CudaClock(Clock):
         self._scratch.zero_()
 
     def peak_mb(self, *, reset: bool = False) -> float:
-        """The most that tensors took."""
-        peak = torch.cuda.max_memory_allocated(self.device) / 1e6
+        """The most that tensors took, without what `flush` writes to."""
+        peak = (torch.cuda.max_memory_allocated(self.device) - self._scratch.nbytes) / 1e6
         if reset:
             torch.cuda.reset_peak_memory_stats(self.device)
         return peak

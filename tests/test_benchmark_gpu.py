@@ -156,7 +156,7 @@ def test_the_clock_of_a_gpu_goes_by_events_and_waits_for_each_run(monkeypatch: p
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(f"set {device:d}"))
     for name, said in (("synchronize", "wait"), ("reset_peak_memory_stats", "reset")):
         monkeypatch.setattr(torch.cuda, name, lambda device, said=said: calls.append(said))
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3_000_000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 3_000_008)
     monkeypatch.setattr(torch.cuda, "Event", FakeEvent)
     real: Any = torch.empty
     monkeypatch.setattr(torch, "empty", lambda size, dtype, device: real(8, dtype=dtype))
