@@ -30,6 +30,7 @@ def test_on_this_machine_pages_of_others_are_kept_out():
     assert rules.admits(head(Host="[::1]:8090"))
     assert not rules.admits(head(Host="127.0.0.1:8090", Origin="https://example.org"))
     assert not rules.admits(head(Host="127.0.0.1:8090", Origin="null"))
+    assert not rules.admits(head(Host="127.0.0.1:8090", Origin="http://[127.0.0.1:8090"))
     assert not rules.admits(head(Host="rebound.example.org:8090"))
     assert not rules.admits(head())
 

@@ -13,6 +13,7 @@ from olivine.errors import UserError
 from olivine.explorer.mistakes.clusters import REACH_M
 from olivine.explorer.mistakes.confusion import Confusion
 from olivine.explorer.mistakes.survey import Survey
+from olivine.explorer.mistakes.versus import Versus
 from olivine.explorer.subject.moments import Moment, Moments
 from olivine.explorer.subject.networks import Answer
 from olivine.explorer.subject.opening import open_subject
@@ -129,6 +130,21 @@ def test_without_classes_of_a_dataset_the_weak_labels_are_compared_with(moments,
     car = table.names.index("car") + 1
     known = moment.weak == moments.dataset.manifest.classes.index("car")
     assert table.counts.sum(axis=1)[car - 1] == known.sum() > 0
+
+
+def test_where_no_frame_has_labels_the_weak_ones_are_compared_with_and_else_not(moments, network, monkeypatch):
+    whole = moments.dataset[0]
+    frames = [replace(whole, labels=None)] * 3
+    monkeypatch.setattr(moments, "glimpse", lambda place: Moment(place, [*frames, whole][place]))
+    assert not Confusion(moments, network).weak
+    assert not Versus(moments, network, network).weak
+    frames.append(frames[0])
+    table, duel = Confusion(moments, network), Versus(moments, network, network)
+    assert (table.weak, duel.weak) == (True, True)
+    answer = moments[0].answer(network)
+    known = table.look(Moment(0, frames[0]), answer).counts.sum()
+    assert known == duel.look(Moment(0, frames[0]), answer, answer).counts.sum() > 0
+    assert not table.look(Moment(0, whole), answer).counts.any()  # labels of two kinds are not added up
 
 
 def test_what_cannot_be_compared_is_said(moments, network, monkeypatch):

@@ -98,8 +98,11 @@ class Rules:
         """Whether a request may be handed on."""
         host = head.headers.get("host", "")
         origin = head.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return False  # a page of another site
+        try:
+            if origin is not None and urlsplit(origin).netloc != host:
+                return False  # a page of another site
+        except ValueError:  # of none
+            return False
         if not self._token:
             return _name_of(host) in LOOPBACK  # else a name of another site that leads here
         return self.carried_by_address(head) or self._is_token(self._cookie_of(head))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,11 +12,15 @@ from numpy.typing import NDArray
 from olivine.errors import UserError
 from olivine.explorer.coloring import compared
 from olivine.explorer.mistakes.clusters import Cluster, Worst, clusters
+from olivine.explorer.mistakes.survey import spread
 from olivine.explorer.subject.moments import Moment, Moments
 from olivine.explorer.subject.networks import Answer, Network
 
 KEPT = 20
 """So many frames and clusters of each cell are kept."""
+
+LOOKED_AT = 4
+"""So many frames say whether a dataset has labels."""
 
 NONE = "none"
 """What the column of points without a prediction is called."""
@@ -72,8 +77,8 @@ class Confusion:
     """What a network confuses, added up frame by frame. Several threads may ask it.
 
     Points without a label are not counted; a point without a prediction is wrong, as in `olivine segment`. What is
-    predicted is brought to the dataset's classes by their names. Where a dataset has no classes, weak labels are what
-    is compared with, in the network's own classes.
+    predicted is brought to the dataset's classes by their names. Where no frame has labels, weak labels are what is
+    compared with, in the network's own classes.
 
     Args:
         moments: the frames.
@@ -93,7 +98,7 @@ class Confusion:
 
     def __init__(self, moments: Moments, network: Network, kept: int = KEPT) -> None:
         self._moments, self._kept = moments, kept
-        self.names, self.weak = compared_classes(moments, network), not moments.dataset.classes.count
+        self.names, self.weak = compared_classes(moments, network)
         self.frames, self.labelled, self.points = 0, 0, 0
         self._counts = np.zeros((len(self.names), len(self.names) + 1), np.int64)
         self._frames, self._clusters = Worst[Share](kept), Worst[Cluster](kept)
@@ -106,7 +111,7 @@ class Confusion:
             UserError: its labels are none of the class set, or a mask cannot be read.
         """
         count, points = len(self.names), len(moment.frame.points_lidar_m)
-        truth = labels_of(self._moments, moment, answer)
+        truth = labels_of(self._moments, moment, answer, weak=self.weak)
         if truth is None:
             return Counted(points, np.zeros((count, count + 1), np.int64), [])
         labels, predicted = truth[1].astype(np.int64), truth[0].astype(np.int64)
@@ -163,8 +168,11 @@ class Confusion:
             return self._clusters.of((truth, predicted))
 
 
-def compared_classes(moments: Moments, network: Network) -> tuple[str, ...]:
-    """The classes in which a network is compared with labels: the dataset's, else the network's own.
+def compared_classes(moments: Moments, network: Network) -> tuple[tuple[str, ...], bool]:
+    """The classes in which a network is compared with labels, the dataset's, or with weak labels, the network's own.
+
+    Returns:
+        The classes, and whether labels are weak.
 
     Raises:
         UserError: the network predicts no classes, its weights cannot be read, or there is nothing to compare with.
@@ -172,22 +180,40 @@ def compared_classes(moments: Moments, network: Network) -> tuple[str, ...]:
     own = network.model.classes
     if own is None:
         raise UserError(f"{network.run.name}: this network predicts no classes; name a run of `olivine segment`")
-    if moments.dataset.classes.count:
-        return moments.dataset.classes.names
-    if moments.dataset.manifest is None:
+    masks = moments.dataset.manifest is not None
+    if moments.dataset.classes.count and not (masks and _unlabelled(moments)):
+        return moments.dataset.classes.names, False
+    if not masks:
         raise UserError(f"{moments.dataset.name}: neither labels nor masks, so that nothing is known to be wrong")
-    return own.names
+    return own.names, True
 
 
-def labels_of(moments: Moments, moment: Moment, answer: Answer) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+def _unlabelled(moments: Moments) -> bool:
+    """Whether some frames, spread over the dataset, have no labels and can be read."""
+    frames = []
+    for place in spread(len(moments))[:LOOKED_AT]:
+        with suppress(UserError):
+            frames.append(moments.glimpse(place).frame)
+    return bool(frames) and all(frame.labels is None for frame in frames)
+
+
+def labels_of(
+    moments: Moments, moment: Moment, answer: Answer, *, weak: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
     """[N] what is predicted and [N] labels, in the classes of `compared_classes`; None where the frame has no labels.
+
+    Args:
+        moments: the frames.
+        moment: the frame.
+        answer: what a network says of it.
+        weak: whether weak labels are what is compared with, and not those of points.
 
     Raises:
         UserError: its labels are none of the class set, or a mask cannot be read.
     """
     if moment.frame.label_fault is not None:
         raise UserError(moment.frame.label_fault)
-    if moments.dataset.classes.count and moment.frame.labels is None:
+    if weak != (moment.frame.labels is None):
         return None
     return compared(moments, moment, answer)
 

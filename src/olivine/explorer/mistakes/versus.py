@@ -135,8 +135,8 @@ class Versus:
 
     def __init__(self, moments: Moments, first: Network, second: Network, kept: int = KEPT) -> None:
         self._moments, self._kept = moments, kept
-        self.names, self.weak = compared_classes(moments, first), not moments.dataset.classes.count
-        if compared_classes(moments, second) != self.names:
+        self.names, self.weak = compared_classes(moments, first)
+        if compared_classes(moments, second)[0] != self.names:
             raise UserError(
                 f"{first.run.name} and {second.run.name} predict different classes, and there are no labels"
             )
@@ -152,7 +152,7 @@ class Versus:
             UserError: its labels are none of the class set, or a mask cannot be read.
         """
         count = len(self.names)
-        truth = labels_of(self._moments, moment, first)
+        truth = labels_of(self._moments, moment, first, weak=self.weak)
         if truth is None:
             return Fought(np.zeros((count, 4), np.int64), [])
         labels = truth[1].astype(np.int64)
