@@ -49,3 +49,13 @@ def test_a_visitor_who_asks_for_what_another_began_does_not_stop_it():
     found.stop.assert_not_called()
     asked.turn(lambda: found)
     found.stop.assert_called_once()
+
+
+def test_what_another_visitor_begins_is_found_where_nothing_was_asked():
+    asked, _ = errand()
+    found = MagicMock(running=True, survey=SimpleNamespace(done=1, total=2, failed=0, whole=False), trouble="")
+    assert not asked.news()
+    assert asked.news(lambda: found)
+    assert asked.inquiry is found
+    assert not asked.news(lambda: MagicMock())
+    assert asked.inquiry is found

@@ -66,8 +66,14 @@ class Errand:
             inquiry.start()
         self._describe()
 
-    def news(self) -> bool:
-        """Say how far it is; true where what is found is to be shown anew."""
+    def news(self, known: Callable[[], Inquiry[Any] | None] = lambda: None) -> bool:
+        """Say how far it is; true where what is found is to be shown anew.
+
+        Args:
+            known: called where it is about no inquiry; what another visitor has begun meanwhile.
+        """
+        if self.inquiry is None:
+            self.inquiry = known()
         self._describe()
         if self.inquiry is None or self.inquiry.survey.done == self._seen:
             return False

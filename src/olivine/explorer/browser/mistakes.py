@@ -52,14 +52,19 @@ class Mistakes(Part):
         if self._errand.changed(network):
             self._network, self._chosen = network, None
             self._finds.clear()
-            self._errand.follow(None if network is None else self.desk.stage.inquiries.known_confusion(network))
+            self._errand.follow(self._known())
             self._show()
         self._finds.update(shown)
 
     def idle(self) -> None:
         """Show what was found meanwhile."""
-        if self._errand.news():
+        if self._errand.news(self._known):
             self._show()
+
+    def _known(self) -> Inquiry[Confusion] | None:
+        """What was asked of the network already, by whomever."""
+        network = self._network
+        return None if network is None else self.desk.stage.inquiries.known_confusion(network)
 
     def _turn(self) -> None:
         network = self.desk.stage.network(self.desk.view)

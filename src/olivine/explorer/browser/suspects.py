@@ -10,9 +10,10 @@ from olivine.explorer.browser.desk import SMALL, Desk, Part
 from olivine.explorer.browser.errand import Errand
 from olivine.explorer.browser.scene import Scene
 from olivine.explorer.browser.trips import Trips
+from olivine.explorer.mistakes.inquiries import Inquiry
 from olivine.explorer.mistakes.label_errors import describe, sentence
 from olivine.explorer.mistakes.marks import Mark, now, same, stretches
-from olivine.explorer.mistakes.suspects import Suspect
+from olivine.explorer.mistakes.suspects import LabelErrors, Suspect
 from olivine.explorer.stage import Shown
 from olivine.explorer.subject.networks import Network
 from olivine.explorer.view import View
@@ -61,14 +62,19 @@ class Suspects(Part):
         network = self.desk.stage.network(shown.view)
         if self._errand.changed(network):
             self._network, self._at, self._suspects = network, None, []
-            self._errand.follow(None if network is None else self.desk.stage.inquiries.known_label_errors(network))
+            self._errand.follow(self._known())
             self._offer()
         self._trips.update(shown)
 
     def idle(self) -> None:
         """Show what was found meanwhile."""
-        if self._errand.news():
+        if self._errand.news(self._known):
             self._offer()
+
+    def _known(self) -> Inquiry[LabelErrors] | None:
+        """What was asked of the network already, by whomever."""
+        network = self._network
+        return None if network is None else self.desk.stage.inquiries.known_label_errors(network)
 
     def _turn(self) -> None:
         network = self.desk.stage.network(self.desk.view)
