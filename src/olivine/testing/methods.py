@@ -19,7 +19,7 @@ from olivine.data.batch import Batch
 from olivine.data.masks import UNKNOWN
 from olivine.methods import Method
 from olivine.testing.elsewhere import train_step
-from olivine.testing.order import CHANCE, FixedOrder, several_threads
+from olivine.testing.order import CHANCE, FixedOrder
 from olivine.testing.toy_runs import InterruptedRunError, toy_run
 from olivine.toys import ToyBackbone, seen_from_above, toy_batch, toy_voxelnet
 
@@ -202,19 +202,6 @@ class MethodContract(ABC):
         with FixedOrder() as order:
             method(batch)["loss"].backward()
         assert not order.chance, CHANCE + "; ".join(order.chance)
-
-    def test_gradients_repeat_to_the_bit_on_several_threads(self) -> None:
-        """A batch that is large enough for threads to share gives the same gradients each time."""
-        batch = self.batch(voxels=300, pairs=6000)
-        with several_threads():
-            first, second = (self._gradients(batch) for _ in range(2))
-        assert [name for name, value in second.items() if not torch.equal(value, first[name])] == []
-
-    def _gradients(self, batch: Batch) -> dict[str, Tensor]:
-        method = self.make(trained=0)
-        method.set_progress(2, 10)
-        method(batch)["loss"].backward()
-        return {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
 
     def test_a_step_on_a_device_waits_for_nothing_unmeant(self) -> None:
         """Nothing on the CPU meets what is on a device, no wait of the host is hidden, and the losses are the same."""

@@ -13,6 +13,7 @@ from olivine.errors import OlivineWarning, UserError
 from olivine.methods.olivine import LossWeights, Olivine, OlivineConfig, VmfConfig
 from olivine.teachers import RandomTeacherConfig, sample_features
 from olivine.testing.cross_modal import CrossModalContract
+from olivine.testing.order import several_threads
 from olivine.toys import ToyBackbone, toy_batch
 from oracles import olivine as oracle
 
@@ -186,3 +187,16 @@ def test_settings_survive_their_yaml_and_default_to_the_published_ones():
     assert (config.temperature, config.pairs, config.feature_dim) == (0.07, 4096, 64)
     assert (config.weights.ppkt, config.weights.sup, config.weights.vmf) == (0.5, 0.5, 1.0)
     assert (config.vmf.alpha, config.vmf.warmup, config.vmf.estimator) == (1e-4, 10_000, "reference")
+
+
+def test_gradients_of_a_batch_that_threads_share_are_the_same_each_time():
+    """The contract looks for sums without an order in every method; here threads could really add as they come."""
+    batch = toy_batch(voxels=300, pairs=6000)
+    with several_threads():
+        first, second = (_gradients(_method(pairs=6000), batch) for _ in range(2))
+    assert [name for name, value in second.items() if not torch.equal(value, first[name])] == []
+
+
+def _gradients(method, batch):
+    method(batch)["loss"].backward()
+    return {name: p.grad for name, p in method.named_parameters() if p.grad is not None}

@@ -10,6 +10,7 @@ from olivine.data.voxelize import CartesianVoxels
 from olivine.methods.slidr import Slidr, SlidrConfig
 from olivine.teachers import RandomTeacherConfig
 from olivine.testing.cross_modal import CrossModalContract
+from olivine.testing.order import several_threads
 from olivine.toys import ToyBackbone, toy_batch
 from oracles import slidr as oracle
 
@@ -101,3 +102,16 @@ def test_the_recipe_builds_a_minkunet_and_all_of_it_learns():
 def test_settings_default_to_the_published_ones():
     config = SlidrConfig(teacher=TEACHER)
     assert (config.temperature, config.pixel_stride, config.feature_dim) == (0.07, 1, 64)
+
+
+def test_gradients_of_a_batch_that_threads_share_are_the_same_each_time():
+    """The contract looks for sums without an order in every method; here threads could really add as they come."""
+    batch = toy_batch(voxels=300, pairs=6000)
+    with several_threads():
+        first, second = (_gradients(_method(), batch) for _ in range(2))
+    assert [name for name, value in second.items() if not torch.equal(value, first[name])] == []
+
+
+def _gradients(method, batch):
+    method(batch)["loss"].backward()
+    return {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
