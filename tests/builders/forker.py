@@ -8,6 +8,7 @@ The other end of the pipe is this file as a program.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import runpy
@@ -16,6 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+import torch
 
 
 class Done(NamedTuple):
@@ -63,12 +66,23 @@ def _run(output: str, module: str, *words: str) -> None:
         sys.stdout.flush()
 
 
+_IMPORTED = (
+    *("torch._dynamo", "scipy.spatial", "matplotlib.pyplot", "PIL.Image", "pytest", "hypothesis", "accelerate"),
+    *(
+        "olivine.cli",
+        "olivine.pretraining",
+        "olivine.segmentation",
+        "olivine.detection",
+        "olivine.visualize",
+        "olivine.toys",
+    ),
+)
+"""What the commands would import, once for all."""
+
+
 def _serve() -> None:
-    import torch
-    import torch._dynamo  # what the first optimizer would import
-
-    import olivine.cli  # noqa: F401
-
+    for module in _IMPORTED:
+        importlib.import_module(module)
     torch.set_num_threads(1)
     for line in sys.stdin:
         child = os.fork()
