@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from olivine.host import threads
 from olivine.rows import mix_rows, take_rows
 from olivine.testing.elsewhere import Pretended
-from olivine.testing.order import FixedOrder, several_threads
+from olivine.testing.order import FixedOrder
 
 
 def drawn(rows: int, count: int, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -41,7 +42,7 @@ def test_sums_of_half_precision_are_rounded_once():
 
 def test_gradients_of_many_rows_repeat_to_the_bit_on_all_threads():
     rows, index, grad = drawn(50, 20_000, 16, torch.float32)
-    with several_threads():
+    with threads(2):
         first, *others = (torch.autograd.grad(take_rows(rows, index), rows, grad)[0] for _ in range(5))
     assert all(torch.equal(first, other) for other in others)
 

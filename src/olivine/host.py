@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
-__all__ = ["counted", "fetched", "meeting_place", "numbers_on", "refused_waits", "sent", "waiting", "why"]
+__all__ = ["counted", "fetched", "meeting_place", "numbers_on", "refused_waits", "sent", "threads", "waiting", "why"]
 
 _meant: list[str] = []  # the reasons of the `waiting` blocks that are open
 _NOTHING: AbstractContextManager[None] = nullcontext()
@@ -67,6 +67,17 @@ def refused_waits(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_sync_debug_mode(before)
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """A block in which PyTorch computes on this many threads of the CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -38,17 +38,6 @@ def kernels():
     return library
 
 
-@contextlib.contextmanager
-def threads(count):
-    """A block with another number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class Guard:
     """Tensors that begin behind known numbers and end where memory does that may not be touched.
 

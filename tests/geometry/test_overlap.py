@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders.boxes import hard_pairs, random_boxes, random_pairs, tensors
-from builders.native import PATHS, Guard, taking, threads
+from builders.native import PATHS, Guard, taking
 from olivine.geometry import corners, overlap
 from olivine.geometry.overlap import bev_overlap, iou_3d, iou_bev, nms, paired_iou_3d, paired_iou_bev
+from olivine.host import threads
 from olivine.native.boxes import Measure
 from oracles.overlap import shared_area_oracle
 

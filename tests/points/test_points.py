@@ -10,11 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders.native import PATHS, Guard, taking, threads
+from builders.native import PATHS, Guard, taking
 from builders.native import kernels as kernels
 from builders.native import path as path
 from olivine import native
 from olivine.errors import UserError
+from olivine.host import threads
 from olivine.points import ball_queries, ball_query, balls, furthest_points, group
 from oracles import points as oracle
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from builders.native import PATHS, Guard, taking, threads
+from builders.native import PATHS, Guard, taking
 from builders.sparse import cloud, error, norm_of
 from olivine import native
+from olivine.host import threads
 from olivine.native.build import instruction_set
 from olivine.sparse import Convolution, ConvolutionTranspose, SparseTensor
 from olivine.sparse.engines import Epilogue

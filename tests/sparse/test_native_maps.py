@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders.native import PATHS, Guard, taking, threads
+from builders.native import PATHS, Guard, taking
 from olivine import native
+from olivine.host import threads
 from olivine.sparse import SparseTensor
 from olivine.sparse.coordinates import CoordinateMap, kernel_offsets
 from olivine.sparse.engines import build_kernel_map, engine_on, transposed

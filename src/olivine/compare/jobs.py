@@ -12,13 +12,13 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
+from olivine import host
 from olivine.compare.plan import Run
 from olivine.compare.reports import write_run_report
 from olivine.config import dump
@@ -69,7 +69,7 @@ def run_in_turn(runs: Sequence[Run], threads: int, *, alone: bool) -> list[Failu
             continue
         _log.info("[%d/%d] %s%s", number, len(runs), run, " (done)" if run.done else "")
         if not run.done:
-            with _threads(threads):
+            with host.threads(threads):
                 failure = _attempt(run, alone=alone)
             if failure is not None:
                 failures[run.path] = failure
@@ -155,16 +155,6 @@ def _attempt(run: Run, *, alone: bool) -> Failure | None:
     if alone:
         write_run_report(run.path)
     return None
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _log_file(run: Run) -> Path:

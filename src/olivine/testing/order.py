@@ -8,8 +8,7 @@ not waited for. `olivine.rows` has what to use instead.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -64,17 +63,6 @@ class FixedOrder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if note not in self.chance:
                 self.chance.append(note)
         return func(*args, **kwargs)
-
-
-@contextmanager
-def several_threads(count: int = 2) -> Iterator[None]:
-    """A block in which PyTorch computes on several threads of the CPU, however many it has otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def by_chance(name: str, args: Any, kwargs: Any, *, on_gpu: bool) -> bool:

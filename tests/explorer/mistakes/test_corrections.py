@@ -140,5 +140,6 @@ def test_the_command_writes_them_and_says_so(root, street, tmp_path, capsys):
     assert main([*words, "--corrected", str(tmp_path / "out"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["frames"], said["things"], said["points"]) == (1, 1, 5)
-    assert main([*words, "--corrected", str(tmp_path / "x"), "--snapshot", str(tmp_path / "y")]) == 2
-    assert "--corrected writes labels and nothing else" in capsys.readouterr().err
+    for more in (["--snapshot", str(tmp_path / "y")], ["--view", "frame=1"], ["--out", str(tmp_path / "y")]):
+        assert main([*words, "--corrected", str(tmp_path / "x"), *more]) == 2
+        assert "--corrected writes labels and nothing else" in capsys.readouterr().err

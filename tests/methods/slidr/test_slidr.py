@@ -7,10 +7,10 @@ from builders.heads import rows_of
 from olivine.backbones import MinkUNetConfig
 from olivine.data.needs import Inputs
 from olivine.data.voxelize import CartesianVoxels
+from olivine.host import threads
 from olivine.methods.slidr import Slidr, SlidrConfig
 from olivine.teachers import RandomTeacherConfig
 from olivine.testing.cross_modal import CrossModalContract
-from olivine.testing.order import several_threads
 from olivine.toys import ToyBackbone, toy_batch
 from oracles import slidr as oracle
 
@@ -107,7 +107,7 @@ def test_settings_default_to_the_published_ones():
 def test_gradients_of_a_batch_that_threads_share_are_the_same_each_time():
     """The contract looks for sums without an order in every method; here threads could really add as they come."""
     batch = toy_batch(voxels=300, pairs=6000)
-    with several_threads():
+    with threads(2):
         first, second = (_gradients(_method(), batch) for _ in range(2))
     assert [name for name, value in second.items() if not torch.equal(value, first[name])] == []
 
