@@ -8,6 +8,7 @@ file cleans up; a training loop takes them over (`Requests`) and ends at a step'
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -26,6 +27,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_FOR_QUEUES = 5.0
 _PR_SET_PDEATHSIG = 1
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -135,6 +137,22 @@ def end_with_parent(parent: int) -> None:
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _queues_let_go() -> None:
+    """Wait, as the program ends, until the threads that fed closed queues have ended as well.
+
+    Such a thread may be the last to hold a queue's semaphores and give them back. The interpreter stops it wherever it
+    is; in the middle of that, Python's tracker of such things complains of a leak after our last line.
+    """
+    until = time.monotonic() + _SECONDS_FOR_QUEUES
+    for thread in threading.enumerate():
+        if thread.name == "QueueFeederThread":
+            thread.join(max(0.0, until - time.monotonic()))
+
+
+# What is registered first runs last: the loaders that close queues as the program ends are there later.
+atexit.register(_queues_let_go)
 
 
 @contextlib.contextmanager
