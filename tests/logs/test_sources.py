@@ -19,6 +19,7 @@ from olivine.geometry import invert, quaternion_from_rotation
 from olivine.logs.convert import convert
 from olivine.logs.frames import frames
 from olivine.logs.log import Log
+from olivine.logs.odometry import find_motion
 from olivine.logs.opening import open_log
 from olivine.logs.sources.kitti_raw import global_poses
 from olivine.logs.sources.times import read_timestamps
@@ -177,6 +178,28 @@ def test_a_damaged_image_costs_its_frame_and_is_said(folder, tmp_path, caplog):
     assert str(path) in caplog.text
     written = [path.name for path in (tmp_path / "out" / "samples" / "LIDAR_TOP").iterdir()]
     assert len(written) == 4
+
+
+def test_a_damaged_scan_costs_its_frame_and_is_said(folder, tmp_path, caplog):
+    first, _, third, *_ = sorted((folder / "lidar").iterdir())
+    third.write_bytes(b"1234567")
+    said = converted(folder, tmp_path / "out")
+    assert (said.keyframes, said.rejected) == (4, {"a scan of lidar/*.bin cannot be decoded": 1})
+    assert str(third) in caplog.text
+    first.write_bytes(b"12345")
+    with pytest.raises(UserError, match=rf"{first}: .*; the first scan has to be whole \(start_s=… begins later\)"):
+        converted(folder, tmp_path / "none")
+    assert not (tmp_path / "none" / "samples").exists()
+    assert converted(folder, tmp_path / "later", "start_s=0.6").keyframes == 2
+
+
+def test_a_damaged_scan_costs_its_pose_and_is_said(folder, caplog):
+    third = sorted((folder / "lidar").iterdir())[2]
+    third.write_bytes(b"1234567")
+    with open_log(folder) as log:
+        found = find_motion(log, told_recipe(log, None, [*EVERY, "poses=kiss-icp"]))
+    assert len(found.world_from_ego.times_ns) == 4
+    assert f"no pose from {third}" in caplog.text
 
 
 def test_a_conversion_into_the_log_itself_is_refused(folder):

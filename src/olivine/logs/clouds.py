@@ -15,7 +15,7 @@ from olivine.logs.log import Motion, SensorReading
 from olivine.logs.recipe import ConvertConfig
 from olivine.logs.rejected import Rejected
 from olivine.logs.rig import Rig
-from olivine.scans import Scan
+from olivine.scans import Scan, ScanColumns
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +54,22 @@ class TimedScan:
     reading: SensorReading
 
 
+def decoded(reading: SensorReading, columns: ScanColumns | None) -> Scan:
+    """The scan of a reading.
+
+    Args:
+        reading: of a LiDAR.
+        columns: what its columns are, where they do not say so themselves.
+
+    Raises:
+        Rejected: it is damaged.
+    """
+    try:
+        return reading.scan(columns)
+    except UserError as error:
+        raise Rejected(f"a scan of {reading.topic.name} cannot be decoded", str(error)) from error
+
+
 def merged_cloud(scans: Sequence[TimedScan], moment_ns: int, rig: Rig, motion: Motion, config: ConvertConfig) -> Cloud:
     """Decode scans and bring them together.
 
@@ -65,12 +81,12 @@ def merged_cloud(scans: Sequence[TimedScan], moment_ns: int, rig: Rig, motion: M
         config: the recipe.
 
     Raises:
-        Rejected: no return in any of them, or points at times without a pose.
-        UserError: a scan is damaged, or its coordinates are those of a map.
+        Rejected: one cannot be decoded, no return in any of them, or points at times without a pose.
+        UserError: the coordinates of one are those of a map.
     """
     parts: list[tuple[int, Scan, NDArray[np.float32], bool]] = []
     for timed in scans:
-        scan = timed.reading.scan(config.lidars[timed.place].columns).without_gaps()
+        scan = decoded(timed.reading, config.lidars[timed.place].columns).without_gaps()
         if any(scan.origin_m):
             raise UserError(
                 f"{scan.source}: its coordinates are those of a map, not of the sensor; cameras and poses need the "

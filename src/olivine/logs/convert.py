@@ -134,8 +134,8 @@ def convert(log: Log, out: Path, config: ConvertConfig, *, workers: int | None =
         What was written, or had been.
 
     Raises:
-        UserError: the recipe does not fit the log, the folder holds something else, no frame can be used, a message is
-            damaged, or the disk is full.
+        UserError: the recipe does not fit the log, the folder holds something else, the first scan is damaged, no frame
+            can be used, or the disk is full.
     """
     if out.resolve().is_relative_to(log.path.resolve()) and log.path.is_dir():
         raise UserError(f"{out}: lies inside the log; choose another folder")

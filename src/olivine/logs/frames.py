@@ -129,8 +129,8 @@ class LogFrame:
         """The points of all LiDARs at `time_ns`, undistorted where the recipe says so.
 
         Raises:
-            Rejected: there are none, or some were taken when the pose is not known.
-            UserError: a scan is damaged.
+            Rejected: a scan is damaged, there are no points, or some were taken when the pose is not known.
+            UserError: the coordinates are those of a map.
         """
         return merged_cloud(self.scans, self.time_ns, self.owner.rig, self.owner.motion, self.owner.config)
 
@@ -152,8 +152,9 @@ class LogFrame:
 class LogFrames:
     """The frames of a log, in the order of time; can be gone through once at a time. Made by `frames`.
 
-    The calibration is judged by the first frame that can be decoded, and refused with the likely mend where it cannot
-    be right.
+    The first scan of each LiDAR has to be decodable: where columns or types are not what the recipe says, no scan would
+    be. The calibration is judged by the first frame that can be decoded, and refused with the likely mend where it
+    cannot be right.
 
     Args:
         log: the log.
@@ -183,11 +184,22 @@ class LogFrames:
         others = tuple(topic for topic in self._offsets_ns if self._places.get(topic) != 0)
         names = {topic: self._channels.get(topic, topic) for topic in others}
         matcher: Matcher[SensorReading] = Matcher(self._rules(others), names, self._without_pose, self.tally)
-        judged = not self.rig.cameras
+        judged, seen = not self.rig.cameras, set[int]()
         for match in matcher.matches(self._readings()):
             frame = self._frame(match)
+            for timed in frame.scans:
+                if timed.place not in seen:
+                    seen.add(timed.place)
+                    self._require_decodable(timed)
             judged = judged or self._judged(frame)
             yield frame
+
+    def _require_decodable(self, timed: TimedScan) -> None:
+        """Refuse a log by the first scan of a LiDAR, where a later one would cost its frame only."""
+        try:
+            timed.reading.scan(self.config.lidars[timed.place].columns)
+        except UserError as error:
+            raise UserError(f"{error}; the first scan has to be whole (start_s=… begins later)") from error
 
     def _judged(self, frame: LogFrame) -> bool:
         """Refuse a calibration that a frame shows to be none; False where the frame cannot be decoded."""

@@ -12,8 +12,10 @@ import numpy as np
 
 from olivine.calibration import Trajectory, estimate_trajectory, trajectory
 from olivine.files import write_bytes
+from olivine.logs.clouds import decoded
 from olivine.logs.log import Log, Motion
 from olivine.logs.recipe import ConvertConfig
+from olivine.logs.rejected import Rejected
 from olivine.scans import Scan
 
 _log = logging.getLogger(__name__)
@@ -57,9 +59,13 @@ def _estimated(log: Log, config: ConvertConfig, cache: Path | None) -> Trajector
 
 
 def _scans(log: Log, config: ConvertConfig) -> Iterator[Scan]:
-    """Every scan of the first LiDAR, stamped by the vehicle's clock, those without points left out."""
+    """Every scan of the first LiDAR, stamped by the vehicle's clock, those damaged or without points left out."""
     stream = config.lidars[0]
     for reading in log.readings(config, (stream.topic,)):
-        scan = reading.scan(stream.columns).without_gaps()
+        try:
+            scan = decoded(reading, stream.columns).without_gaps()
+        except Rejected as rejected:
+            _log.warning("no pose from %s", rejected)
+            continue
         if len(scan):
             yield replace(scan, stamp_ns=reading.stamp_ns + round(stream.clock_offset_ms * 1e6))

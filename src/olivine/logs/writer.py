@@ -38,7 +38,7 @@ def write_frame(root: Path, frame: LogFrame, config: ConvertConfig) -> Entry:
         the reason, and `detail`.
 
     Raises:
-        UserError: a reading is damaged in a way that concerns the whole log, or the disk is full.
+        UserError: a reading is wrong in a way that concerns the whole log, or the disk is full.
     """
     try:
         cloud = frame.cloud()
