@@ -77,7 +77,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
         env={**os.environ, "PYTHONPATH": str(source)},
         text=True,
         check=False,
-        timeout=120,
+        timeout=600,
     )
     os.close(writing)
     assert done.stderr == ""

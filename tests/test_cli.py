@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import warnings
@@ -15,6 +14,7 @@ import torch
 import typer
 
 import olivine
+from builders.processes import torchrun
 from builders.recipes import tiny_data, tiny_pretraining, tiny_segmentation, write_recipe
 from olivine.catalog import COMMANDS as CATALOG
 from olivine.cli import app, main
@@ -254,16 +254,7 @@ def test_of_two_processes_one_prints(data: Path, tmp_path: Path) -> None:
         "arms": {"scratch": None, "olivine": {"recipe": pretraining}},
         "protocols": {"finetune": {"recipe": segmentation}},
     }
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "olivine"]
-    done = subprocess.run(
-        [sys.executable, *launch, "compare", write_recipe(tmp_path / "both.yaml", tree)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = torchrun("-m", "olivine", "compare", write_recipe(tmp_path / "both.yaml", tree))
     assert done.stdout == (tmp_path / "both" / "table.txt").read_text()
     assert done.stderr.count("[1/3] scratch, finetune, seed 0") == 1
     assert done.stderr.count("step 2/2 (epoch 2.00)") == 3

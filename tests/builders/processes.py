@@ -1,5 +1,8 @@
-"""Two gloo processes that run a function and leave what they have in a folder."""
+"""Two gloo processes that run a function and leave what they have in a folder, or a program as `torchrun` starts it."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,3 +20,18 @@ def run_two(function: Callable[[int, str], None], folder: Path) -> Path:
 def of_both(folder: Path, name: str) -> list[dict[str, Any]]:
     """What both processes saved as `<name><rank>.pt`."""
     return [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a program, `-m module` or a file with its words, in two processes of one thread; both have to succeed."""
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launch, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done

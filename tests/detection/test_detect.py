@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ import torch
 
 import olivine
 from builders.kitti_detection import FRAMES, TINY_PV_RCNN, TRAIN, VOXELS, tiny_detection, tiny_kitti
+from builders.processes import torchrun
 from builders.recipes import write_recipe
 from olivine.backbones import VoxelNetConfig
 from olivine.cli import main
@@ -184,16 +182,7 @@ def test_loading_processes_and_training_processes_change_nothing(root: Path, tmp
     recipe = write_recipe(
         tmp_path / "two.yaml", tiny_detection(root, out=str(tmp_path), name="two", train=train, **split)
     )
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "olivine"]
-    done = subprocess.run(
-        [sys.executable, *launch, "detect", recipe],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = torchrun("-m", "olivine", "detect", recipe)
     assert done.stdout.startswith("AP 3d R40 moderate")
     one, loaded, two = (RunFolder(tmp_path / name).metrics() for name in ("one", "loaded", "two"))
     assert [line["losses"] for line in loaded] == [line["losses"] for line in one]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import pytest
 import torch
 
 from builders.kitti_detection import TINY_PV_RCNN, TRAIN, tiny_detection, tiny_kitti
+from builders.processes import torchrun
 from builders.recipes import write_recipe
 from olivine.config import validate
 from olivine.detection.config import DetectConfig
@@ -74,16 +72,7 @@ def test_two_processes_share_a_batch(root: Path, tmp_path: Path) -> None:
     split = {"train_split": {"split": TRAIN[:2]}}
     detect(settings(root, tmp_path, name="one", train={**train, "accumulate": 2}, **split))
     two = write_recipe(tmp_path / "two.yaml", recipe(root, tmp_path, name="two", train=train, **split))
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "olivine", "detect", two]
-    done = subprocess.run(
-        [sys.executable, *launch],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    torchrun("-m", "olivine", "detect", two)
     (alone,), (together,) = (
         [line["losses"] for line in RunFolder(tmp_path / name).metrics()] for name in ("one", "two")
     )

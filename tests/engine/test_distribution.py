@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +10,7 @@ import pytest
 import torch
 
 import builders.training
+from builders.processes import torchrun
 from builders.training import tiny_run
 from olivine.engine.checkpoint import Checkpoint
 from olivine.engine.distribution import Distribution
@@ -34,16 +32,7 @@ def launched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[
     out = tmp_path_factory.mktemp("two")
     configs = {**CASES, "noisy": NOISY}
     scenarios = [{"out": str(out), "name": name, "config": config} for name, config in configs.items()]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [sys.executable, *launch, builders.training.__file__, json.dumps(scenarios)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = torchrun(builders.training.__file__, json.dumps(scenarios))
     said = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["world"] for line in said] == [2] * 2 * len(configs)
     return out, [line for line in said if len(line["buffers"]) > 1]

@@ -213,7 +213,7 @@ def test_a_signal_to_the_whole_job_saves_and_leaves_no_process(tmp_path: Path, n
         else:
             os.killpg(job.pid, number)
         said = job.stderr.read().decode()
-        assert job.wait(60) == (-number if number == signal.SIGKILL else 128 + number)
+        assert job.wait(120) == (-number if number == signal.SIGKILL else 128 + number)
     assert gone(job.pid)
     if number == signal.SIGTERM:
         assert said.splitlines()[-1].startswith("olivine: stopped by SIGTERM after step "), said

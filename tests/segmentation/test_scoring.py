@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from builders.processes import torchrun
 from builders.segmenting import pretrained, settings
 from builders.segmenting import root as root
 from olivine.config import dump, load_recipe
@@ -203,16 +201,7 @@ def test_two_processes_score_every_frame_once(root: Path, tmp_path: Path) -> Non
     config = settings(root, tmp_path, mode="probe")
     (tmp_path / "recipe.yaml").write_text(dump(config))
     (tmp_path / "program.py").write_text(TWO_PROCESSES)
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(tmp_path / "program.py")]
-    done = subprocess.run(
-        [sys.executable, *launch, str(tmp_path / "recipe.yaml"), str(tmp_path / "run")],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    torchrun(str(tmp_path / "program.py"), str(tmp_path / "recipe.yaml"), str(tmp_path / "run"))
     files = ("results.json", "evaluations/1/evaluation.json")
     together = [json.loads((tmp_path / "run" / name).read_text()) for name in files]
     alone = evaluate_run(tmp_path / "run")
