@@ -104,7 +104,7 @@ def program(words: list[str], **options: Any) -> subprocess.CompletedProcess[str
     """Run the program in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "olivine", *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False, **options)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False, **options)
 
 
 @pytest.mark.parametrize(("file", "damage", "command", "message"), DAMAGES)

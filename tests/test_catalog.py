@@ -77,7 +77,7 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly() -> None:
         env={**os.environ, "PYTHONPATH": str(source)},
         text=True,
         check=False,
-        timeout=600,
+        timeout=120,
     )
     os.close(writing)
     assert done.stderr == ""

@@ -22,7 +22,7 @@ def of_both(folder: Path, name: str) -> list[dict[str, Any]]:
     return [torch.load(folder / f"{name}{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
+def torchrun(*words: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
     """Run a program, `-m module` or a file with its words, in two processes of one thread; both have to succeed."""
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run(
@@ -30,7 +30,7 @@ def torchrun(*words: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=timeout_s,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -152,7 +152,7 @@ def test_a_job_ends_with_the_comparison_that_started_it(data: Path, tmp_path: Pa
         while b"step" not in job.stderr.readline():
             assert job.poll() is None
         job.stdin.close()  # as the system does with what a killed process had open
-        assert job.wait(120) == 143
+        assert job.wait(30) == 143
     assert Checkpoint.load(RunFolder(run.path).checkpoint_path("last")).step > 0
 
 

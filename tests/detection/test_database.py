@@ -111,7 +111,7 @@ def test_several_programs_may_want_it_at_once(tmp_path, split):
     programs = [context.Process(target=open_it, args=(tmp_path / "db", queue)) for _ in range(2)]
     for program in programs:
         program.start()
-    sums = [queue.get(timeout=600) for _ in programs]
+    sums = [queue.get(timeout=120) for _ in programs]
     for program in programs:
         program.join()
     assert sums[0] == sums[1]

@@ -182,7 +182,7 @@ def test_loading_processes_and_training_processes_change_nothing(root: Path, tmp
     recipe = write_recipe(
         tmp_path / "two.yaml", tiny_detection(root, out=str(tmp_path), name="two", train=train, **split)
     )
-    done = torchrun("-m", "olivine", "detect", recipe)
+    done = torchrun("-m", "olivine", "detect", recipe, timeout_s=240)
     assert done.stdout.startswith("AP 3d R40 moderate")
     one, loaded, two = (RunFolder(tmp_path / name).metrics() for name in ("one", "loaded", "two"))
     assert [line["losses"] for line in loaded] == [line["losses"] for line in one]

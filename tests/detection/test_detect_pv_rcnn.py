@@ -72,7 +72,7 @@ def test_two_processes_share_a_batch(root: Path, tmp_path: Path) -> None:
     split = {"train_split": {"split": TRAIN[:2]}}
     detect(settings(root, tmp_path, name="one", train={**train, "accumulate": 2}, **split))
     two = write_recipe(tmp_path / "two.yaml", recipe(root, tmp_path, name="two", train=train, **split))
-    torchrun("-m", "olivine", "detect", two)
+    torchrun("-m", "olivine", "detect", two, timeout_s=240)
     (alone,), (together,) = (
         [line["losses"] for line in RunFolder(tmp_path / name).metrics()] for name in ("one", "two")
     )

@@ -50,7 +50,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, builders.training.__file__, json.dumps(whole + killed + resumed)],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

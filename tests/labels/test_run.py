@@ -131,7 +131,7 @@ def test_a_shard_that_starts_again_is_waited_for_and_so_is_training(name, root, 
 def run_in_processes(*runs: dict[str, Any]) -> list[int]:
     """Exit codes of `olivine` commands in processes that may be told to die."""
     done = subprocess.run(
-        [sys.executable, commands.__file__, json.dumps(runs)], capture_output=True, text=True, check=True, timeout=600
+        [sys.executable, commands.__file__, json.dumps(runs)], capture_output=True, text=True, check=True, timeout=120
     )
     codes: list[int] = json.loads(done.stdout.splitlines()[-1])
     return codes

@@ -89,4 +89,4 @@ def test_they_cost_next_to_nothing():
         start = perf_counter()
         embedding_diagnostics(first, second)
         seconds.append(perf_counter() - start)
-    assert min(seconds) < 0.02
+    assert min(seconds) < 0.005

@@ -300,7 +300,7 @@ def test_two_processes_write_the_same_entries_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in processes:
-        _, errors = process.communicate(timeout=600)
+        _, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
     assert size_of(tmp_path) <= 60_000
     assert len(entries(tmp_path)) >= 30
