@@ -21,6 +21,7 @@ from olivine.logs.frames import frames
 from olivine.logs.log import Log
 from olivine.logs.odometry import find_motion
 from olivine.logs.opening import open_log
+from olivine.logs.sources.files import FileReading
 from olivine.logs.sources.kitti_raw import global_poses
 from olivine.logs.sources.times import read_timestamps
 from olivine.logs.told import told_recipe
@@ -200,6 +201,25 @@ def test_a_damaged_scan_costs_its_pose_and_is_said(folder, caplog):
         found = find_motion(log, told_recipe(log, None, [*EVERY, "poses=kiss-icp"]))
     assert len(found.world_from_ego.times_ns) == 4
     assert f"no pose from {third}" in caplog.text
+    min((folder / "lidar").iterdir()).write_bytes(b"12345")
+    with open_log(folder) as log, pytest.raises(UserError, match="the first scan has to be whole"):
+        find_motion(log, told_recipe(log, None, [*EVERY, "poses=kiss-icp"]))
+
+
+def test_scans_that_are_taken_away_end_the_conversion(folder, tmp_path, monkeypatch):
+    """A disk that is unplugged must not leave a dataset of half of the frames that looks finished."""
+    third = sorted((folder / "lidar").iterdir())[2]
+    read = FileReading.scan
+
+    def until_unplugged(reading, columns=None):
+        if reading.path == third:
+            third.unlink(missing_ok=True)
+        return read(reading, columns)
+
+    monkeypatch.setattr(FileReading, "scan", until_unplugged)
+    with pytest.raises(UserError, match=f"{third}: "):
+        converted(folder, tmp_path / "out")
+    assert not (tmp_path / "out" / "v1.0-log" / "olivine.json").exists()
 
 
 def test_a_conversion_into_the_log_itself_is_refused(folder):

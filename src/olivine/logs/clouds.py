@@ -63,11 +63,32 @@ def decoded(reading: SensorReading, columns: ScanColumns | None) -> Scan:
 
     Raises:
         Rejected: it is damaged.
+        UserError: its file is gone or cannot be read, as all files of a disk that was taken away.
     """
     try:
         return reading.scan(columns)
     except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            raise
         raise Rejected(f"a scan of {reading.topic.name} cannot be decoded", str(error)) from error
+
+
+def require_decodable(reading: SensorReading, columns: ScanColumns | None) -> None:
+    """Refuse a log by the first scan of a LiDAR, where a later one costs its frame only.
+
+    Where columns or types are not what the recipe says, no scan can be decoded.
+
+    Args:
+        reading: the first of a LiDAR.
+        columns: as for `decoded`.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    try:
+        reading.scan(columns)
+    except UserError as error:
+        raise UserError(f"{error}; the first scan has to be whole (start_s=… begins later)") from error
 
 
 def merged_cloud(scans: Sequence[TimedScan], moment_ns: int, rig: Rig, motion: Motion, config: ConvertConfig) -> Cloud:
@@ -82,7 +103,7 @@ def merged_cloud(scans: Sequence[TimedScan], moment_ns: int, rig: Rig, motion: M
 
     Raises:
         Rejected: one cannot be decoded, no return in any of them, or points at times without a pose.
-        UserError: the coordinates of one are those of a map.
+        UserError: the coordinates of one are those of a map, or its file cannot be read.
     """
     parts: list[tuple[int, Scan, NDArray[np.float32], bool]] = []
     for timed in scans:

@@ -21,7 +21,7 @@ from PIL import Image
 
 from olivine.errors import UserError
 from olivine.geometry import invert
-from olivine.logs.clouds import Cloud, TimedScan, merged_cloud
+from olivine.logs.clouds import Cloud, TimedScan, merged_cloud, require_decodable
 from olivine.logs.log import Log, Motion, SensorReading
 from olivine.logs.matching import Match, Matcher, Rules, Tally
 from olivine.logs.odometry import find_motion
@@ -130,7 +130,7 @@ class LogFrame:
 
         Raises:
             Rejected: a scan is damaged, there are no points, or some were taken when the pose is not known.
-            UserError: the coordinates are those of a map.
+            UserError: the coordinates are those of a map, or a file cannot be read.
         """
         return merged_cloud(self.scans, self.time_ns, self.owner.rig, self.owner.motion, self.owner.config)
 
@@ -152,9 +152,8 @@ class LogFrame:
 class LogFrames:
     """The frames of a log, in the order of time; can be gone through once at a time. Made by `frames`.
 
-    The first scan of each LiDAR has to be decodable: where columns or types are not what the recipe says, no scan would
-    be. The calibration is judged by the first frame that can be decoded, and refused with the likely mend where it
-    cannot be right.
+    The first scan of each LiDAR has to be decodable. The calibration is judged by the first frame that can be decoded,
+    and refused with the likely mend where it cannot be right.
 
     Args:
         log: the log.
@@ -190,16 +189,9 @@ class LogFrames:
             for timed in frame.scans:
                 if timed.place not in seen:
                     seen.add(timed.place)
-                    self._require_decodable(timed)
+                    require_decodable(timed.reading, self.config.lidars[timed.place].columns)
             judged = judged or self._judged(frame)
             yield frame
-
-    def _require_decodable(self, timed: TimedScan) -> None:
-        """Refuse a log by the first scan of a LiDAR, where a later one would cost its frame only."""
-        try:
-            timed.reading.scan(self.config.lidars[timed.place].columns)
-        except UserError as error:
-            raise UserError(f"{error}; the first scan has to be whole (start_s=… begins later)") from error
 
     def _judged(self, frame: LogFrame) -> bool:
         """Refuse a calibration that a frame shows to be none; False where the frame cannot be decoded."""

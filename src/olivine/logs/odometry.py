@@ -12,7 +12,7 @@ import numpy as np
 
 from olivine.calibration import Trajectory, estimate_trajectory, trajectory
 from olivine.files import write_bytes
-from olivine.logs.clouds import decoded
+from olivine.logs.clouds import decoded, require_decodable
 from olivine.logs.log import Log, Motion
 from olivine.logs.recipe import ConvertConfig
 from olivine.logs.rejected import Rejected
@@ -61,7 +61,9 @@ def _estimated(log: Log, config: ConvertConfig, cache: Path | None) -> Trajector
 def _scans(log: Log, config: ConvertConfig) -> Iterator[Scan]:
     """Every scan of the first LiDAR, stamped by the vehicle's clock, those damaged or without points left out."""
     stream = config.lidars[0]
-    for reading in log.readings(config, (stream.topic,)):
+    for place, reading in enumerate(log.readings(config, (stream.topic,))):
+        if place == 0:
+            require_decodable(reading, stream.columns)
         try:
             scan = decoded(reading, stream.columns).without_gaps()
         except Rejected as rejected:
