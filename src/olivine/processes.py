@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -139,20 +140,31 @@ def end_with_parent(parent: int) -> None:
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
-def _queues_let_go() -> None:
-    """Wait, as the program ends, until the threads that fed closed queues have ended as well.
+_feeders: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+@contextlib.contextmanager
+def feeders_awaited() -> Iterator[None]:
+    """Make the end of the program wait for the threads that feed queues which are first filled in the block.
 
     Such a thread may be the last to hold a queue's semaphores and give them back. The interpreter stops it wherever it
     is; in the middle of that, Python's tracker of such things complains of a leak after our last line.
     """
+    before = set(threading.enumerate())
+    yield
+    _feeders.update(
+        thread for thread in threading.enumerate() if thread not in before and thread.name == "QueueFeederThread"
+    )
+
+
+def _await_feeders() -> None:
     until = time.monotonic() + _SECONDS_FOR_QUEUES
-    for thread in threading.enumerate():
-        if thread.name == "QueueFeederThread":
-            thread.join(max(0.0, until - time.monotonic()))
+    for thread in list(_feeders):
+        thread.join(max(0.0, until - time.monotonic()))
 
 
 # What is registered first runs last: the loaders that close queues as the program ends are there later.
-atexit.register(_queues_let_go)
+atexit.register(_await_feeders)
 
 
 @contextlib.contextmanager

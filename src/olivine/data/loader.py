@@ -24,7 +24,7 @@ from olivine.data.frame import Dataset, Frame
 from olivine.data.prepare import Prepared
 from olivine.data.second_view import neighbour
 from olivine.errors import UserError
-from olivine.processes import end_with_parent, shielded
+from olivine.processes import end_with_parent, feeders_awaited, shielded
 from olivine.streams import number, stream
 
 
@@ -146,7 +146,7 @@ class Loader:
         yield from self._read()
 
     def _read(self) -> Iterator[Batch]:
-        with shielded() if self._loader.num_workers else nullcontext():
+        with shielded() if self._loader.num_workers else nullcontext(), feeders_awaited():
             batches = iter(self._loader)
         for batch in batches:
             if isinstance(batch, _Mistake):
