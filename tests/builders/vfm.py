@@ -47,6 +47,9 @@ def randomized(network: Any, seed: int, gain: float = 1.5) -> Any:
                 parameter.normal_(0.0, decisive * gain / parameter[0].numel() ** 0.5, generator=generator)
             elif name.endswith("bias"):
                 parameter.normal_(0.0, 0.1, generator=generator)
+        for name, buffer in network.named_buffers():
+            if name.endswith("positional_embedding"):  # SAM 2 draws it, by the generator that all share
+                buffer.normal_(generator=generator)
     return network.eval()
 
 

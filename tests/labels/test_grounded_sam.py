@@ -256,7 +256,7 @@ def test_sam_2_draws_masks_too(config: GroundedSamConfig, sam2: Path) -> None:
 
 
 def test_sam_2_is_found_in_the_video_model_that_it_is_published_as(config: GroundedSamConfig, tmp_path: Path) -> None:
-    video = build_sam2(tmp_path, video=True)
+    video = build_sam2(tmp_path, 5, video=True)
     assert find_model(str(video)).model_type == "sam2_video"
     labeller = changed(config, segmenter=str(video))
     theirs = load_file(video / "model.safetensors")
