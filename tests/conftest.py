@@ -36,6 +36,12 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """What draws from PyTorch's shared generator, fixtures among it, does not depend on what the process ran before."""
+    torch.manual_seed(0)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport():
     """What a test printed goes from process to process as UTF-8, and some print names that are none."""
